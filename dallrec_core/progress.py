@@ -1,0 +1,54 @@
+"""Progress for long loops: a bar for people at a screen, a few plain lines for logs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+T = TypeVar("T")
+
+_LINES = 5
+"""Lines printed by a headless loop; a notebook shows at most ten in all."""
+
+
+def is_interactive() -> bool:
+    """Tell whether somebody watches: a terminal, or a notebook in JupyterLab, not Papermill or nbval."""
+    in_jupyter = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
+    return sys.stderr.isatty() or in_jupyter or "google.colab" in sys.modules
+
+
+def progress(
+    iterable: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
+) -> Iterator[T]:
+    """Yield from `iterable` while telling how far it is.
+
+    Interactively this is a tqdm bar with rate and remaining time. Headless it prints lines to
+    stdout, only for loops that take more than ten seconds, and at most five of them.
+
+    Args:
+        iterable: what to loop over.
+        total: number of elements where `iterable` has no length.
+        desc: what is being done, in a few words.
+        unit: the word for one element.
+    """
+    if total is None:
+        total = len(iterable) if hasattr(iterable, "__len__") else None
+    if is_interactive():
+        yield from tqdm(iterable, total=total, desc=desc, unit=unit, leave=False)
+        return
+    start = time.monotonic()
+    due = 10.0
+    shown = 0
+    for done, element in enumerate(iterable, start=1):
+        yield element
+        elapsed = time.monotonic() - start
+        if elapsed >= due and shown < _LINES and done != total:
+            left = f", about {elapsed * (total - done) / done:.0f} s left" if total else ""
+            print(f"{desc}: {done}{f'/{total}' if total else ''} {unit} in {elapsed:.0f} s{left}")
+            shown += 1
+            due = elapsed * 2.5
