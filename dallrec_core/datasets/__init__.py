@@ -1,0 +1,56 @@
+"""Datasets by name: embedded, downloaded, released by the authors, or the reader's own files."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+
+from dallrec_core.datasets.base import Dataset, Split, Truth, make_dataset
+from dallrec_core.errors import UserError
+
+__all__ = ["NAMES", "Dataset", "Split", "Truth", "load", "make_dataset"]
+
+_LOADERS = {
+    "matinee": ("matinee", "load_matinee"),
+    "ml-100k": ("movielens", "load_ml_100k"),
+    "ml-1m": ("movielens", "load_ml_1m"),
+    "published": ("published", "load_published"),
+    "files": ("files", "load_files"),
+}
+NAMES = tuple(_LOADERS)
+"""Names that :func:`load` knows."""
+
+
+def load(name: str, **options: object) -> Dataset:
+    """Load a dataset by name; print ``dataset.summary()`` to show what was left out.
+
+    Args:
+        name: one of ``NAMES``.
+        options: passed to the loader, e.g. ``interactions_path=`` and ``items_path=`` for "files".
+
+    Raises:
+        UserError: unknown name or option, missing or malformed files, no network.
+    """
+    check_name(name)
+    module, function = _LOADERS[name]
+    loader = getattr(importlib.import_module(f"dallrec_core.datasets.{module}"), function)
+    known = list(inspect.signature(loader).parameters)
+    for option in options:
+        if option not in known:
+            valid = ", ".join(known) or "none"
+            raise UserError(f"dataset '{name}' has no option '{option}'. Its options: {valid}.")
+    return loader(**options)
+
+
+def check_name(name: str) -> None:
+    """Refuse an unknown dataset name.
+
+    Raises:
+        UserError: listing the valid names, with the closest one where there is one.
+    """
+    if name in NAMES:
+        return
+    close = difflib.get_close_matches(str(name).lower(), NAMES, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise UserError(f"there is no dataset '{name}'.{hint} Valid names: {', '.join(NAMES)}.")

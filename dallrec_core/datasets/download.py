@@ -1,0 +1,253 @@
+"""Fetch data from its original place, or use and verify the files a reader already has.
+
+Files are looked for in ``DALLREC_DATA_DIR/<name>/``, or below the platform's cache folder when the
+variable is not set. What is missing there is downloaded: checked by md5, retried, and moved into
+place only when it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dallrec_core.datasets.archives import extract
+from dallrec_core.errors import UserError
+from dallrec_core.progress import is_interactive
+
+RETRIES = 3
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+_AUTHORS = (
+    "https://raw.githubusercontent.com/zzerrrro/DALLRec/75959c12166942d704fe0006998428583f08bf0e/"
+    "Collaborative%20Filtering%20model/Data"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which files a dataset consists of and where they come from."""
+
+    files: Mapping[str, str]
+    """file name -> md5 of the original edition"""
+    url: str
+    """of the zip archive, or of the folder that holds the single files"""
+    archive_md5: str = ""
+    """md5 of the zip; empty when the files are fetched one by one"""
+    inside: str = ""
+    """the folder inside the zip"""
+    optional: Mapping[str, str] = field(default_factory=dict)
+    """further files, verified when present: name -> md5"""
+
+
+RECIPES: dict[str, Recipe] = {
+    "ml-100k": Recipe(
+        files={
+            "u.data": "6e47046882bad158b0efbb84cd5cb987",
+            "u.item": "c9e7f390115d79079537301d5204f3f7",
+        },
+        url=f"{_GROUPLENS}/ml-100k.zip",
+        archive_md5="0e33842e24a9c977be4e0107933c0723",
+        inside="ml-100k",
+    ),
+    "ml-1m": Recipe(
+        files={
+            "ratings.dat": "a89aa3591bc97d6d4e0c89459ff39362",
+            "movies.dat": "ef9fd9ff8d1b33faf73e2122c371e910",
+        },
+        url=f"{_GROUPLENS}/ml-1m.zip",
+        archive_md5="c4d9eecfca2ab87c1945afe126590906",
+        inside="ml-1m",
+    ),
+    "published/movielens": Recipe(
+        files={
+            "train.txt": "ff9e3cc3b23b9660273dae01217f1c2c",
+            "test.txt": "2d67c28d4e968d727b83df0c610d2a74",
+            "item_list.txt": "6ac5cbae50def8cc281d1222b69b70cc",
+            "user_list.txt": "f0154e68d7ac332139ac3d77fd30efe2",
+        },
+        url=f"{_AUTHORS}/movielens/or",
+    ),
+}
+"""What can be fetched, by the folder it lands in."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A dataset's files on this machine."""
+
+    folder: Path
+    """holds every required file"""
+    lines: tuple[str, ...]
+    """what was found or fetched, one line per file"""
+    notes: tuple[str, ...]
+    """files that differ from the original edition"""
+    fetched: bool
+    """whether anything was downloaded or unpacked"""
+
+
+def data_dir() -> Path:
+    """Return the folder of data files: ``DALLREC_DATA_DIR``, else the platform's cache folder.
+
+    Raises:
+        UserError: when the variable names something that is not a folder.
+    """
+    named = os.environ.get("DALLREC_DATA_DIR", "")
+    if not named:
+        import pooch
+
+        return Path(pooch.os_cache("dallrec"))
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(
+            f"DALLREC_DATA_DIR is {named}, which is not a folder. Create it or correct the "
+            "variable; unset it to use the cache folder."
+        )
+    return folder
+
+
+def locate(name: str) -> Located:
+    """Find a dataset's files, fetching what is missing, and verify them.
+
+    Args:
+        name: a key of ``RECIPES``.
+
+    Raises:
+        UserError: no network, a failed checksum, a bad archive, a folder that cannot be written.
+    """
+    recipe = RECIPES[name]
+    folder = data_dir() / name
+    missing = [file for file in recipe.files if not (folder / file).is_file()]
+    lines: list[str] = []
+    if missing:
+        lines = _fetch_missing(recipe, name, folder, missing)
+    notes = []
+    for file, known in {**recipe.files, **recipe.optional}.items():
+        if (folder / file).is_file():
+            line, same = _verify(folder / file, known)
+            lines.append(line)
+            if not same:
+                notes.append(line)
+    return Located(folder, tuple(lines), tuple(notes), fetched=bool(missing))
+
+
+def ensure(name: str) -> Path:
+    """Return the folder with a dataset's files; print what was fetched or differs, if anything.
+
+    Raises:
+        UserError: as :func:`locate`.
+    """
+    located = locate(name)
+    for line in located.lines if located.fetched else located.notes:
+        print(line)
+    return located.folder
+
+
+def fetch_or_verify(name: str) -> list[str]:
+    """Fetch or verify a dataset by the name readers use; return lines to print.
+
+    Raises:
+        UserError: an unknown name, and as :func:`locate`.
+    """
+    from dallrec_core.datasets import check_name
+
+    check_name(name)
+    if name == "matinee":
+        return ["matinee is embedded in the package; there is nothing to fetch"]
+    if name == "files":
+        return ["dataset 'files' reads your own files; there is nothing to fetch"]
+    located = locate("published/movielens" if name == "published" else name)
+    return [f"{name}: {located.folder}", *(f"  {line}" for line in located.lines)]
+
+
+def _fetch_missing(recipe: Recipe, name: str, folder: Path, missing: list[str]) -> list[str]:
+    if recipe.archive_md5:
+        archive = fetch(recipe.url, recipe.archive_md5, folder.parent, wanted=name)
+        added = extract(archive, folder, inside=recipe.inside)
+        lost = [file for file in missing if not (folder / file).is_file()]
+        if lost:
+            raise UserError(f"{archive} does not hold {', '.join(lost)}. Delete it and run again.")
+        return [f"{recipe.url}: md5 verified, {len(added)} files unpacked into {folder}"]
+    fetched = [
+        fetch(f"{recipe.url}/{file}", recipe.files[file], folder, wanted=name) for file in missing
+    ]
+    return [f"{recipe.url}/{path.name}: fetched into {folder}" for path in fetched]
+
+
+def fetch(url: str, md5: str, folder: Path, *, wanted: str = "") -> Path:
+    """Download one file into ``folder`` unless it is there with the right md5.
+
+    The file gets its name only once its checksum is right; failed tries are repeated ``RETRIES``
+    times and leave nothing behind.
+
+    Args:
+        url: where from; the last part is the file's name.
+        md5: expected checksum.
+        folder: where to.
+        wanted: the folder below ``DALLREC_DATA_DIR`` where messages say to put files by hand.
+
+    Raises:
+        UserError: no network, an HTTP error, a wrong checksum, a folder that cannot be written.
+    """
+    import pooch
+    import requests
+
+    name = url.rsplit("/", 1)[-1]
+    way_out = (
+        f"Check the network and run again, or put the files into a folder FOLDER/{wanted or name} "
+        "yourself and set DALLREC_DATA_DIR=FOLDER."
+    )
+    pooch.get_logger().setLevel(logging.WARNING)
+    store = pooch.create(
+        path=folder,
+        base_url="",
+        registry={name: f"md5:{md5}"},
+        urls={name: url},
+        retry_if_failed=RETRIES,
+    )
+    if not (folder / name).is_file():
+        print(f"downloading {url}")
+    try:
+        return Path(store.fetch(name, downloader=_downloader()))
+    except requests.RequestException as error:
+        raise UserError(f"cannot download {url}: {_reason(error)}. {way_out}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{url} does not have the md5 {md5}: the download is incomplete or the file has "
+            f"changed. Nothing was kept. {way_out}"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}. Free some space, or set "
+            "DALLREC_DATA_DIR to a folder that can be written."
+        ) from error
+
+
+def _downloader() -> object:
+    import pooch
+
+    return pooch.HTTPDownloader(progressbar=is_interactive(), timeout=30)
+
+
+def _reason(error: Exception) -> str:
+    """The last link of a chain of network errors, which is the one people understand."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"the server answered {response.status_code} {response.reason}"
+    cause: BaseException = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    return str(cause) or type(cause).__name__
+
+
+def _verify(path: Path, known: str) -> tuple[str, bool]:
+    try:
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    if md5 == known:
+        return f"{path.name}: verified (md5 {md5})", True
+    return f"{path.name} differs from the original edition (md5 {md5}, not {known})", False

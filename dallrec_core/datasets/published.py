@@ -1,0 +1,150 @@
+"""The split that the paper's authors released (zzerrrro/DALLRec at commit 75959c1).
+
+Each line of ``train.txt`` and ``test.txt`` is ``user item item …``. Every rating is a positive and
+no rating values are released. In the raw order of a line the position predicts test membership;
+rows are therefore sorted by the original ids before anything else happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dallrec_core.datasets.base import Dataset, make_dataset
+from dallrec_core.datasets.checks import Source
+from dallrec_core.datasets.download import RECIPES, data_dir, locate
+from dallrec_core.datasets.movielens import read_movies
+from dallrec_core.datasets.tables import decode, read_bytes
+from dallrec_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the released data sets."""
+
+    noun: str
+    """word used in prompts"""
+    titles: str
+    """file below the data folder that has the titles, or "" """
+
+
+VARIANTS = {"movielens": Variant(noun="movie", titles="ml-1m/movies.dat")}
+"""The released data sets that can be loaded."""
+PARTS = ("train", "test")
+
+
+def load_published(variant: str = "movielens") -> Dataset:
+    """Load a released split; ``dataset.presplit`` holds its (train, test).
+
+    Titles, years and genres come from MovieLens-1M where that is on this machine
+    (``dallrec data ml-1m``); else items are called "item 1193".
+
+    Raises:
+        UserError: unknown variant, files missing and no network, a malformed line.
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"no released split '{variant}'. Valid: {', '.join(VARIANTS)}.")
+    located = locate(f"published/{variant}")
+    folder = located.folder
+    user_ids = read_id_list(folder / "user_list.txt")
+    item_ids = read_id_list(folder / "item_list.txt")
+    interactions = pd.concat(
+        [read_lines(folder / f"{part}.txt", user_ids, item_ids, part) for part in PARTS]
+    )
+    items, notes = _titled(item_ids, VARIANTS[variant])
+    return make_dataset(
+        interactions,
+        items,
+        name="published",
+        noun=VARIANTS[variant].noun,
+        source=Source("train.txt and test.txt", "item_list.txt", row="line", item_row="line"),
+        duplicates="merge",
+        notes=[*located.notes, *notes],
+    )
+
+
+def read_id_list(path: Path) -> list[str]:
+    """Return the original ids of ``org_id remap_id`` lines, by remapped number.
+
+    Raises:
+        UserError: naming the first line that breaks the form or the numbering 0, 1, 2 …
+    """
+    lines = decode(read_bytes(path)).splitlines()
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] != str(len(ids)):
+            raise UserError(
+                f"{path}, line {number}: '{line[:60]}' is not 'org_id remap_id' with remap_id "
+                f"{len(ids)}. Delete the file to fetch it anew."
+            )
+        if fields[0] in ids:
+            raise UserError(
+                f"{path}, line {number}: id {fields[0]} is already on line {ids[fields[0]]}. "
+                "Delete the file to fetch it anew."
+            )
+        ids[fields[0]] = number
+    return list(ids)
+
+
+def read_lines(path: Path, user_ids: list[str], item_ids: list[str], part: str) -> pd.DataFrame:
+    """Read ``user item item …`` lines as user_id, item_id, part; the index is the line number.
+
+    Raises:
+        UserError: naming the first line with something that is not a number or not in the lists.
+    """
+    rows = [_numbers(path, *numbered) for numbered in enumerate(_lines(path), start=1)]
+    sizes = [max(len(row) - 1, 0) for row in rows]
+    users = np.repeat([row[0] if row else 0 for row in rows], sizes)
+    items = np.array([item for row in rows for item in row[1:]], dtype=np.int64)
+    line = np.repeat(np.arange(1, len(rows) + 1), sizes)
+    for name, numbers, known in (("user", users, user_ids), ("item", items, item_ids)):
+        unknown = numbers >= len(known)
+        if unknown.any():
+            first = int(np.flatnonzero(unknown)[0])
+            raise UserError(
+                f"{path}, line {line[first]}: {name} {numbers[first]} is not in {name}_list.txt, "
+                f"which numbers 0 to {len(known) - 1}. Delete both files to fetch them anew."
+            )
+    columns = {
+        "user_id": pd.Categorical.from_codes(users, user_ids),
+        "item_id": pd.Categorical.from_codes(items, item_ids),
+        "part": pd.Categorical.from_codes(np.full(len(line), PARTS.index(part)), PARTS),
+    }
+    return pd.DataFrame(columns, index=line)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return read_bytes(path).splitlines()
+
+
+def _numbers(path: Path, number: int, line: bytes) -> list[int]:
+    fields = line.split()
+    if not all(map(bytes.isdigit, fields)):
+        bad = next(field for field in fields if not field.isdigit()).decode("latin-1")
+        raise UserError(
+            f"{path}, line {number}: '{bad}' is not a number; the form is 'user item item …'. "
+            "Delete the file to fetch it anew."
+        )
+    return list(map(int, fields))
+
+
+def _titled(item_ids: list[str], variant: Variant) -> tuple[pd.DataFrame, list[str]]:
+    """The items table of the released ids, with titles where they are known."""
+    items = pd.DataFrame({"item_id": item_ids}, index=pd.RangeIndex(2, len(item_ids) + 2))
+    path = data_dir() / variant.titles if variant.titles else None
+    if path is not None and path.is_file():
+        known = read_movies(path).set_index("item_id")
+        items = items.join(known, on="item_id")
+    else:
+        items["title"] = pd.Series(np.nan, index=items.index, dtype="str")
+    nameless = items["title"].isna()
+    items["title"] = items["title"].where(~nameless, "item " + items["item_id"])
+    if not nameless.any():
+        return items, []
+    dataset = variant.titles.partition("/")[0]
+    hint = f"; run `dallrec data {dataset}` for titles" if dataset in RECIPES else ""
+    return items, [f"{int(nameless.sum()):,} items have no title and are called by id{hint}"]

@@ -1,0 +1,206 @@
+"""Datasets: codes that ignore file order, and one clear message for each bad cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dallrec_core import datasets
+from dallrec_core.artifacts import read_table, write_table
+from dallrec_core.datasets.base import make_dataset
+from dallrec_core.datasets.checks import Source, order_ids
+from dallrec_core.errors import UserError
+
+SOURCE = Source("ratings.csv", "movies.csv", row="line", item_row="line")
+
+
+def interactions(**columns) -> pd.DataFrame:
+    table = {
+        "user_id": ["10", "9", "9", "10"],
+        "item_id": ["b", "a", "b", "c"],
+        "rating": [5, 1, 4, 2],
+        "timestamp": [30, 10, 20, 40],
+    }
+    return pd.DataFrame(table | columns, index=range(2, 6))
+
+
+def items(**columns) -> pd.DataFrame:
+    table = {"item_id": list("cabd"), "title": ["C", "A", " B ", "D"], "year": [3, "", 2, 1]}
+    return pd.DataFrame(table | columns, index=range(2, 6))
+
+
+def build(table=None, catalogue=None, **options):
+    table = interactions() if table is None else table
+    catalogue = items() if catalogue is None else catalogue
+    return make_dataset(table, catalogue, name="test", source=SOURCE, **options)
+
+
+def test_codes_follow_sorted_ids():
+    data = build()
+    assert data.users["user_id"].tolist() == ["9", "10"]
+    assert data.items["item_id"].tolist() == ["a", "b", "c", "d"]
+    assert data.items["title"].tolist() == ["A", "B", "C", "D"]
+    assert data.items["year"].tolist() == [0, 2, 3, 1]
+    pairs = data.interactions[["user", "item", "rating"]].to_numpy().tolist()
+    assert pairs == [[0, 0, 1], [0, 1, 4], [1, 1, 5], [1, 2, 2]]
+    assert (data.n_users, data.n_items, data.has_timestamps, data.has_ratings) == (2, 4, True, True)
+
+
+def test_shuffled_files_give_the_identical_dataset():
+    data = build()
+    for seed in range(3):
+        shuffled = build(
+            interactions().sample(frac=1, random_state=seed),
+            items().sample(frac=1, random_state=seed),
+        )
+        for name in ("interactions", "items", "users"):
+            pd.testing.assert_frame_equal(getattr(data, name), getattr(shuffled, name))
+
+
+def test_ids_sort_as_numbers_only_when_all_are_numbers():
+    assert order_ids(["10", "9", "-1", "9"]) == ["-1", "9", "10"]
+    assert order_ids(["10", "9", "x"]) == ["10", "9", "x"]
+    assert order_ids(["7", "007"]) == ["007", "7"]
+
+
+def test_ids_of_different_types_meet():
+    table = interactions(user_id=[1.0, 2.0, 2.0, 1.0], item_id=[1, 2, 3, 4])
+    data = build(table, items(item_id=["4", "3", " 2", "1"]))
+    assert data.users["user_id"].tolist() == ["1", "2"]
+    assert data.items["item_id"].tolist() == ["1", "2", "3", "4"]
+
+
+def test_tables_fit_their_schemas(tmp_path):
+    data = build(interactions().drop(columns=["rating", "timestamp"]))
+    for schema, frame in (
+        ("split", data.interactions),
+        ("items", data.items),
+        ("users", data.users),
+    ):
+        back = read_table(write_table(frame, tmp_path / f"{schema}.parquet", schema), schema)
+        assert len(back) == len(frame)
+    assert not data.has_timestamps and not data.has_ratings
+
+
+def test_users_without_interactions_and_further_columns_are_kept():
+    data = build(catalogue=items(director=["x", "", None, "y"]), users=["11", 9])
+    assert data.users["user_id"].tolist() == ["9", "10", "11"]
+    assert data.items["director"].isna().tolist() == [True, True, False, False]
+
+
+def test_merged_duplicates_keep_the_latest_and_are_counted():
+    table = interactions(user_id=["9"] * 4, item_id=["a", "a", "a", "b"], timestamp=[5, 7, 7, 1])
+    for seed in range(3):
+        data = build(table.sample(frac=1, random_state=seed), duplicates="merge")
+        assert data.interactions["rating"].tolist() == [4, 2]
+        assert list(data.dropped.values()) == [2]
+    assert "left out: 2 repeated interactions" in "\n".join(data.summary())
+
+
+def test_dropped_unknown_items_are_counted():
+    data = build(interactions(item_id=["b", "a", "zz", "c"]), unknown_items="drop")
+    assert len(data.interactions) == 3
+    assert data.dropped == {"interactions of items that are not in the items table": 1}
+
+
+def test_released_parts_come_out_sorted():
+    data = build(interactions(part=["test", "train", "train", "train"]))
+    train, test = data.presplit
+    assert train[["user", "item"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 2]]
+    assert test[["user", "item"]].to_numpy().tolist() == [[1, 1]]
+    with pytest.raises(UserError, match="needs parts train and test"):
+        build(interactions(part=["train"] * 4))
+
+
+def test_datetime_columns_become_seconds():
+    times = pd.to_datetime(["2001-01-01", "1970-01-02", "2001-01-01", "2001-01-01"])
+    assert build(interactions(timestamp=times)).interactions["timestamp"].iloc[0] == 86400
+
+
+def without(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    return frame.drop(columns=column)
+
+
+BAD = {
+    "missing column": (without(interactions(), "item_id"), None, "ratings.csv: column 'item_id'"),
+    "missing title": (None, without(items(), "title"), "movies.csv: column 'title' is missing"),
+    "no interactions": (interactions().head(0), None, "ratings.csv: the table has no rows"),
+    "no items": (None, items().head(0), "movies.csv: the table has no rows"),
+    "empty user": (
+        interactions(user_id=["1", " ", "2", None]),
+        None,
+        r"ratings.csv, line 3, column 'user_id': the id is empty \(1 more such row\)",
+    ),
+    "empty title": (
+        None,
+        items(title=["C", "A", "  ", "D"]),
+        "movies.csv, line 4, column 'title': the title is empty",
+    ),
+    "repeated item": (
+        None,
+        items(item_id=["c", "a", "b", "a"]),
+        "movies.csv, line 5, column 'item_id': item 'a' is already on line 3",
+    ),
+    "unknown item": (
+        interactions(item_id=["b", "zz", "b", "c"]),
+        None,
+        "ratings.csv, line 3, column 'item_id': item 'zz' is not in movies.csv",
+    ),
+    "repeated pair": (
+        interactions(user_id=["9"] * 4, item_id=["a", "b", "c", "a"]),
+        None,
+        "ratings.csv, line 5, column 'item_id': the pair of user '9' and item 'a' is already on "
+        "line 2",
+    ),
+    "missing rating": (
+        interactions(rating=[5, 1, np.nan, 3]),
+        None,
+        r"line 4, column 'rating': the value is missing \(NaN\)",
+    ),
+    "written nan": (interactions(rating=["5", "nan", "1", "3"]), None, "line 3, .* is missing"),
+    "infinite rating": (
+        interactions(rating=[5, 1, 2, np.inf]),
+        None,
+        "line 5, column 'rating': 'inf' is not a finite number",
+    ),
+    "worded rating": (
+        interactions(rating=["5", "4,5", "1", "3"]),
+        None,
+        "line 3, column 'rating': '4,5' is not a finite number. Write a number with a point",
+    ),
+    "negative time": (
+        interactions(timestamp=[1, 2, 3, -4]),
+        None,
+        "line 5, column 'timestamp': '-4' is not a whole number of seconds",
+    ),
+    "fractional time": (interactions(timestamp=[1, 2.5, 3, 4]), None, "line 3, .*'2.5' is not a"),
+    "missing time": (interactions(timestamp=["1", "", "3", "4"]), None, "line 3, .* is missing"),
+    "worded year": (
+        None,
+        items(year=["1999", "19x9", "", "2000"]),
+        "movies.csv, line 3, column 'year': '19x9' is not a year",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_tables_name_file_line_and_column(case):
+    table, catalogue, message = BAD[case]
+    with pytest.raises(UserError, match=message) as caught:
+        build(table, catalogue)
+    assert "\n" not in str(caught.value)
+
+
+def test_curly_braces_in_ids_do_not_break_messages():
+    with pytest.raises(UserError, match=r"item .\{value\}\{0\}. is not in"):
+        build(interactions(item_id=["b", "{value}{0}", "b", "c"]))
+
+
+def test_unknown_names_and_options_list_the_valid_ones():
+    with pytest.raises(UserError, match="no dataset 'ml1m'. Did you mean 'ml-1m'"):
+        datasets.load("ml1m")
+    with pytest.raises(UserError, match="Valid names: matinee, ml-100k, ml-1m, published, files"):
+        datasets.load("netflix prize")
+    with pytest.raises(UserError, match="no option 'colour'. Its options: interactions_path"):
+        datasets.load("files", colour="red")

@@ -1,0 +1,105 @@
+"""The authors' released split: read exactly, sorted, and described as it is."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from dallrec_core import datasets
+from dallrec_core.datasets.splits import split, split_report
+from dallrec_core.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
+    place = tmp_path / "published" / "movielens"
+    place.mkdir(parents=True)
+    (place / "user_list.txt").write_text("org_id remap_id\n10 0\n9 1\n")
+    (place / "item_list.txt").write_text("org_id remap_id\n1193 0\n661 1\n914 2\n")
+    (place / "train.txt").write_text("0 0 1\n1 2 0\n")
+    (place / "test.txt").write_text("0 2\n1 1\n")
+    return place
+
+
+def coded(frame) -> list[list[int]]:
+    return frame[["user", "item"]].to_numpy().tolist()
+
+
+def test_released_rows_by_original_id(folder):
+    data = datasets.load("published")
+    assert data.users["user_id"].tolist() == ["9", "10"]
+    assert data.items["item_id"].tolist() == ["661", "914", "1193"]
+    assert coded(data.presplit[0]) == [[0, 1], [0, 2], [1, 0], [1, 2]]
+    assert coded(data.presplit[1]) == [[0, 0], [1, 1]]
+    assert len(data.interactions) == 6 and data.interactions["rating"].isna().all()
+
+
+def test_titles_from_ml_1m_when_it_is_there(folder):
+    data = datasets.load("published")
+    assert data.items["title"].tolist() == ["item 661", "item 914", "item 1193"]
+    assert data.notes[-1].startswith("3 items have no title")
+    assert "dallrec data ml-1m" in data.notes[-1]
+    movies = folder.parents[1] / "ml-1m" / "movies.dat"
+    movies.parent.mkdir()
+    movies.write_text("1193::Cuckoo's Nest, The (1975)::Drama\n661::James (1996)::Musical\n")
+    data = datasets.load("published")
+    assert data.items["title"].tolist() == ["James", "item 914", "The Cuckoo's Nest"]
+    assert data.items["year"].tolist() == [1996, 0, 1975]
+    assert data.notes[-1].startswith("1 items have no title")
+
+
+def test_position_in_the_line_is_forgotten(folder):
+    one = datasets.load("published")
+    (folder / "train.txt").write_text("1 0 2\n0 1 0\n")
+    other = datasets.load("published")
+    for before, after in zip(one.presplit, other.presplit, strict=True):
+        assert before.equals(after)
+
+
+def test_repeats_are_counted(folder):
+    (folder / "train.txt").write_text("0 0 1 0\n1 2 0\n")
+    data = datasets.load("published")
+    assert list(data.dropped.values()) == [1]
+    assert len(data.presplit[0]) == 4
+
+
+BAD = {
+    "word": ("train.txt", "0 0 1\n1 two 0\n", "train.txt, line 2: 'two' is not a number"),
+    "item": ("test.txt", "0 2\n1 3\n", "test.txt, line 2: item 3 is not in item_list.txt"),
+    "user": ("test.txt", "0 2\n5 1\n", "test.txt, line 2: user 5 is not in user_list.txt"),
+    "empty": ("train.txt", "", "train.txt is empty"),
+    "numbering": ("item_list.txt", "org_id remap_id\n1193 0\n661 7\n", "item_list.txt, line 3"),
+    "repeat": ("item_list.txt", "org_id remap_id\n5 0\n5 1\n", "line 3: id 5 is already on line 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_name_the_line(folder, case):
+    name, text, message = BAD[case]
+    (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        datasets.load("published")
+
+
+def test_unknown_variant():
+    with pytest.raises(UserError, match="no released split 'films'. Valid: movielens"):
+        datasets.load("published", variant="films")
+
+
+@pytest.mark.skipif(not os.environ.get("DALLREC_DATA_DIR"), reason="needs DALLREC_DATA_DIR")
+def test_facts_of_the_real_release():
+    data = datasets.load("published")
+    train, test = data.presplit
+    assert (len(train), len(test), data.n_users, data.n_items) == (796_389, 202_150, 6_040, 3_260)
+    assert data.dropped == {}
+    report = split_report(data, split(data, "published", validation=0.0))
+    assert report["popularity_correlation"] == pytest.approx(0.025, abs=0.0005)
+    assert report["test_items_unseen_in_train"] == 90
+    assert report["test_share_on_items_unseen_in_train"] == pytest.approx(0.0887, abs=5e-5)
+    assert report["direct_duplicates"]["train_test"] == 0
+    n = np.bincount(data.interactions["user"])
+    assert np.array_equal(np.bincount(train["user"]), (n * 8) // 10)
+    assert not data.items["title"].str.startswith("item ").any()

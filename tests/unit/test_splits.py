@@ -1,0 +1,199 @@
+"""Splits: disjoint, seeded, free of file order, and honestly reported."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dallrec_core import datasets
+from dallrec_core.artifacts import write_table
+from dallrec_core.datasets.base import make_dataset
+from dallrec_core.datasets.splits import held_out_counts, split, split_report
+from dallrec_core.errors import UserError
+
+KINDS = ("random", "temporal", "leave_one_out", "published")
+
+
+def raw(seed: int = 0, users: int = 40, n_items: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    rows = [
+        (user, item)
+        for user in range(users)
+        for item in rng.choice(n_items, size=1 + user % 23, replace=False)
+    ]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id"])
+    table["rating"] = rng.integers(1, 6, len(table))
+    table["timestamp"] = rng.integers(0, 500, len(table))
+    table["part"] = np.where(table.groupby("user_id").cumcount() % 5 == 4, "test", "train")
+    items = pd.DataFrame({"item_id": range(n_items), "title": [f"t{i}" for i in range(n_items)]})
+    return table, items
+
+
+def data(drop: str = "", shuffle: int | None = None):
+    table, items = raw()
+    if shuffle is not None:
+        table = table.sample(frac=1, random_state=shuffle)
+    columns = [column for column in drop.split() if column]
+    return make_dataset(table.drop(columns=columns), items, name="test")
+
+
+def pairs(frame: pd.DataFrame) -> set[tuple[int, int]]:
+    return set(zip(frame["user"], frame["item"], strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_are_disjoint_and_complete(kind, tmp_path):
+    whole = data()
+    parts = split(whole, kind, seed=3)
+    frames = (parts.train, parts.validation, parts.test)
+    assert sum(map(len, frames)) == len(whole.interactions)
+    assert set.union(*map(pairs, frames)) == pairs(whole.interactions)
+    for frame in frames:
+        assert list(frame.columns) == ["user", "item", "rating", "timestamp"]
+        assert frame.sort_values(["user", "item"], ignore_index=True).equals(frame)
+        write_table(frame, tmp_path / "part.parquet", "split")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_order_does_not_reach_the_split(kind):
+    one, other = (split(data(shuffle=shuffle), kind, seed=3) for shuffle in (None, 7))
+    for name in ("train", "validation", "test"):
+        pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("kind", ["random", "published", "leave_one_out"])
+def test_the_seed_decides(kind):
+    whole = data(drop="timestamp")
+    seeds = [pairs(split(whole, kind, seed=seed).validation) for seed in (0, 0, 1)]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_counts_per_user():
+    validation, test = held_out_counts(np.arange(1, 8), 0.1, 0.1)
+    assert test.tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert validation.tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert [x.item() for x in held_out_counts(np.array([100]), 0.1, 0.1)] == [10, 10]
+    validation, test = held_out_counts(np.arange(1, 50), 0.45, 0.45)
+    assert (np.arange(1, 50) - validation - test >= 1).all()
+
+
+def test_random_split_follows_the_counts():
+    whole = data()
+    parts = split(whole, "random")
+    n = np.bincount(whole.interactions["user"])
+    validation, test = held_out_counts(n, 0.1, 0.1)
+    assert np.array_equal(np.bincount(parts.test["user"], minlength=len(n)), test)
+    assert np.array_equal(np.bincount(parts.validation["user"], minlength=len(n)), validation)
+
+
+def test_temporal_split_orders_time():
+    parts = split(data(), "temporal")
+    assert parts.train["timestamp"].max() <= parts.validation["timestamp"].min()
+    assert parts.validation["timestamp"].max() <= parts.test["timestamp"].min()
+    n = sum(map(len, (parts.train, parts.validation, parts.test)))
+    assert len(parts.test) == len(parts.validation) == int(n * 0.1 + 0.5)
+
+
+def test_equal_times_are_split_by_the_seed():
+    table, items = raw()
+    whole = make_dataset(table.assign(timestamp=5).drop(columns="part"), items, name="test")
+    zero, again, one = (pairs(split(whole, "temporal", seed=seed).test) for seed in (0, 0, 1))
+    assert zero == again != one
+
+
+def test_leave_one_out_takes_the_last():
+    whole = data()
+    parts = split(whole, "leave_one_out")
+    last = whole.interactions.groupby("user")["timestamp"].max()
+    n = np.bincount(whole.interactions["user"])
+    assert np.array_equal(parts.test["user"], np.flatnonzero(n >= 2))
+    assert np.array_equal(parts.validation["user"], np.flatnonzero(n >= 3))
+    assert (parts.test["timestamp"].to_numpy() == last[parts.test["user"]].to_numpy()).all()
+
+
+def test_published_split_keeps_test_and_carves_validation_from_train():
+    whole = data()
+    parts = split(whole, "published", seed=1)
+    assert pairs(parts.test) == pairs(whole.presplit[1])
+    assert pairs(parts.train) | pairs(parts.validation) == pairs(whole.presplit[0])
+    n = np.bincount(whole.presplit[0]["user"])
+    wanted = np.minimum(np.maximum(np.floor(n * 0.1 + 0.5), 1), n - 1)
+    assert np.array_equal(np.bincount(parts.validation["user"], minlength=len(n)), wanted)
+
+
+def test_thinned_train_is_nested_and_leaves_the_rest_alone():
+    whole = data()
+    full = split(whole, "random", seed=2)
+    ten, two = (split(whole, "random", seed=2, train_fraction=share) for share in (0.1, 0.02))
+    assert pairs(two.train) < pairs(ten.train) < pairs(full.train)
+    assert len(ten.train) == int(len(full.train) * 0.1 + 0.5)
+    assert pairs(ten.test) == pairs(full.test)
+    assert pairs(ten.validation) == pairs(full.validation)
+    options = {"kind": "published", "validation": 0.0, "train_fraction": 0.1}
+    assert pairs(split(whole, seed=2, **options).train) != pairs(
+        split(whole, seed=3, **options).train
+    )
+
+
+def test_report_counts_by_hand():
+    table = pd.DataFrame(
+        {
+            "user_id": [1, 1, 1, 2, 2, 3],
+            "item_id": ["a", "b", "c", "a", "d", "d"],
+            "part": ["train", "train", "test", "train", "test", "test"],
+        }
+    )
+    items = pd.DataFrame({"item_id": list("abcde"), "title": list("ABCDE")})
+    whole = make_dataset(table, items, name="test")
+    report = split_report(whole, split(whole, "published", validation=0.0))
+    assert report["interactions"] == {"train": 3, "validation": 0, "test": 3}
+    assert report["density"] == pytest.approx(6 / 15)
+    assert report["test_share_on_items_unseen_in_train"] == 1.0
+    assert report["test_share_of_users_unseen_in_train"] == pytest.approx(1 / 3)
+    assert (report["users_without_train"], report["items_without_train"]) == (1, 3)
+    assert report["test_items_unseen_in_train"] == 2
+    assert report["per_user"]["train"] == {"min": 0, "median": 1.0, "mean": 1.0}
+    assert set(report["direct_duplicates"].values()) == {0}
+    wanted = np.corrcoef([2, 1, 0, 0, 0], [0, 0, 1, 2, 0])[0, 1]
+    assert report["popularity_correlation"] == pytest.approx(wanted)
+
+
+def test_report_finds_direct_duplicates():
+    table = pd.DataFrame({"user_id": [1, 1, 1], "item_id": ["a", "a", "b"]})
+    table["part"] = ["train", "test", "train"]
+    whole = make_dataset(
+        table, pd.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"]}), name="test"
+    )
+    report = split_report(whole, split(whole, "published", validation=0.0))
+    assert report["direct_duplicates"]["train_test"] == 1
+
+
+BAD = [
+    ({"kind": "radnom"}, "no split 'radnom'. Did you mean 'random'"),
+    ({"seed": -1}, "seed is -1"),
+    ({"seed": 1.5}, "seed is 1.5"),
+    ({"train_fraction": 0.0}, "train_fraction is 0.0"),
+    ({"train_fraction": 1.5}, "train_fraction is 1.5"),
+    ({"validation": 0.5, "test": 0.5}, "together below 1"),
+    ({"kind": "temporal"}, "split 'temporal' needs the time of every interaction"),
+    ({"kind": "published"}, "dataset 'test' has no released split"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        split(data(drop="timestamp part"), **options)
+
+
+@pytest.mark.skipif(not os.environ.get("DALLREC_DATA_DIR"), reason="needs DALLREC_DATA_DIR")
+def test_ml_1m_splits_in_two_seconds():
+    whole = datasets.load("ml-1m")
+    start = time.process_time()
+    parts = split(whole, "random", train_fraction=0.1)
+    assert time.process_time() - start < 2
+    assert len(parts.test) == pytest.approx(100_000, rel=0.01)
