@@ -27,6 +27,8 @@ class Truth:
     """item int32, attributes ("Crime|Drama"), director, country, language; row i is item i"""
     taste: np.ndarray
     """float32 [U, N]: how much user u would like item i"""
+    liked_from: float
+    """taste from which an item is really liked"""
 
 
 @dataclass(frozen=True)

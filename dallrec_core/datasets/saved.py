@@ -43,4 +43,6 @@ def save(dataset: Dataset, parts: Split, folder: Path, *, split: str, seed: int)
         "dropped": dict(dataset.dropped),
         "notes": list(dataset.notes),
     }
+    if dataset.truth is not None:
+        about["liked_from"] = dataset.truth.liked_from
     write_json(about, folder / "dataset.json")
