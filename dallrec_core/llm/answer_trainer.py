@@ -1,0 +1,92 @@
+"""transformers' Trainer, taught to learn answers only, to show progress and to mark checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.adapters import mark_complete
+from dallrec_core.llm.examples import IGNORED
+from dallrec_core.llm.models import head_on
+from dallrec_core.progress import progress
+
+
+class AnswerTrainer(Trainer):
+    """Computes logits where an answer is to be learnt, not at every token of the prompts."""
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Run the model, with its output layer on the answers, and return the loss."""
+        learnt = inputs["labels"][:, 1:] != IGNORED
+        bare = self.accelerator.unwrap_model(model)
+        with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def answer_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Cross-entropy per answer token.
+
+    Args:
+        outputs: whose `logits` `[1, n, V]` belong to the n answer tokens, row by row.
+        labels: `[B, T]` with `IGNORED` at all other tokens.
+        num_items_in_batch: answer tokens of the whole step, where it has several batches.
+    """
+    wanted = labels[:, 1:][labels[:, 1:] != IGNORED]
+    total = torch.nn.functional.cross_entropy(outputs.logits[0].float(), wanted, reduction="sum")
+    return total / (len(wanted) if num_items_in_batch is None else num_items_in_batch)
+
+
+class Watch(TrainerCallback):
+    """Shows progress, stops a diverging run, and marks checkpoints that are whole.
+
+    Args:
+        task: the word for what is learnt, for the progress bar and messages.
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.bar: Iterator[int] = iter(())
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the progress bar."""
+        todo = range(state.global_step, state.max_steps)
+        self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the progress bar."""
+        next(self.bar, None)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the progress bar."""
+        next(self.bar, None)  # past the last step: closes the bar
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop when a loss is not a number."""
+        logs = kwargs.get("logs") or {}
+        if any(logs.get(name, 0.0) != logs.get(name, 0.0) for name in ("loss", "eval_loss")):
+            raise UserError(
+                f"{self.task}: the loss became NaN at step {state.global_step}; lower the "
+                "learning_rate, or train as float32"
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Mark the checkpoint: every file of it is written."""
+        mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

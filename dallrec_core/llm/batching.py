@@ -1,0 +1,111 @@
+"""Prompts as rows of tokens, grouped by what they share and packed into batches."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.models import LanguageModel, render
+
+Question = str | tuple[str, str]
+"""An instruction, whole or as (prefix shared with other questions, own suffix)."""
+
+_WORTH_SHARING = 16  # tokens; a shorter common start costs more in overhead than it saves
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that continue one prefix (empty for a row that stands alone)."""
+
+    prefix: list[int]
+    rows: list[tuple[int, list[int]]]
+    """(position of the question, its tokens after the prefix)."""
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Tokens of the prefix, and of the longest row after it."""
+        return len(self.prefix), max(len(tokens) for _, tokens in self.rows)
+
+
+def tokenize(
+    lm: LanguageModel, texts: Sequence[str], positions: Sequence[int], *, answer: int = 0
+) -> list[tuple[int, list[int]]]:
+    """Render and tokenize the prompts at `positions`: (position, token ids) of each.
+
+    Raises:
+        UserError: when one leaves no room for `answer` more tokens.
+    """
+    ids = lm.encode([render(lm, texts[i]) for i in positions])
+    rows = list(zip(positions, ids, strict=True))
+    _check_lengths(lm, texts, rows, answer)
+    return rows
+
+
+def _check_lengths(
+    lm: LanguageModel, texts: Sequence[str], rows: list[tuple[int, list[int]]], answer: int
+) -> None:
+    for position, tokens in rows:
+        if len(tokens) + answer > lm.max_tokens:
+            room = f" and {answer} for the answer" if answer else ""
+            raise UserError(
+                f"prompt {position + 1} of {len(texts)} is too long for model '{lm.name}': "
+                f"{len(tokens)} tokens{room}, where {lm.max_tokens} fit; shorten it (fewer "
+                f"history items): {texts[position][:60]!r}..."
+            )
+
+
+def group_rows(rows: list[tuple[int, list[int]]], prefixes: Sequence[str]) -> list[Group]:
+    """Group rows by prefix text and cut off the tokens that each group has in common."""
+    by_prefix: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
+    groups = []
+    for row, prefix in zip(rows, prefixes, strict=True):
+        if prefix:
+            by_prefix[prefix].append(row)
+        else:
+            groups.append(Group([], [row]))
+    for members in by_prefix.values():
+        common = os.path.commonprefix([tokens for _, tokens in members])  # works on any lists
+        size = min(len(common), min(len(tokens) for _, tokens in members) - 1)
+        if len(members) == 1 or size < _WORTH_SHARING:
+            groups += [Group([], [row]) for row in members]
+        else:
+            groups.append(Group(list(common[:size]), [(i, t[size:]) for i, t in members]))
+    return groups
+
+
+def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
+    """Fill batches with groups of similar width up to `budget` = rows x tokens per row."""
+    parts = sorted((part for g in groups for part in _split(g, budget)), key=_order)
+    batch: list[Group] = []
+    rows = suffix = 0
+    for part in parts:
+        wider = max(suffix, part.widths[1])
+        # Sorted by prefix, so the first is the longest; padded apart, so widths add up.
+        cost = (rows + len(part.rows)) * (len((batch or [part])[0].prefix) + wider)
+        if batch and (cost > budget or bool(part.prefix) != bool(batch[0].prefix)):
+            yield batch
+            batch, rows, wider = [], 0, part.widths[1]
+        batch.append(part)
+        rows, suffix = rows + len(part.rows), wider
+    if batch:
+        yield batch
+
+
+def _order(group: Group) -> tuple[int, int, int]:
+    prefix, suffix = group.widths
+    return -prefix, -suffix, group.rows[0][0]
+
+
+def _split(group: Group, budget: int) -> list[Group]:
+    size = max(1, budget // sum(group.widths))
+    parts = range(0, len(group.rows), size)
+    return [Group(group.prefix, group.rows[start : start + size]) for start in parts]
+
+
+def only(batch: list[Group], missing: set[int]) -> list[Group]:
+    """The batch without the questions whose answers are known."""
+    kept = [Group(g.prefix, [row for row in g.rows if row[0] in missing]) for g in batch]
+    return [group for group in kept if group.rows]

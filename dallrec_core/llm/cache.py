@@ -1,0 +1,179 @@
+"""Answers kept for ever: a question is asked of the same model in the same way only once.
+
+SQLite in WAL mode. Every batch is committed before the next one is asked, so a killed process
+loses at most the batch in flight; several processes may use one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dallrec_core.errors import UserError
+from dallrec_core.progress import progress
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+_CHUNK = 500  # keys per SELECT; old SQLite builds allow 999 parameters
+
+
+def answer_key(prompt: str, fingerprint: str, settings: Mapping[str, Any]) -> str:
+    """SHA-256 (hexadecimal) of a question: prompt text, model fingerprint, decoding settings."""
+    text = json.dumps([prompt, fingerprint, settings], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class AnswerCache:
+    """A durable store of answers (any JSON value) by key; use it in one thread.
+
+    Args:
+        path: the database file; its folder is made when it is missing.
+        timeout: seconds to wait while another process writes.
+
+    Raises:
+        UserError: here and in every method, when the file is damaged, locked or not writable.
+    """
+
+    def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
+        """Open the store, or make an empty one."""
+        self.path = Path(path)
+        self.hits = 0
+        """Questions answered from the store since it was opened."""
+        self.misses = 0
+        """Questions that were not in the store."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the folder {self.path.parent}: {error.strerror}"
+            ) from error
+        try:
+            self._db = sqlite3.connect(self.path, timeout=timeout)
+            # WAL is refused on some network drives; the default journal is as safe, only slower.
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(_TABLE)
+            self._db.commit()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def __len__(self) -> int:
+        """Number of stored answers."""
+        return int(self._run("SELECT count(*) FROM answers")[0][0])
+
+    def __enter__(self) -> AnswerCache:
+        """Return the store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the database file; closing twice is allowed."""
+        self._db.close()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return the stored answers among `keys`, counting hits and misses."""
+        found: dict[str, Any] = {}
+        for start in range(0, len(keys), _CHUNK):
+            chunk = list(keys[start : start + _CHUNK])
+            marks = ",".join("?" * len(chunk))
+            rows = self._run(f"SELECT key, value FROM answers WHERE key IN ({marks})", chunk)
+            found.update((key, self._decode(value)) for key, value in rows)
+        self.hits += len(found)
+        self.misses += len(keys) - len(found)
+        return found
+
+    def put_many(self, answers: Mapping[str, Any]) -> None:
+        """Store answers durably in one transaction; an answer already there stays."""
+        rows = [(key, json.dumps(value)) for key, value in answers.items()]
+        try:
+            with self._db:
+                self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _run(self, sql: str, values: Sequence[str] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def _decode(self, value: str) -> Any:
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise UserError(self._damaged("an answer in it is not JSON")) from error
+
+    def _explain(self, error: sqlite3.Error) -> UserError:
+        reason = str(error)
+        if "locked" in reason:
+            return UserError(f"answer cache {self.path} is in use by another process; try again")
+        if isinstance(error, sqlite3.OperationalError) and "no such" not in reason:
+            return UserError(
+                f"answer cache {self.path} cannot be used: {reason}; is the disk full, "
+                "or the folder not writable?"
+            )
+        return UserError(self._damaged(reason))
+
+    def _damaged(self, reason: str) -> str:
+        return (
+            f"answer cache {self.path} is damaged ({reason}); delete it (and its -wal and -shm "
+            "files) and run again: the questions will be asked anew"
+        )
+
+
+def ask_once(
+    prompts: Sequence[str],
+    fingerprint: str,
+    settings: Mapping[str, Any],
+    cache: AnswerCache | None,
+    compute: Callable[[list[int], set[int]], Iterable[dict[int, Any]]],
+    *,
+    desc: str,
+) -> list[Any]:
+    """Answer all prompts: equal ones once, stored ones from the cache, the others by `compute`.
+
+    Args:
+        prompts: `[n]` texts of the questions.
+        fingerprint: of the model that answers.
+        settings: everything else that determines the answer (JSON values).
+        cache: where answers are kept, or None.
+        compute: takes the positions in `prompts` of all different questions, and the set of
+            those that must be asked; yields, batch by batch, the answers of the latter by
+            position. Batches are planned over all questions, so that a resumed run asks the rest
+            in the same company and its answers are the same to the last bit.
+        desc: the progress bar's label.
+
+    Returns:
+        `[n]` answers in the order of `prompts`.
+    """
+    keys = [answer_key(prompt, fingerprint, settings) for prompt in prompts]
+    first: dict[str, int] = {}
+    for position, key in enumerate(keys):
+        first.setdefault(key, position)
+    known = cache.get_many(list(first)) if cache is not None else {}
+    missing = {position for key, position in first.items() if key not in known}
+
+    def answers() -> Iterator[None]:
+        for batch in compute(list(first.values()), missing):
+            by_key = {keys[position]: value for position, value in batch.items()}
+            if cache is not None:
+                cache.put_many(by_key)
+            known.update(by_key)
+            yield from (None for _ in by_key)
+
+    if missing:
+        for _ in progress(answers(), total=len(missing), desc=desc, unit="questions"):
+            pass
+    return [known[key] for key in keys]

@@ -1,0 +1,95 @@
+"""Alpaca examples: checked, put into the model's format, and labelled on the answer only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.models import LanguageModel, render
+
+Example = Mapping[str, Any]
+"""An Alpaca record: `instruction`, optional `input`, and `output`."""
+
+IGNORED = -100
+"""Label of a token that the loss leaves out."""
+
+
+def check_examples(examples: Sequence[Example], where: str, *, empty: bool = False) -> None:
+    """Refuse records that are not Alpaca examples.
+
+    Raises:
+        UserError: naming the record (counted from 1) and the field.
+    """
+    if not examples and not empty:
+        raise UserError(f"{where}: there are no training examples")
+    for number, example in enumerate(examples, start=1):
+        for name in ("instruction", "output"):
+            value = example.get(name)
+            if value is None:
+                raise UserError(f"{where}: example {number} has no field '{name}'")
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(
+                    f"{where}: example {number}, field '{name}' is not a text: {value!r}"
+                )
+        if not isinstance(example.get("input") or "", str):
+            raise UserError(f"{where}: example {number}, field 'input' is not a text")
+
+
+def instruction_text(example: Example) -> str:
+    """The instruction, followed by the input on its own line where there is one."""
+    given = (example.get("input") or "").strip()
+    return f"{example['instruction']}\n{given}" if given else example["instruction"]
+
+
+def encode_examples(
+    lm: LanguageModel, examples: Sequence[Example], max_length: int, where: str
+) -> list[dict[str, list[int]]]:
+    """Turn examples into token ids and labels, the labels of the prompt being ignored.
+
+    Raises:
+        UserError: when examples are longer than the model (or `max_length`) allows, naming the
+            first, or the tokenizer has no end token.
+    """
+    end = lm.tokenizer.eos_token_id
+    if end is None:
+        raise UserError(f"model '{lm.name}': its tokenizer has no end token to learn")
+    prompts = lm.encode([render(lm, instruction_text(e)) for e in examples]) if examples else []
+    rows = []
+    for prompt, example in zip(prompts, examples, strict=True):
+        answer = [*lm.encode_answer(example["output"]), end]
+        rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    _check_lengths(rows, min(max_length or lm.max_tokens, lm.max_tokens), where)
+    return rows
+
+
+def _check_lengths(rows: list[dict[str, list[int]]], limit: int, where: str) -> None:
+    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > limit]
+    if long:
+        raise UserError(
+            f"{where}: {len(long)} of {len(rows)} examples are longer than {limit} tokens; the "
+            f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them, "
+            "or raise max_length if the model can read more"
+        )
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Pads a batch on the right: `input_ids`, `labels` and `attention_mask`, each `[B, T]`."""
+
+    pad: int
+    """Token id to fill rows with."""
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """Make tensors of `rows`."""
+        width = max(len(row["input_ids"]) for row in rows)
+        fill = {"input_ids": self.pad, "labels": IGNORED}
+        batch = {
+            name: torch.tensor([r[name] + [value] * (width - len(r[name])) for r in rows])
+            for name, value in fill.items()
+        }
+        real = [[1] * len(r["labels"]) + [0] * (width - len(r["labels"])) for r in rows]
+        return batch | {"attention_mask": torch.tensor(real)}

@@ -1,0 +1,257 @@
+"""Teach a language model a task with LoRA (Hu et al. 2022) on a few dozen Alpaca examples.
+
+The loss covers the answer and its end token only; the prompt is read but not learnt. A killed
+run continues from its last epoch and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.adapters import (
+    explained_failure,
+    finished_log,
+    last_checkpoint,
+    make_record,
+    publish,
+    workplace,
+)
+from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
+from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
+from dallrec_core.llm.models import LanguageModel, load, quiet
+
+_LOG_ROWS = 200  # at most this many losses are logged
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """How an adapter is trained."""
+
+    rank: int = 8
+    """Inner dimension of the adapter."""
+    alpha: float = 16
+    """The adapter's product is scaled by alpha / rank."""
+    dropout: float = 0.05
+    """Chance with which an input of the adapter is dropped in training."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter, by name."""
+    epochs: int = 5
+    """Passes over the examples."""
+    learning_rate: float = 2e-4
+    """Peak of AdamW's rate: linear warm-up over 5 % of the steps, then a cosine to zero."""
+    batch_size: int = 8
+    """Examples per forward pass."""
+    gradient_accumulation: int = 1
+    """Forward passes per step."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    max_length: int = 0
+    """Longest example in tokens; 0 means as long as the model can read."""
+    seed: int = 0
+    """Of the initial adapter, the order of examples and dropout."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further `peft.LoraConfig` arguments, e.g. `{"use_rslora": True}`."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train, naming them."""
+        for name in ("rank", "epochs", "batch_size", "gradient_accumulation"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"LoRA setting {name} is {value}; it must be a whole number >= 1")
+        if not self.learning_rate > 0:
+            raise UserError(f"LoRA setting learning_rate is {self.learning_rate}; it must be > 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"LoRA setting dropout is {self.dropout}; it must be in [0, 1)")
+
+
+def finetune(
+    model_name: str,
+    examples: Sequence[Example],
+    out: Path,
+    settings: LoraSettings | None = None,
+    *,
+    task: str,
+    held_out: Sequence[Example] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "none",
+    revision: str | None = None,
+) -> pd.DataFrame:
+    """Train a LoRA adapter and save it, with its settings beside it, in the folder `out`.
+
+    The work happens in `<out>.partial`, which is left behind by a kill and continued by the next
+    call with the same model, examples and settings. An adapter that such a call already finished
+    is not trained again.
+
+    Args:
+        model_name: as for `models.load`.
+        examples: Alpaca records to learn.
+        out: folder of the adapter; one that was trained otherwise is replaced.
+        settings: how to train; None for the defaults.
+        task: name of the task, for the log and messages.
+        held_out: Alpaca records whose loss is measured before training and after every epoch.
+        device: as for `models.load`; with several GPUs the first is used.
+        dtype: as for `models.load`.
+        quantize: `4bit` trains the adapter on NF4 weights (QLoRA, Dettmers et al. 2023).
+        revision: as for `models.load`.
+
+    Returns:
+        The training log by schema `training_log`: task, step, epoch, loss, eval_loss.
+
+    Raises:
+        UserError: for bad examples or settings, a model that does not load, a diverging loss, or
+            a folder that cannot be written.
+    """
+    settings = settings or LoraSettings()
+    check_examples(examples, task)
+    check_examples(held_out or [], f"{task}, held out", empty=True)
+    lm = load(model_name, device=device, dtype=dtype, quantize=quantize, revision=revision)
+    train = encode_examples(lm, examples, settings.max_length, task)
+    held = encode_examples(lm, held_out or [], settings.max_length, f"{task}, held out")
+    record = _record(lm, settings, task, examples, held_out or [])
+    done = finished_log(out, record)
+    if done is not None:
+        return done
+    with explained_failure(out), quiet(), _own_randomness(settings.seed):
+        partial = workplace(out, record)
+        trainer = _trainer(lm, settings, partial, train, held, task)
+        trainer.train(resume_from_checkpoint=last_checkpoint(partial))
+        log = _log_frame(task, trainer.state.log_history)
+        publish(trainer.model, lm.name, log, record, partial, out)
+    return log
+
+
+def _record(
+    lm: LanguageModel,
+    settings: LoraSettings,
+    task: str,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+) -> dict[str, Any]:
+    sizes = {"examples": len(examples), "held_out": len(held_out)}
+    content = {"task": task, "settings": asdict(settings), **sizes}
+    return make_record(lm, content, [[dict(e) for e in part] for part in (examples, held_out)])
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed every generator, and put the caller's back: a finished adapter must change nothing."""
+    mine, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        set_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(mine)
+            np.random.set_state(numpys)
+
+
+def _trainer(
+    lm: LanguageModel,
+    settings: LoraSettings,
+    partial: Path,
+    train: list[dict[str, list[int]]],
+    held: list[dict[str, list[int]]],
+    task: str,
+) -> Trainer:
+    trainer = AnswerTrainer(
+        model=_with_lora(lm, settings),
+        args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
+        data_collator=Collate(lm.pad_id),
+        train_dataset=train,  # type: ignore[arg-type]
+        eval_dataset=held or None,  # type: ignore[arg-type]
+        compute_loss_func=answer_loss,
+        callbacks=[Watch(task)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    targets = settings.target_modules
+    try:
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            task_type="CAUSAL_LM",
+            **settings.extra,
+        )
+        model = lm.model
+        if lm.quantize != "none":
+            model = prepare_model_for_kbit_training(model)
+        return get_peft_model(model, config)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"LoRA settings do not fit model '{lm.name}': {error}") from error
+
+
+def _arguments(
+    lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
+) -> TrainingArguments:
+    per_step = settings.batch_size * settings.gradient_accumulation
+    steps = -(-examples // per_step) * settings.epochs
+    arguments = TrainingArguments(
+        output_dir=str(partial),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,  # below 1 it is a share of all steps
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch" if lm.device.type == "mps" else "adamw_torch_fused",
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=max(settings.batch_size, 16),
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        eval_strategy="epoch" if evaluate else "no",
+        eval_on_start=evaluate,
+        prediction_loss_only=True,
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_steps=max(1, steps // _LOG_ROWS),
+        logging_nan_inf_filter=False,
+        bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
+        fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
+        use_cpu=lm.device.type == "cpu",
+        dataloader_pin_memory=lm.device.type == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        report_to="none",
+    )
+    # Several visible GPUs would otherwise be wrapped in DataParallel, which changes the batch.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _log_frame(task: str, history: list[dict[str, float]]) -> pd.DataFrame:
+    """One row per logged step; a step that was both trained and evaluated has both losses."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in history:
+        if "loss" in entry or "eval_loss" in entry:
+            row = rows.setdefault(int(entry["step"]), {"epoch": entry.get("epoch") or 0.0})
+            row |= {k: entry[k] for k in ("loss", "eval_loss") if k in entry}
+    frame = pd.DataFrame([{"step": step, **row} for step, row in sorted(rows.items())])
+    frame = frame.reindex(columns=["step", "epoch", "loss", "eval_loss"])
+    frame.insert(0, "task", task)
+    kinds = {"step": "int32", "epoch": "float32", "loss": "float32", "eval_loss": "float32"}
+    return frame.astype(kinds)

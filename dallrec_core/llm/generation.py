@@ -1,0 +1,166 @@
+"""Let the model write: batched greedy decoding (or seeded sampling) with stop strings and cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.generation import StoppingCriteria, StoppingCriteriaList
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.batching import Question, tokenize
+from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.models import LanguageModel, quiet
+
+
+class Generated(NamedTuple):
+    """An answer: its text, its length in tokens, and whether it ran into the token limit."""
+
+    text: str
+    tokens: int
+    truncated: bool
+
+
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Question],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    temperature: float = 0.0,
+    seed: int = 0,
+    cache: AnswerCache | None = None,
+    batch_size: int = 32,
+) -> list[Generated]:
+    """Let the model answer every prompt.
+
+    Args:
+        lm: the model; the chat template or Alpaca form is put around each instruction here.
+        prompts: `[n]` instructions, whole or as (prefix, suffix).
+        max_new_tokens: longest answer, in tokens.
+        stop: strings that end an answer; they are not part of it.
+        temperature: 0 takes the likeliest token; above 0 samples.
+        seed: of the samples. Each prompt has its own stream, so batches do not matter.
+        cache: where answers are kept; questions found there are not asked.
+        batch_size: prompts per batch.
+
+    Returns:
+        `[n]` answers in the order of `prompts`.
+
+    Raises:
+        UserError: for settings out of range, a prompt that is too long, or full memory.
+    """
+    _check(max_new_tokens, temperature, batch_size)
+    texts = [p if isinstance(p, str) else p[0] + p[1] for p in prompts]
+    stops = sorted({s for s in stop if s})
+    settings: dict[str, Any] = {"task": "generate", "max_new_tokens": max_new_tokens, "stop": stops}
+    if temperature > 0:
+        settings |= {"temperature": temperature, "seed": seed}
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
+        rows = tokenize(lm, texts, unique, answer=max_new_tokens)
+        rows.sort(key=lambda row: -len(row[1]))
+        for start in range(0, len(rows), batch_size):
+            rest = [row for row in rows[start : start + batch_size] if row[0] in missing]
+            if not rest:
+                continue
+            seeds = [f"{seed}:{texts[i]}" for i, _ in rest] if temperature > 0 else []
+            new = _decode(lm, [t for _, t in rest], max_new_tokens, stops, temperature, seeds)
+            yield {i: list(_read(lm, out, stops)) for (i, _), out in zip(rest, new, strict=True)}
+
+    with quiet():
+        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
+    return [Generated(*answer) for answer in found]
+
+
+def _check(max_new_tokens: int, temperature: float, batch_size: int) -> None:
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    if not temperature >= 0:
+        raise UserError(f"temperature is {temperature}; it must be 0 (greedy) or more")
+
+
+@torch.inference_mode()
+def _decode(
+    lm: LanguageModel,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    stops: list[str],
+    temperature: float,
+    seeds: list[str],
+) -> list[list[int]]:
+    """New token ids of each prompt, padding included; padding of prompts is on the left."""
+    width = max(len(tokens) for tokens in prompts)
+    ids = torch.tensor([[lm.pad_id] * (width - len(t)) + list(t) for t in prompts])
+    mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in prompts])
+    # Set one by one, because what stays unset is filled from the checkpoint's own preferences.
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0,
+        no_repeat_ngram_size=0, num_return_sequences=1, eos_token_id=sorted(lm.end_ids) or None,
+        pad_token_id=lm.pad_id,
+    )  # fmt: skip
+    noise = [_GumbelNoise(temperature, seeds)] if seeds else []
+    ends = [_StopStrings(lm, stops, width)] if stops else []
+    try:
+        out = lm.model.generate(  # type: ignore[operator]
+            input_ids=ids.to(lm.device),
+            attention_mask=mask.to(lm.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList(noise),
+            stopping_criteria=StoppingCriteriaList(ends),
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError("the device's memory is full; lower batch_size") from error
+    return out[:, width:].tolist()
+
+
+def _read(lm: LanguageModel, new: list[int], stops: list[str]) -> Generated:
+    ends = lm.end_ids | {lm.pad_id}
+    length = next((i for i, token in enumerate(new) if token in ends), len(new))
+    text = lm.decode(new[:length])
+    cuts = [at for at in (text.find(s) for s in stops) if at >= 0]
+    truncated = length == len(new) and not cuts
+    return Generated(text[: min(cuts)].strip() if cuts else text.strip(), length, truncated)
+
+
+class _StopStrings(StoppingCriteria):
+    """Ends a row once its new text holds a stop string."""
+
+    def __init__(self, lm: LanguageModel, stops: list[str], start: int) -> None:
+        self.tokenizer = lm.tokenizer
+        self.stops = stops
+        self.start = start
+        # A token is at least one byte, so the last few tokens hold any stop just completed.
+        self.tail = max(len(s.encode()) for s in stops) + 1
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        begin = max(self.start, input_ids.shape[1] - self.tail)
+        texts = self.tokenizer.batch_decode(input_ids[:, begin:], skip_special_tokens=True)
+        done = [any(stop in text for stop in self.stops) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Turns greedy choice into sampling: argmax(logits / T + Gumbel noise) ~ softmax(logits / T).
+
+    Every row draws from its own generator, so a sample does not depend on its neighbours.
+    """
+
+    def __init__(self, temperature: float, seeds: list[str]) -> None:
+        self.temperature = temperature
+        self.streams = [torch.Generator().manual_seed(_number(seed)) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        size = scores.shape[-1]
+        draws = torch.stack([torch.rand(size, generator=stream) for stream in self.streams])
+        gumbel = -torch.log(-torch.log(draws.clamp(1e-20, 1 - 1e-7)))
+        return scores.float() / self.temperature + gumbel.to(scores.device)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

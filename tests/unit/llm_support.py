@@ -1,0 +1,85 @@
+"""A tiny random Llama with a byte-level BPE tokenizer, made once per test process."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from dallrec_core.llm.models import LanguageModel, load
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CORPUS = [
+    "A viewer liked: Heat (1995) (Action|Crime|Thriller). Answer yes or no.",
+    "Movie: Fargo (1996). Known genres: Crime. List up to three genres. yes no Yes No",
+]
+
+
+def make_checkpoint(folder: Path, *, width: int = 32, seed: int = 0, chat: bool = True) -> Path:
+    """Write a random two-layer Llama and its tokenizer to `folder`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS * 3, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>"
+    )
+    if chat:
+        fast.chat_template = TEMPLATE
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=fast.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=fast.eos_token_id,
+        initializer_range=0.3,  # answers must differ clearly between prompts
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@cache
+def workspace() -> Path:
+    """A folder for this process, removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="dallrec-llm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def tiny_checkpoint(*, width: int = 32, seed: int = 0, chat: bool = True) -> Path:
+    """The tiny checkpoint; do not change its files."""
+    return make_checkpoint(
+        workspace() / f"tiny-{width}-{seed}-{chat}", width=width, seed=seed, chat=chat
+    )
+
+
+@cache
+def tiny_model(*, chat: bool = True) -> LanguageModel:
+    """The tiny model, loaded once; do not change it."""
+    return load(str(tiny_checkpoint(chat=chat)), device="cpu")

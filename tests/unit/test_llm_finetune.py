@@ -1,0 +1,243 @@
+"""LoRA fine-tuning: learns, repeats to the byte, resumes, and refuses bad examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from llm_support import tiny_checkpoint, tiny_model
+from safetensors.torch import load_file
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm import answer_trainer
+from dallrec_core.llm import finetune as module
+from dallrec_core.llm.examples import IGNORED, Collate, encode_examples, instruction_text
+from dallrec_core.llm.finetune import LoraSettings, finetune
+from dallrec_core.llm.models import load, render
+from dallrec_core.llm.scoring import p_yes
+
+EXAMPLES = [
+    {
+        "instruction": f"Question {i}. Answer for {('Heat', 'Fargo')[i % 2]}",
+        "input": " ",
+        "output": ("yes", "no")[i % 2],
+    }
+    for i in range(24)
+]
+QUICK = LoraSettings(epochs=3, learning_rate=1e-2, batch_size=8)
+
+
+def tune(out: Path, settings: LoraSettings = QUICK, **options: Any) -> pd.DataFrame:
+    options = {"task": "toy", "device": "cpu", "held_out": EXAMPLES[:4]} | options
+    return finetune(str(tiny_checkpoint()), EXAMPLES, out, settings, **options)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    out = tmp_path_factory.mktemp("adapters") / "toy"
+    return out, tune(out)
+
+
+def test_the_loss_falls_and_the_answers_follow(tmp_path: Path) -> None:
+    log = tune(tmp_path / "a", LoraSettings(epochs=10, learning_rate=1e-2))
+    held = log["eval_loss"].dropna()
+    assert len(held) == 11 and held.iloc[-1] < 0.3 * held.iloc[0]
+    lm = load(str(tiny_checkpoint()), device="cpu", adapter=tmp_path / "a")
+    chances = p_yes(lm, [instruction_text(e) for e in EXAMPLES], ["yes"], ["no"])
+    assert chances[::2].min() > chances[1::2].max()
+
+
+def test_folder_holds_adapter_settings_and_log(tuned: tuple[Path, pd.DataFrame]) -> None:
+    out, log = tuned
+    assert sorted(p.name for p in out.parent.iterdir()) == ["toy"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "finetune.json",
+        "training_log.parquet",
+    ]
+    record = json.loads((out / "finetune.json").read_text())
+    assert record["settings"]["learning_rate"] == 1e-2 and record["examples"] == 24
+    assert list(log.columns) == ["task", "step", "epoch", "loss", "eval_loss"]
+    assert log["step"].tolist() == list(range(10)) and log["eval_loss"].notna().sum() == 4
+
+
+def test_same_seed_same_bytes(tuned: tuple[Path, pd.DataFrame], tmp_path: Path) -> None:
+    out, log = tuned
+    again = tune(tmp_path / "again")
+    assert digests(tmp_path / "again") == digests(out)
+    pd.testing.assert_frame_equal(again, log)
+    tune(tmp_path / "other", LoraSettings(epochs=3, learning_rate=1e-2, seed=1))
+    name = "adapter_model.safetensors"
+    assert digests(tmp_path / "other")[name] != digests(out)[name]
+
+
+class _Killer:
+    """Stands for `progress` and is interrupted after `steps` training steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self, iterable: Iterable[int], **options: Any) -> Iterator[int]:
+        for step in iterable:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield step
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_interrupted_run_continues_to_the_same_bytes(
+    steps: int,
+    tuned: tuple[Path, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "toy"
+    monkeypatch.setattr(answer_trainer, "progress", _Killer(steps))
+    with pytest.raises(KeyboardInterrupt):
+        tune(out)
+    assert not out.exists() and (tmp_path / "toy.partial").exists()
+    half = tmp_path / "toy.partial" / "checkpoint-6"  # killed while it was being written
+    half.mkdir()
+    (half / "adapter_model.safetensors").write_bytes(b"half")
+    counter = _Killer(-1)
+    monkeypatch.setattr(answer_trainer, "progress", counter)
+    log = tune(out)
+    assert -1 - counter.left == (9 if steps == 1 else 6)  # steps that were left to do
+    assert digests(out) == digests(tuned[0])
+    pd.testing.assert_frame_equal(log, tuned[1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["toy"]
+
+
+def test_finished_adapter_is_not_trained_again(
+    tuned: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_trainer", None)
+    pd.testing.assert_frame_equal(tune(tuned[0]), tuned[1])
+    with pytest.raises(TypeError):  # other settings do train
+        tune(tuned[0], LoraSettings(epochs=4))
+
+
+def test_nothing_is_printed_and_randomness_is_left_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    states = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+    tune(tmp_path / "a", LoraSettings(epochs=1))
+    assert capfd.readouterr() == ("", "")
+    after = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+    assert after == states
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
+    lm = tiny_model(chat=chat)
+    (row,) = encode_examples(lm, EXAMPLES[:1], 0, "toy")
+    prompt = lm.encode([render(lm, EXAMPLES[0]["instruction"])])[0]
+    answer = [*lm.encode_answer("yes"), lm.tokenizer.eos_token_id]
+    assert row["input_ids"] == prompt + answer
+    assert row["labels"] == [IGNORED] * len(prompt) + answer
+    # What is learnt stands where scoring and generation look for it.
+    assert row["input_ids"][:-1] == lm.encode([render(lm, EXAMPLES[0]["instruction"]) + "yes"])[0]
+
+
+def test_the_loss_equals_the_models_own(tmp_path: Path) -> None:
+    log = tune(tmp_path / "a", LoraSettings(epochs=1), held_out=EXAMPLES[:5])
+    lm = tiny_model()
+    batch = Collate(lm.pad_id)(encode_examples(lm, EXAMPLES[:5], 0, "toy"))
+    with torch.inference_mode():
+        own = float(lm.model(**batch).loss)
+    assert log["eval_loss"].iloc[0] == pytest.approx(own, rel=1e-5)  # before training
+
+
+def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
+    options = {"epochs": 1, "dropout": 0.0, "learning_rate": 1e-2}
+    tune(tmp_path / "one", LoraSettings(batch_size=12, **options), held_out=None)
+    several = LoraSettings(batch_size=4, gradient_accumulation=3, **options)
+    tune(tmp_path / "several", several, held_out=None)
+    name = "adapter_model.safetensors"
+    one, more = (load_file(tmp_path / folder / name) for folder in ("one", "several"))
+    for key, tensor in one.items():
+        torch.testing.assert_close(more[key], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_collate_pads_on_the_right() -> None:
+    rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8], "labels": [8]}]
+    batch = {name: tensor.tolist() for name, tensor in Collate(0)(rows).items()}
+    assert batch == {
+        "input_ids": [[5, 6, 7], [8, 0, 0]],
+        "labels": [[IGNORED, 6, 7], [8, IGNORED, IGNORED]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+    }
+
+
+def test_the_input_field_follows_the_instruction() -> None:
+    assert instruction_text({"instruction": "Do.", "input": " ", "output": "x"}) == "Do."
+    assert instruction_text({"instruction": "Do.", "input": "This", "output": "x"}) == "Do.\nThis"
+    assert instruction_text({"instruction": "Do.", "input": None, "output": "x"}) == "Do."
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([], "toy: there are no training examples"),
+        ([EXAMPLES[0], {"instruction": "a"}], "toy: example 2 has no field 'output'"),
+        ([{"output": "a"}], "toy: example 1 has no field 'instruction'"),
+        ([{"instruction": "a", "output": " "}], "example 1, field 'output' is not a text: ' '"),
+        ([{"instruction": 3, "output": "a"}], "example 1, field 'instruction' is not a text: 3"),
+        ([{"instruction": "a", "input": 3, "output": "a"}], "field 'input' is not a text"),
+        (
+            [EXAMPLES[0], {"instruction": "word " * 300, "output": "a"}],
+            "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
+        ),
+    ],
+)
+def test_bad_examples(examples: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        finetune(str(tiny_checkpoint()), examples, tmp_path / "a", task="toy", device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 0}, "rank is 0; it must be a whole number >= 1"),
+        ({"epochs": 1.5}, "epochs is 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be > 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LoraSettings(**settings)
+
+
+def test_layers_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="LoRA settings do not fit model .*nonsense"):
+        tune(tmp_path / "a", LoraSettings(target_modules=("nonsense",)))
+
+
+def test_a_diverging_loss_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="toy: the loss became NaN at step .* lower the learning_rate"
+    ):
+        tune(tmp_path / "a", LoraSettings(epochs=4, learning_rate=1e30))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/a: "):
+        tune(tmp_path / "file" / "a")

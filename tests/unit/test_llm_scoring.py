@@ -1,0 +1,185 @@
+"""p(yes): equal to the naive way, whatever the batches, and honest about bad questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from llm_support import tiny_model
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm import models, scoring
+from dallrec_core.llm.batching import Group, batches
+from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.scoring import first_tokens, p_yes
+
+YES, NO = ("yes", "Yes"), ("no", "No")
+PAIRS = [
+    (
+        f"A viewer liked: Heat (1995){' (Action|Crime)' * (user % 4 + 1)}.",
+        f" {'film ' * item}{user}?",
+    )
+    for user in range(6)
+    for item in range(1 + 2 * user % 5)
+]
+TEXTS = [prefix + suffix for prefix, suffix in PAIRS]
+
+
+def naive(lm: models.LanguageModel, text: str) -> float:
+    """One prompt at a time, softmax over the whole vocabulary, sum over the spellings."""
+    ids = torch.tensor([lm.tokenizer(models.render(lm, text))["input_ids"]])
+    with torch.inference_mode():
+        chances = lm.model(input_ids=ids).logits[0, -1].softmax(-1)
+    yes, no = (sum(float(chances[t]) for t in first_tokens(lm, words)) for words in (YES, NO))
+    return yes / (yes + no)
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 16384])
+def test_equals_the_naive_way(chat: bool, batch_tokens: int) -> None:
+    lm = tiny_model(chat=chat)
+    expected = [naive(lm, text) for text in TEXTS]
+    assert np.ptp(expected) > 0.1  # the questions do differ
+    for questions in (PAIRS, TEXTS):
+        got = p_yes(lm, questions, YES, NO, batch_tokens=batch_tokens)
+        assert got.dtype == np.float32 and got.shape == (len(TEXTS),)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_order_and_company_do_not_matter() -> None:
+    lm = tiny_model()
+    together = p_yes(lm, PAIRS, YES, NO)
+    alone = [p_yes(lm, [pair], YES, NO)[0] for pair in PAIRS]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(p_yes(lm, PAIRS[::-1], YES, NO)[::-1], together, atol=1e-5)
+
+
+def test_a_prefix_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_model()
+    seen = []
+    forward = lm.model.forward
+    monkeypatch.setattr(
+        lm.model, "forward", lambda **k: (seen.append(k["input_ids"].numel()), forward(**k))[1]
+    )
+    questions = [
+        ("A viewer liked: Heat (1995) (Action|Crime). " * 3, f"Film {i}?") for i in range(20)
+    ]
+    shared = p_yes(lm, questions, YES, NO)
+    tokens_shared = sum(seen)
+    seen.clear()
+    apart = p_yes(lm, questions, YES, NO, share_prefix=False)
+    assert tokens_shared < 0.4 * sum(seen)
+    np.testing.assert_allclose(shared, apart, atol=1e-5)
+
+
+def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_model()
+    shapes = []
+    hook = lm.model.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: shapes.append(output.shape)
+    )
+    p_yes(lm, PAIRS, YES, NO)
+    hook.remove()
+    assert all(shape[1] == 1 for shape in shapes)
+
+
+def test_models_with_windows_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_model()
+    assert scoring._can_share(lm)
+    monkeypatch.setattr(lm.model.config, "sliding_window", 8, raising=False)
+    assert not scoring._can_share(lm)
+
+
+def test_spellings_with_and_without_space_count() -> None:
+    lm = tiny_model()
+    ids = first_tokens(lm, ["yes"])
+    assert {lm.tokenizer.decode([i]).strip()[0] for i in ids} == {"y"}
+    assert len(ids) == 2
+    assert first_tokens(lm, [" yes", "yes "]) == ids
+
+
+def test_words_that_begin_alike_are_refused() -> None:
+    with pytest.raises(UserError, match="begin with the same token"):
+        p_yes(tiny_model(), ["x"], ["qa"], ["qb"])
+    with pytest.raises(UserError, match="at least one spelling"):
+        p_yes(tiny_model(), ["x"], [], NO)
+    with pytest.raises(UserError, match="batch_tokens is 0"):
+        p_yes(tiny_model(), ["x"], YES, NO, batch_tokens=0)
+
+
+def test_a_long_prompt_is_named() -> None:
+    with pytest.raises(UserError, match=r"prompt 2 of 3 is too long .* tokens, where 256 fit"):
+        p_yes(tiny_model(), ["a", "word " * 300, "b"], YES, NO)
+
+
+def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = torch.full((1, 400), float("nan"))
+    monkeypatch.setattr(scoring, "_last_logits", lambda *a: nan)
+    with pytest.raises(UserError, match="computes NaN"):
+        p_yes(tiny_model(), ["x"], YES, NO)
+
+
+def test_no_questions() -> None:
+    assert p_yes(tiny_model(), [], YES, NO).shape == (0,)
+
+
+class _Killed(AnswerCache):
+    """Dies after `batches` stored batches, as a kill would."""
+
+    batches = 2
+
+    def put_many(self, answers: dict[str, object]) -> None:  # type: ignore[override]
+        super().put_many(answers)
+        self.batches -= 1
+        if self.batches == 0:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_run_repeats_no_question_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = tiny_model()
+    asked: list[int] = []
+    score = scoring._score
+
+    def counting(lm: models.LanguageModel, batch: list[Group], words: object) -> dict[int, float]:
+        asked.extend(i for group in batch for i, _ in group.rows)
+        return score(lm, batch, words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scoring, "_score", counting)
+    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=400)
+    assert len(asked) == len(set(asked)) == len(PAIRS)
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt), _Killed(tmp_path / "a.sqlite") as cache:
+        p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+    before = len(asked)
+    assert 0 < before < len(PAIRS)
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+        assert (cache.hits, cache.misses) == (before, len(PAIRS) - before)
+        assert len(asked) == len(set(asked)) == len(PAIRS)
+        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+        assert len(asked) == len(PAIRS)
+    assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
+
+
+def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
+    lm = tiny_model()
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        got = p_yes(lm, ["same?", ("sa", "me?"), "other?"], YES, NO, cache=cache)
+        assert len(cache) == 2 and got[0] == got[1] != got[2]
+
+
+def test_batches_keep_the_budget_and_lose_nothing() -> None:
+    groups = [Group([1] * (p % 3 * 20), [(p * 10 + r, [2] * (r + 3)) for r in range(p % 7 + 1)])
+              for p in range(30)]  # fmt: skip
+    planned = list(batches(groups, 200))
+    rows = sorted(i for batch in planned for g in batch for i, _ in g.rows)
+    assert rows == sorted(i for g in groups for i, _ in g.rows)
+    for batch in planned:
+        widths = [g.widths for g in batch]
+        size = sum(len(g.rows) for g in batch)
+        assert size == 1 or size * (max(w[0] for w in widths) + max(w[1] for w in widths)) <= 200
+        assert len({bool(g.prefix) for g in batch}) == 1
