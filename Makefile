@@ -1,0 +1,59 @@
+# From a fresh clone with nothing but Python 3.11-3.13 and make:
+#   make book    run the seven notebooks on the embedded data and build the html book
+#   make test    lint, unit tests, notebook tests, book tests
+# Both create .venv first; what is fresh is skipped. PYTHON=/path/to/python3.12 chooses another Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+GIB_NEEDED := 4
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.lock)
+# The first of these that exists, runs, and is of a supported version.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 \
+  && { command -v $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv book test lint unit lock clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+
+venv: $(STAMP)  ## create .venv and install the pinned packages
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) lacks venv; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || test "$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}')" -ge $(GIB_NEEDED) || { echo "error: less than $(GIB_NEEDED) GiB of disk are free in $$PWD; the packages need that much (more with torch's GPU libraries)" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+	@echo "installing the packages of requirements.lock into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: $(STAMP)  ## run the smoke profile, build the book, print the path of index.html
+	@$(BIN)/dallrec run --profile smoke
+	@$(BIN)/dallrec book --run smoke
+
+lint: $(STAMP)  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+unit: $(STAMP)  ## the unit tests alone
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+
+# One pytest for all tiers. nbval runs the notebooks of the smoke run a second time, into a run
+# folder of its own (tests/notebooks/conftest.py), and compares every output with the first.
+test: lint book  ## lint, unit tests, notebook tests, book tests
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --nbval --nbval-current-env \
+	  --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	  tests/unit tests/notebooks tests/book runs/smoke/notebooks
+
+lock: $(STAMP)  ## write requirements.lock anew from the packages in .venv
+	@$(BIN)/python tools/lock.py
+
+clean:  ## remove the built book and all runs (not .venv, not downloaded data)
+	rm -rf build runs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,213 @@
+"""The files around the library agree with each other: pins, addresses, commands, profiles."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import dallrec_core
+from dallrec_core.layout import STAGES
+from dallrec_core.parameters import load_profile, profile_names, stage_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+# Import names that differ from the distribution's.
+DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def pins() -> dict[str, str]:
+    return {normal(req.name): str(req.specifier).removeprefix("==") for req in LOCK}
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+# --- versions ---
+
+
+def test_the_lock_is_exact_and_names_no_host() -> None:
+    for requirement in LOCK:
+        assert re.fullmatch(r"==[0-9][A-Za-z0-9.!]*", str(requirement.specifier)), requirement
+    assert not re.search(r"https?:|index-url|find-links|nvidia", text("requirements.lock"))
+    assert len(pins()) == len(LOCK)
+
+
+def test_every_dependency_is_pinned_within_its_bounds() -> None:
+    for line in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"]:
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(Version(pins()[normal(wanted.name)])), line
+
+
+def test_jupyter_book_stays_below_2_and_torch_is_the_tested_one() -> None:
+    assert "jupyter-book>=1.0.4.post1,<2" in EXTRAS["book"]
+    assert Version(pins()["jupyter-book"]) < Version("2")
+    assert pins()["torch"] == "2.13.0"
+
+
+def test_the_conda_file_installs_the_lock_and_this_package() -> None:
+    dependencies = yaml.safe_load(text("environment.yml"))["dependencies"]
+    assert dependencies[0] == f"python {PROJECT['requires-python']}"
+    assert dependencies[-1]["pip"] == ["-r requirements.lock", "-e ."]
+
+
+def test_both_commands_install_the_lock() -> None:
+    install = re.search(r"^\$\(STAMP\):.*?\n\n", text("Makefile"), re.MULTILINE | re.DOTALL)
+    assert install and "-r requirements.lock" in install[0] and "-e ." in install[0]
+    assert re.search(r"^book: \$\(STAMP\)", text("Makefile"), re.MULTILINE)
+    assert re.search(r"^test: lint book", text("Makefile"), re.MULTILINE)
+
+
+def imported_distributions() -> set[str]:
+    """Return the third-party top-level modules that the library imports anywhere."""
+    found = set()
+    for file in (ROOT / "dallrec_core").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"dallrec_core"}
+
+
+def test_everything_imported_is_declared_and_nothing_else() -> None:
+    declared = {normal(Requirement(line).name) for line in PROJECT["dependencies"]}
+    optional = {normal(Requirement(line).name) for line in EXTRAS["gpu"] + EXTRAS["serve"]}
+    used = {normal(DISTRIBUTION.get(name, name)) for name in imported_distributions()}
+    assert used - optional <= declared, "imported but not declared"
+    # The kernel of the notebooks, and what transformers' Trainer needs, are not imported by name.
+    assert declared - used <= {"ipykernel", "accelerate"}, "declared but not imported"
+
+
+def test_version_and_licence_agree() -> None:
+    citation = yaml.safe_load(text("CITATION.cff"))
+    assert citation["version"] == dallrec_core.__version__
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    assert "Apache License" in text("LICENSE") and len(text("LICENSE").splitlines()) > 190
+    assert citation["preferred-citation"]["doi"] == "10.1007/s44443-025-00158-4"
+
+
+# --- addresses ---
+
+
+def repository() -> str:
+    return yaml.safe_load(text("_config.yml"))["repository"]["url"]
+
+
+SLUG = re.compile(r"(?:github\.com|githubusercontent\.com)/(?:github/)?([\w.-]+/[\w.-]+)")
+PAGES = re.compile(r"([\w-]+)\.github\.io/([\w.-]+)")
+OTHERS = {"zzerrrro/DALLRec"}
+"""Repositories of other people that our pages may link to."""
+
+
+def written() -> list[Path]:
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    paths = [ROOT / name for name in listed.stdout.splitlines()] or list(ROOT.glob("*.*"))
+    kinds = {".md", ".ipynb", ".toml", ".cff", ".yml"}
+    return [path for path in paths if path.suffix in kinds and path.is_file()]
+
+
+def test_badges_and_links_use_the_address_of_the_config() -> None:
+    slug = repository().removeprefix("https://github.com/")
+    for path in written():
+        content = path.read_text(encoding="utf-8")
+        found = SLUG.findall(content.replace("google.com/github/", "github.com/"))
+        found += ["/".join(parts) for parts in PAGES.findall(content)]
+        strangers = {each.rstrip(".").removesuffix(".git") for each in found} - OTHERS - {slug}
+        assert not strangers, f"{path.name} links to {strangers}; _config.yml says {slug}"
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_notebook_has_its_colab_badge(stage: object) -> None:
+    path = f"notebooks/{stage.notebook}"  # type: ignore[attr-defined]
+    slug = repository().removeprefix("https://github.com/")
+    assert f"https://colab.research.google.com/github/{slug}/blob/main/{path}" in text(path)
+
+
+def test_the_readme_has_the_badges_and_the_two_commands() -> None:
+    readme = text("README.md")
+    assert f"{repository()}/actions/workflows/ci.yml/badge.svg" in readme
+    assert re.search(r"^make book\b", readme, re.MULTILINE)
+    assert re.search(r"^make test\b", readme, re.MULTILINE)
+
+
+# --- notebooks ---
+
+
+def test_every_notebook_has_run_and_seed() -> None:
+    for stage in STAGES:
+        found = stage_parameters(stage)
+        assert (found["run"].kind, found["run"].default) == ("str", "smoke")
+        assert (found["seed"].kind, found["seed"].default) == ("int", 0)
+        assert all(parameter.comment for parameter in found.values()), stage.name
+
+
+def test_the_profiles_fit_the_notebooks() -> None:
+    assert set(profile_names()) == {"smoke", "ml-100k", "ml-1m", "colab", "paper"}
+    profiles = {name: load_profile(name) for name in profile_names()}
+    assert profiles["smoke"].parameters == {}
+    assert profiles["ml-1m"].parameters["01_data"]["split"] == "random"
+    assert profiles["paper"].parameters["02_finetune"]["quantize"] == "4bit"
+    for profile in profiles.values():
+        assert profile.description and profile.hardware and "memory_gib" in profile.needs
+
+
+# --- continuous integration and hooks ---
+
+
+def test_ci_runs_the_readme_commands_on_two_pythons() -> None:
+    workflow = yaml.safe_load(text(".github/workflows/ci.yml"))
+    jobs = workflow["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert {"run": ".ci/run"} in jobs["test"]["steps"]
+    assert {"run": "make book"} in jobs["book"]["steps"]
+    assert "refs/heads/main" in jobs["publish"]["if"]
+    assert text(".ci/run").splitlines()[-1] == "make test"
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_hooks_strip_notebooks_of_what_papermill_adds() -> None:
+    hooks = {
+        h["id"]: h for h in yaml.safe_load(text(".pre-commit-config.yaml"))["repos"][0]["hooks"]
+    }
+    assert {"ruff", "nbstripout"} <= set(hooks)
+    assert "metadata.papermill" in hooks["nbstripout"]["entry"]
+
+
+def test_the_makefile_explains_a_missing_python(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_text(text(name))
+    for python, message in (("PYTHON=", "no Python 3.11"), ("PYTHON=/bin/false", "is not Python")):
+        done = subprocess.run(
+            ["make", "book", python], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode and message in done.stderr
+        assert not (tmp_path / ".venv").exists()
+    short = ["make", "book", f"PYTHON={sys.executable}", "GIB_NEEDED=999999"]
+    done = subprocess.run(short, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "of disk are free" in done.stderr
