@@ -1,0 +1,27 @@
+"""Recommendation backbones behind one interface; see `base` for what they take and offer."""
+
+from __future__ import annotations
+
+from dallrec_core.recommenders import baselines, lightgcn, mf_bpr
+from dallrec_core.recommenders.base import (
+    DotProduct,
+    Features,
+    Recommender,
+    build,
+    model_class,
+    names,
+)
+from dallrec_core.recommenders.graph import Graph
+
+__all__ = [
+    "DotProduct",
+    "Features",
+    "Graph",
+    "Recommender",
+    "baselines",
+    "build",
+    "lightgcn",
+    "mf_bpr",
+    "model_class",
+    "names",
+]

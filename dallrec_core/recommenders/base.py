@@ -1,0 +1,162 @@
+"""What a recommender is given and what it must offer.
+
+A backbone sees tensors only: the interaction graph, and for multi-modal models one feature matrix
+per modality. It knows no dataset and no language model.
+
+Shape notation used in this package:
+    U, N    number of users, of items
+    E       number of interactions (edges of the bipartite graph)
+    B       users, or (user, positive, negative) triples, in one batch
+    d       width of an embedding
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.graph import Graph
+
+
+class Recommender(nn.Module, abc.ABC):
+    """A model that scores every item for a user.
+
+    A subclass is constructed as `cls(graph, config, features)` and registered by `register`.
+    """
+
+    closed_form: ClassVar[bool] = False
+    "True when construction is all the training there is (and seeds make no difference)."
+    uses_features: ClassVar[bool] = False
+    "True when the model needs item features."
+    cost: ClassVar[float] = 1.0
+    "Rough cost of one training, MF-BPR = 1; the dearest are started first."
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.n_users = graph.n_users
+        self.n_items = graph.n_items
+
+    @abc.abstractmethod
+    def scores(self, users: Tensor) -> Tensor:
+        """Return the scores of all items for `users` (int64 [B]), a new float32 [B, N]."""
+
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        """Return a function like `scores` that does work shared by all users only once."""
+        return self.scores
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the training loss of a batch of triples, a scalar.
+
+        Args:
+            users: int64 [B].
+            positives: an item each user has, int64 [B].
+            negatives: an item the user does not have, int64 [B].
+            weights: importance of each triple, float32 [B]; all 1 when absent.
+
+        Raises:
+            UserError: for a model in closed form.
+        """
+        raise UserError(f"{type(self).__name__} is computed in closed form and has no loss")
+
+
+class DotProduct(Recommender):
+    """A recommender whose score is the inner product of a user's and an item's vector."""
+
+    @abc.abstractmethod
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        """Return all user vectors [U, d] and item vectors [N, d]."""
+
+    def scorer(self) -> Callable[[Tensor], Tensor]:
+        """Compute the vectors once and return the function that multiplies them."""
+        users, items = self.user_item_vectors()
+        return lambda block: users.index_select(0, block) @ items.T
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return the scores of all items for `users` (int64 [B]), float32 [B, N]."""
+        return self.scorer()(users)
+
+
+Features = Mapping[str, Tensor]
+"""Item features by modality ("attributes", "summary", …), each float32 [N, width]."""
+
+Model = TypeVar("Model", bound=type[Recommender])
+_REGISTRY: dict[str, tuple[type[Recommender], type[Any]]] = {}
+
+
+def register(name: str, config: type[Any]) -> Callable[[Model], Model]:
+    """Class decorator: make the model buildable as `name` with options from dataclass `config`."""
+
+    def add(cls: Model) -> Model:
+        _REGISTRY[name] = (cls, config)
+        return cls
+
+    return add
+
+
+def names() -> list[str]:
+    """Return the names that `build` knows."""
+    return sorted(_REGISTRY)
+
+
+def model_class(name: str) -> type[Recommender]:
+    """Return the class behind a name.
+
+    Raises:
+        UserError: for an unknown name, listing the valid ones.
+    """
+    if name not in _REGISTRY:
+        raise UserError(f"recommender '{name}' is unknown; use one of {', '.join(names())}")
+    return _REGISTRY[name][0]
+
+
+def build(
+    name: str,
+    graph: Graph,
+    features: Features | None = None,
+    config: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+) -> Recommender:
+    """Construct a recommender with reproducible initial values.
+
+    Args:
+        name: one of `names()`.
+        graph: the training interactions.
+        features: item features, for the models that use them.
+        config: options of the model; the rest keep their defaults.
+        seed: of the initial values. The global random state is left as it was.
+
+    Raises:
+        UserError: for an unknown name or option (the valid ones are listed), a value out of range,
+            or missing or misshapen features.
+    """
+    cls = model_class(name)
+    options = _options(name, config or {})
+    if cls.uses_features and not features:
+        raise UserError(f"{name} needs item features and none were given")
+    for modality, matrix in (features or {}).items():
+        if matrix.ndim != 2 or len(matrix) != graph.n_items:
+            raise UserError(
+                f"features '{modality}' have shape {tuple(matrix.shape)}; "
+                f"{graph.n_items} rows, one per item, are needed"
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(graph, options, features)  # type: ignore[call-arg]
+
+
+def _options(name: str, config: Mapping[str, Any]) -> Any:
+    kind = _REGISTRY[name][1]
+    valid = [field.name for field in dataclasses.fields(kind)]
+    unknown = [key for key in config if key not in valid]
+    if unknown:
+        raise UserError(f"{name} has no option '{unknown[0]}'; it has {', '.join(valid)}")
+    return kind(**config)

@@ -1,0 +1,90 @@
+"""LightGCN: matrix factorisation whose embeddings are smoothed over the interaction graph.
+
+He, Deng, Wang, Li, Zhang and Wang, "LightGCN: simplifying and powering graph convolution network
+for recommendation", SIGIR 2020. With ego embeddings `E_0` of `[U + N, d]` (users first) and the
+adjacency `A` of the bipartite graph with degrees `D`:
+
+    Â   = D^-½ A D^-½                       [U + N, U + N], sparse
+    E_k = Â E_(k-1),   k = 1 … K
+    E   = (E_0 + E_1 + … + E_K) / (K + 1)   [U + N, d]
+    s_ui = E[u] · E[U + i]
+
+The loss is that of MF-BPR on `E`, with the L2 penalty on the ego embeddings `E_0`.
+
+Every step propagates over the whole graph, forwards and backwards, whatever the batch; so large
+batches are the way to train it quickly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, propagate
+
+
+@dataclass(frozen=True)
+class LightGCNConfig:
+    """Options of LightGCN."""
+
+    dim: int = 64
+    "Width d of the embeddings."
+    layers: int = 3
+    "Number K of propagations; 0 is plain matrix factorisation."
+    l2: float | None = None
+    "λ, weight of the squared norms of the batch's ego embeddings; None derives it from `prior`."
+    prior: float = 0.12
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    init_std: float = 0.1
+    "Standard deviation of the normal initial values."
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained."""
+        if self.dim < 1 or self.init_std <= 0:
+            raise UserError(
+                f"LightGCN: dim {self.dim} and init_std {self.init_std} must be positive"
+            )
+        if min(self.layers, self.l2 or 0, self.prior) < 0:
+            raise UserError(
+                f"LightGCN: layers {self.layers}, l2 {self.l2} and prior {self.prior} "
+                "must not be negative"
+            )
+
+
+@register("LightGCN", LightGCNConfig)
+class LightGCN(DotProduct):
+    """Light graph convolution; see the module for the equations."""
+
+    cost = 5.0
+
+    def __init__(
+        self, graph: Graph, config: LightGCNConfig, features: Features | None = None
+    ) -> None:
+        super().__init__(graph)
+        self.config = config
+        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
+        nn.init.normal_(self.ego, std=config.init_std)
+        self.adjacency: Tensor
+        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        vectors = self.user_item_vectors()
+        loss = bpr_loss(*vectors, users, positives, negatives, weights)
+        if self.l2:
+            nodes = positives + self.n_users, negatives + self.n_users
+            loss = loss + self.l2 * batch_l2(self.ego, users, *nodes)
+        return loss
+
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        """Return the propagated vectors of users [U, d] and of items [N, d]."""
+        vectors = propagate(self.adjacency, self.ego, self.config.layers)
+        return vectors[: self.n_users], vectors[self.n_users :]

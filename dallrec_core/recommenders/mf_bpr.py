@@ -1,0 +1,73 @@
+"""MF-BPR: matrix factorisation trained to rank.
+
+Rendle, Freudenthaler, Gantner and Schmidt-Thieme, "BPR: Bayesian personalized ranking from
+implicit feedback", UAI 2009. The first backbone of the DALLRec paper.
+
+Score of item i for user u, with embeddings `e_u` of `[U, d]` and `e_i` of `[N, d]`:
+
+    s_ui = e_u · e_i
+
+Loss over a batch of B triples (user u, item i the user has, item j the user has not):
+
+    L = -mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ(‖e_u‖² + ‖e_i‖² + ‖e_j‖²) / B
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.sparse import batch_l2, bpr_loss
+
+
+@dataclass(frozen=True)
+class MFConfig:
+    """Options of MF-BPR."""
+
+    dim: int = 64
+    "Width d of the embeddings."
+    l2: float | None = None
+    "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
+    prior: float = 1.0
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained."""
+        if self.dim < 1 or (self.l2 or 0) < 0 or self.prior < 0:
+            raise UserError(
+                f"MF-BPR: dim {self.dim} must be positive, "
+                f"l2 {self.l2} and prior {self.prior} not negative"
+            )
+
+
+@register("MF-BPR", MFConfig)
+class MFBPR(DotProduct):
+    """Matrix factorisation with the BPR loss; see the module for the equations."""
+
+    def __init__(self, graph: Graph, config: MFConfig, features: Features | None = None) -> None:
+        super().__init__(graph)
+        self.config = config
+        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.users = nn.Parameter(torch.empty(graph.n_users, config.dim))
+        self.items = nn.Parameter(torch.empty(graph.n_items, config.dim))
+        nn.init.xavier_uniform_(self.users)
+        nn.init.xavier_uniform_(self.items)
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        loss = bpr_loss(self.users, self.items, users, positives, negatives, weights)
+        if self.l2:
+            penalty = batch_l2(self.users, users) + batch_l2(self.items, positives, negatives)
+            loss = loss + self.l2 * penalty
+        return loss
+
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of users [U, d] and of items [N, d]."""
+        return self.users, self.items

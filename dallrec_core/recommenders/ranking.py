@@ -1,0 +1,144 @@
+"""Ranked lists: all items for a user, known ones left out, ties to the lower item code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import Recommender
+
+Scored = Recommender | tuple[Tensor, Tensor] | Tensor
+"""What can be ranked: a model, (user vectors [U, d], item vectors [N, d]), or scores [U, N]."""
+
+
+class Pairs:
+    """A set of (user, item) pairs that answers membership for arrays.
+
+    Args:
+        frame: columns user, item; duplicates count once.
+        n_items: N.
+    """
+
+    def __init__(self, frame: pd.DataFrame, n_items: int) -> None:
+        users, items = frame["user"].to_numpy(np.int64), frame["item"].to_numpy(np.int64)
+        self.n_items = n_items
+        self.keys = np.unique(users * n_items + items)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Tell for broadcastable `users` and `items` which pairs are members; item -1 is none."""
+        wanted = users.astype(np.int64) * self.n_items + items
+        if not len(self.keys):
+            return np.zeros(wanted.shape, bool)
+        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        return (self.keys[place] == wanted) & (np.broadcast_to(items, wanted.shape) >= 0)
+
+    def of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (position in `users`, item) of every pair whose user is in `users` [n]."""
+        start = np.searchsorted(self.keys, users.astype(np.int64) * self.n_items)
+        stop = np.searchsorted(self.keys, (users.astype(np.int64) + 1) * self.n_items)
+        lengths = stop - start
+        position = np.repeat(np.arange(len(users)), lengths)
+        within = np.arange(len(position)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return position, self.keys[start[position] + within] % self.n_items
+
+    def counts(self, users: np.ndarray) -> np.ndarray:
+        """Return the number of pairs of each of `users`, int64 [n]."""
+        return np.bincount(self.of(users)[0], minlength=len(users))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items of some users."""
+
+    users: np.ndarray
+    "User codes, int64 [n]."
+    items: np.ndarray
+    "Item codes from best to worst, int32 [n, depth]; -1 where a list has run out."
+
+    def without(self, pairs: Pairs) -> Ranking:
+        """Return the ranking with some pairs taken out and the rest moved up."""
+        out = pairs.contains(self.users[:, None], self.items)
+        order = np.argsort(out, axis=1, kind="stable")
+        items = np.take_along_axis(np.where(out, np.int32(-1), self.items), order, axis=1)
+        return Ranking(self.users, items)
+
+
+@torch.no_grad()
+def rank(
+    model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100, *, block: int = 1024
+) -> Ranking:
+    """Rank all items for `users`, leaving out those they are known to have.
+
+    Args:
+        model: what gives the scores; a NaN is an error, -inf means "never".
+        known: columns user, item: pairs that are not ranked (train, and validation at test time).
+        users: int64 [n].
+        depth: length of the lists.
+        block: users scored at a time; memory is `block` × N floats.
+
+    Raises:
+        UserError: when a score is NaN.
+    """
+    score, n_items, device = scoring(model)
+    pairs = Pairs(known, n_items)
+    users = np.asarray(users, dtype=np.int64)
+    items = np.full((len(users), depth), -1, np.int32)
+    for start in range(0, len(users), block):
+        part = users[start : start + block]
+        scores = score(torch.tensor(part, device=device))
+        rows, columns = (torch.from_numpy(index).to(device) for index in pairs.of(part))
+        scores[rows, columns] = -torch.inf
+        best = top_items(scores, min(depth, n_items)).cpu().numpy()
+        items[start : start + len(part), : best.shape[1]] = best
+    return Ranking(users, items)
+
+
+def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
+    """Return (users [B] -> scores [B, N], N, the device users must be on)."""
+    if isinstance(model, Recommender):
+        tensors = [*model.parameters(), *model.buffers()]
+        return model.scorer(), model.n_items, tensors[0].device
+    if isinstance(model, tuple):
+        vectors, items = model
+        return lambda users: vectors[users] @ items.T, len(items), items.device
+    return lambda users: model[users], model.shape[1], model.device
+
+
+def top_items(scores: Tensor, depth: int) -> Tensor:
+    """Return the codes of the best items of each row, ties to the lower code.
+
+    Args:
+        scores: [B, N]; items with -inf are not listed.
+        depth: at most N.
+
+    Returns:
+        int64 [B, depth], -1 where fewer than `depth` items have a score above -inf.
+
+    Raises:
+        UserError: when a score is NaN.
+    """
+    values, items = scores.topk(min(depth + 1, scores.shape[1]), dim=1)
+    if bool(values[:, 0].isnan().any()):  # NaN counts as the largest value
+        raise UserError("the model's scores are not numbers (NaN); its training diverged")
+    # topk orders equal scores arbitrarily; the few rows that have any are sorted in full
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero().squeeze(1)
+    values, items = values[:, :depth], items[:, :depth]
+    if len(tied):
+        ordered, order = scores[tied].sort(dim=1, descending=True, stable=True)
+        values[tied], items[tied] = ordered[:, :depth], order[:, :depth]
+    return items.masked_fill(values == -torch.inf, -1)
+
+
+def coverage(ranking: Ranking, k: int, n_items: int) -> float:
+    """Return the share of the catalogue that stands in at least one user's first k places."""
+    shown = np.unique(ranking.items[:, :k])
+    return float((shown >= 0).sum() / n_items)

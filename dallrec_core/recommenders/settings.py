@@ -1,0 +1,87 @@
+"""How each backbone is trained by default, and what may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.sampling import SAMPLERS
+
+OPTIMISERS = ("adam", "rmsprop_tf1")
+"""Names of the optimisers; the second is the one of the published code."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a backbone is trained."""
+
+    epochs: int = 100
+    "Most epochs to train."
+    batch_size: int = 4096
+    "Triples (user, positive, negative) per step at most."
+    min_steps: int = 1
+    "Steps of an epoch at least; with little data batches are made smaller to reach it."
+    learning_rate: float = 0.01
+    "Step size of the optimiser."
+    optimiser: str = "adam"
+    "One of `OPTIMISERS`."
+    sampler: str = "edges"
+    "One of `SAMPLERS`."
+    eval_every: int = 5
+    "Epochs between two looks at the validation interactions; the last epoch is always looked at."
+    patience: int = 4
+    "Looks without a better nDCG@20 before training stops."
+    threads: int = 1
+    "CPU threads. With one, results do not depend on the number of cores."
+    device: str = "cpu"
+    "Torch device. Results are reproducible seed for seed on the CPU only."
+    model: Mapping[str, Any] = field(default_factory=dict)
+    "Options of the backbone (for example dim, layers, l2), handed to `build` as its config."
+
+    def __post_init__(self) -> None:
+        """Refuse values that contradict each other or could not train."""
+        for name in ("epochs", "batch_size", "min_steps", "eval_every", "patience", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.learning_rate > 0:
+            raise UserError(f"learning_rate is {self.learning_rate}; it must be positive")
+        if self.optimiser not in OPTIMISERS:
+            raise UserError(f"optimiser '{self.optimiser}' is unknown; use {', '.join(OPTIMISERS)}")
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"sampler '{self.sampler}' is unknown; use {', '.join(SAMPLERS)}")
+        if self.device != "cpu" and not _available(self.device):
+            raise UserError(f"device '{self.device}' is not available here; use device 'cpu'")
+
+
+def _available(device: str) -> bool:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+SETTINGS: dict[str, TrainSettings] = {
+    "MF-BPR": TrainSettings(
+        epochs=80, batch_size=4096, min_steps=40, learning_rate=0.003, eval_every=5, patience=4
+    ),
+    # each step propagates over the whole graph, so few large ones
+    "LightGCN": TrainSettings(
+        epochs=40, batch_size=32768, min_steps=20, learning_rate=0.03, eval_every=2, patience=5
+    ),
+}
+"""Defaults by backbone, chosen on validation interactions with `tools/tune_recommenders.py`."""
+
+AUTHORS_MF = TrainSettings(
+    epochs=10,
+    batch_size=1024,
+    learning_rate=0.01,
+    optimiser="rmsprop_tf1",
+    sampler="uniform_users",
+    model={"dim": 64, "l2": 1e-5},
+)
+"""MF-BPR as the published code trains it."""

@@ -1,0 +1,71 @@
+"""Try training settings on validation interactions; the defaults were chosen with this script.
+
+    python tools/tune_recommenders.py ml-1m LightGCN learning_rate=0.02,0.03,0.05 model.prior=0.1
+    python tools/tune_recommenders.py published MF-BPR
+
+Values separated by commas are tried in all combinations; what is not named keeps its default.
+The test interactions are not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+import torch
+import yaml
+
+from dallrec_core import datasets
+from dallrec_core.datasets.splits import split
+from dallrec_core.evaluation import evaluate
+from dallrec_core.recommenders import Graph, build, names
+from dallrec_core.training import SETTINGS, TrainSettings, fit
+
+
+def settings_of(backbone: str, choices: list[str]) -> Iterator[tuple[str, TrainSettings]]:
+    keys = [choice.partition("=")[0] for choice in choices]
+    values = [yaml.safe_load(f"[{choice.partition('=')[2]}]") for choice in choices]
+    base = SETTINGS.get(backbone, TrainSettings())
+    for combination in itertools.product(*values):
+        chosen = dict(zip(keys, combination, strict=True))
+        model = {k.removeprefix("model."): v for k, v in chosen.items() if "." in k}
+        plain = {k: v for k, v in chosen.items() if "." not in k}
+        yield str(chosen), replace(base, **plain, model={**base.model, **model})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", choices=datasets.NAMES)
+    parser.add_argument("backbone", choices=names())
+    parser.add_argument("choices", nargs="*", help="setting=value[,value …], model.option=…")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = datasets.load(options.dataset)
+    kind = "published" if options.dataset == "published" else "random"
+    parts = split(data, kind, seed=options.seed)
+    graph = Graph.from_frame(parts.train, data.n_users, data.n_items)
+    print(
+        f"{options.dataset}: {len(parts.train):,} train, {len(parts.validation):,} validation rows"
+    )
+    rows = []
+    for name, settings in settings_of(options.backbone, options.choices):
+        started = time.process_time()
+        config = dict(settings.model)
+        model = build(options.backbone, graph, config=config, seed=options.seed)
+        result = fit(model, graph, parts.validation, settings, options.seed)
+        seconds = round(time.process_time() - started, 1)
+        table = evaluate(model, parts.train, parts.validation, (20,))
+        quality = table.groupby("metric")["value"].mean()[["ndcg@20", "recall@20"]]
+        spent = {"best_epoch": result.best_epoch, "epochs": result.epochs, "cpu_s": seconds}
+        rows.append({"settings": name} | quality.astype(float).round(4).to_dict() | spent)
+        print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).sort_values("ndcg@20").round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
