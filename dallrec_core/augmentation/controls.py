@@ -12,7 +12,6 @@ import pandas as pd
 
 from dallrec_core.errors import UserError
 
-
 ARMS = ("base", "dallrec", "random")
 """Names of the arms."""
 

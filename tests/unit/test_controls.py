@@ -63,7 +63,11 @@ def test_arms_add_equally_many_edges_and_refuse_unknown_names() -> None:
     train = pd.DataFrame({"user": [0, 1, 2], "item": [0, 1, 2]})
     answers = pd.DataFrame({"user": [0, 1, 2], "item": [1, 2, 0], "added": [True, False, True]})
     made = controls.edges(["base", "dallrec", "random"], train, answers, 3, 9, seed=1)
-    assert {arm: len(frame) for arm, frame in made.items()} == {"base": 0, "dallrec": 2, "random": 2}
+    assert {arm: len(frame) for arm, frame in made.items()} == {
+        "base": 0,
+        "dallrec": 2,
+        "random": 2,
+    }
     assert made["dallrec"][["user", "item"]].to_numpy().tolist() == [[0, 1], [2, 0]]
     with pytest.raises(UserError, match="arm 'oracle' is unknown; use base, dallrec, random"):
         controls.edges(["oracle"], train, answers, 3, 9)

@@ -1,0 +1,157 @@
+"""Intervals against closed forms and SciPy; verdicts; tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dallrec_core.errors import UserError
+from dallrec_core.statistics import (
+    NO_EFFECT,
+    compare,
+    compare_groups,
+    holm,
+    minimum_detectable_effect,
+    paired_bootstrap,
+    wilcoxon,
+)
+
+
+def arms(shift: float, users: int = 400, seeds: int = 1, noise: float = 0.1):
+    random = np.random.default_rng(7)
+    base = random.random((seeds, users))
+    return base, base + shift + noise * random.standard_normal((seeds, users))
+
+
+def test_interval_is_close_to_the_normal_one_and_to_scipy():
+    base, other = arms(0.02)
+    effect = paired_bootstrap(base, other, resamples=4000)
+    d = (other - base)[0]
+    half = 1.96 * d.std() / np.sqrt(len(d))
+    assert effect.difference == pytest.approx(d.mean())
+    assert effect.low == pytest.approx(d.mean() - half, abs=0.06 * half)
+    assert effect.high == pytest.approx(d.mean() + half, abs=0.06 * half)
+    theirs = stats.bootstrap(
+        (d,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (effect.low, effect.high) == pytest.approx(tuple(theirs), abs=0.1 * half)
+    assert effect.relative == pytest.approx(100 * d.mean() / base.mean())
+    assert effect.p_value == pytest.approx(stats.wilcoxon(d).pvalue)
+    assert effect.detectable == pytest.approx(2.8016 * half / 1.96, rel=0.05)
+
+
+def test_covers_the_truth_about_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    inside = 0
+    for repeat in range(300):
+        d = random.standard_normal(60)
+        effect = paired_bootstrap(np.zeros(60), d, repeat, resamples=300)
+        inside += effect.low <= 0 <= effect.high
+    assert 0.90 <= inside / 300 <= 0.98
+
+
+def test_noise_between_seeds_widens_the_interval():
+    random = np.random.default_rng(2)
+    base = random.random((5, 300))
+    other = base + random.normal(0, 0.05, (5, 1))  # seeds disagree, users do not
+    both = paired_bootstrap(base, other)
+    users_only = paired_bootstrap(base, other, resample_seeds=False)
+    assert users_only.high - users_only.low < 1e-12
+    spread = (other - base).mean(axis=1).std() / np.sqrt(5)
+    assert both.high - both.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(0.05, "higher"), (-0.05, "lower"), (0.0, NO_EFFECT)]
+)
+def test_verdict(shift, verdict):
+    base, other = arms(shift)
+    other = other - (other - base).mean() + shift  # exactly this difference
+    assert paired_bootstrap(base, other).verdict == verdict
+
+
+def test_same_seed_same_interval():
+    assert paired_bootstrap(*arms(0.01, seeds=3), 5) == paired_bootstrap(*arms(0.01, seeds=3), 5)
+
+
+def test_identical_arms():
+    base = np.random.default_rng(0).random((2, 10))
+    effect = paired_bootstrap(base, base)
+    assert (effect.low, effect.high, effect.p_value) == (0, 0, 1.0)
+    assert effect.verdict == NO_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "message"),
+    [
+        (np.zeros((1, 3)), np.zeros((2, 3)), "cannot be paired"),
+        (np.zeros(1), np.zeros(1), "two users"),
+        (np.array([0.0, np.nan]), np.zeros(2), "NaN"),
+    ],
+)
+def test_what_cannot_be_compared(base, other, message):
+    with pytest.raises(UserError, match=message):
+        paired_bootstrap(base, other)
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert not len(holm(np.empty(0)))
+
+
+def test_power_of_the_minimum_detectable_effect():
+    # a test at 5 % finds an effect of that size four times in five
+    effect = minimum_detectable_effect(1.0)
+    assert stats.norm.sf(1.96 - effect) == pytest.approx(0.8, abs=0.001)
+
+
+def test_wilcoxon_of_nothing():
+    assert wilcoxon(np.zeros(5)) == 1.0
+
+
+def long_scores() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    rows = []
+    for backbone, seeds in (("MF-BPR", 3), ("EASE", 1)):
+        for seed in range(seeds):
+            base = random.random(50)
+            for arm, shift in (("base", 0), ("dallrec", 0.2), ("random", 0)):
+                value = base + shift + 0.01 * random.standard_normal(50)
+                table = pd.DataFrame({"user": np.arange(50), "value": value, "metric": "recall@20"})
+                rows.append(table.assign(backbone=backbone, arm=arm, seed=seed))
+    return pd.concat(rows).sample(frac=1, random_state=0)
+
+
+def test_compare_has_one_row_per_backbone_and_arm():
+    table = compare(long_scores(), "recall@20").set_index(["backbone", "arm"])
+    assert len(table) == 4
+    assert (table.xs("dallrec", level="arm")["verdict"] == "higher").all()
+    row = table.loc[("MF-BPR", "dallrec")]
+    assert row["difference"] == pytest.approx(0.2, abs=0.01) and row["seeds"] == 3
+    assert (table["p_holm"] >= table["p_value"]).all()
+    assert table.loc[("EASE", "dallrec"), "seeds"] == 1
+
+
+def test_compare_groups_corrects_over_all_groups():
+    groups = pd.Series(["few", "many"]).repeat(25).reset_index(drop=True)
+    table = compare_groups(long_scores(), "recall@20", groups)
+    assert len(table) == 8 and set(table["users"]) == {25}
+    assert table["p_holm"].tolist() == pytest.approx(holm(table["p_value"].to_numpy()).tolist())
+
+
+def test_compare_refuses_what_is_not_there():
+    scores = long_scores()
+    with pytest.raises(UserError, match="'recall@7' is not among.*recall@20"):
+        compare(scores, "recall@7")
+    with pytest.raises(UserError, match="no arm 'nothing'"):
+        compare(scores, "recall@20", base="nothing")
+    gap = scores[~((scores["arm"] == "random") & (scores["user"] == 3))]
+    with pytest.raises(UserError, match="arm 'random' has other seeds or users"):
+        compare(gap, "recall@20")
+
+
+def test_compare_with_the_base_alone_is_empty():
+    scores = long_scores().query("arm == 'base'")
+    assert compare(scores, "recall@20").empty
