@@ -103,13 +103,16 @@ def read_table(path: Path, schema: str) -> pd.DataFrame:
     Raises:
         UserError: when the file is absent, unreadable, or does not fit.
     """
+    return _check(_load(path), SCHEMAS[schema], path).to_pandas()
+
+
+def _load(path: Path) -> pa.Table:
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is not a readable parquet file: {error}") from error
-    return _check(table, SCHEMAS[schema], path).to_pandas()
 
 
 @contextmanager
@@ -186,7 +189,7 @@ def digest(path: Path) -> str:
     Volatile columns of tables and keys of JSON are left out; other files count byte by byte.
     """
     if path.suffix == ".parquet":
-        frame = pq.read_table(path).to_pandas().drop(columns=list(VOLATILE), errors="ignore")
+        frame = _load(path).to_pandas().drop(columns=list(VOLATILE), errors="ignore")
         hashed = pd.util.hash_pandas_object(frame, index=False).to_numpy()
         head = ",".join(frame.columns).encode()
         return hashlib.sha256(head + np.ascontiguousarray(hashed).tobytes()).hexdigest()

@@ -28,7 +28,7 @@ there is something in it that they disliked.
 
 Byte-identical on every machine: draws come from the raw 64-bit words of PCG64, everything that is
 compared or summed is an integer (thousandths), exp and log are correctly rounded `decimal` ones,
-and float64 is used only for single +, -, *, / and square roots, which IEEE 754 fixes to the bit.
+and float64 is used only for single `+ - * /` and square roots, which IEEE 754 fixes to the bit.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class LoraSettings:
     seed: int = 0
     """Of the initial adapter, the order of examples and dropout."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Further `peft.LoraConfig` arguments, e.g. `{"use_rslora": True}`."""
+    """Further arguments of `peft.LoraConfig` by name, such as `use_rslora`."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train, naming them."""

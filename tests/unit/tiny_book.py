@@ -11,7 +11,7 @@ PARAMETERS = 'run: str = "smoke"  # name of the run\nseed: int = 0  # seeds ever
 
 EXTRA = {
     "01_data": "size: int = 3  # rows\n",
-    "02_finetune": "rate: float = 0.1  # learning rate\nwording: str = 'default'  # prompts\n",
+    "02_finetune": "rate: float = 0.1  # learning rate\nlabel: str = 'default'  # prompts\n",
     "06_recommenders": "arms: list[str] = ['base']  # arms\njobs: int | None = None  # processes\n",
 }
 

@@ -1,0 +1,140 @@
+"""What a notebook holds in its hand: typed reading and writing of artefacts, and its provenance."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dallrec_core import artifacts, keys
+from dallrec_core.errors import UserError
+from dallrec_core.layout import ARTEFACTS, Stage, find_stage, run_dir, runs_dir
+
+
+@dataclass(frozen=True)
+class Here:
+    """A stage at work inside a run; made by `stages.begin`."""
+
+    stage: Stage
+    "The stage that is running."
+    run: str
+    "Name of the run."
+    began: float = field(default_factory=time.monotonic)
+    "Reading of the monotonic clock at the start, in seconds."
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this stage's artefacts."""
+        return run_dir(self.run) / self.stage.name
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file or folder that this stage writes."""
+        return self.folder / name
+
+    def input(self, stage: str) -> Path:
+        """Return the folder of an upstream stage's artefacts.
+
+        Raises:
+            UserError: when this stage does not declare that it reads them.
+        """
+        name = find_stage(stage).name
+        if name not in (*self.stage.needs, self.stage.name):
+            raise UserError(
+                f"{self.stage.name} does not declare {name} among its needs (layout.STAGES)"
+            )
+        return run_dir(self.run) / name
+
+    def has(self, stage: str, name: str) -> bool:
+        """Tell whether an upstream stage left the file `name`, e.g. "truth.parquet"."""
+        return (self.input(stage) / name).exists()
+
+    def read(self, stage: str, table: str) -> pd.DataFrame:
+        """Read a table of an upstream stage, checked against its schema.
+
+        Raises:
+            UserError: when it is absent or does not fit.
+        """
+        folder = self.input(stage)
+        return artifacts.read_table(folder / f"{table}.parquet", _schema(folder.name, table))
+
+    def read_json(self, stage: str, name: str) -> Any:
+        """Read a JSON artefact of an upstream stage (`name` without its suffix)."""
+        return artifacts.read_json(self.input(stage) / f"{name}.json")
+
+    def write(self, table: str, frame: pd.DataFrame) -> None:
+        """Write a table of this stage, checked against its schema.
+
+        Raises:
+            UserError: when it does not fit, or cannot be written.
+        """
+        schema = _schema(self.stage.name, table)
+        artifacts.write_table(frame, self.path(f"{table}.parquet"), schema)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON artefact of this stage (`name` without its suffix)."""
+        artifacts.write_json(value, self.path(f"{name}.json"))
+
+    def cache(self) -> Path:
+        """Return the path of the answer cache that all runs share.
+
+        Raises:
+            UserError: when its folder cannot be made.
+        """
+        folder = runs_dir() / "cache"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+        return folder / "answers.sqlite"
+
+    def provenance(self, seed: int) -> pd.DataFrame:
+        """Return what made this page, and leave its costs in `costs.json`.
+
+        Rows: run, seed, commit, versions, device, input digests, wall time. All but the last are
+        the same for every run of the same commit on the same kind of machine.
+        """
+        seconds = time.monotonic() - self.began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        mib = peak / (2**20 if sys.platform == "darwin" else 2**10)
+        self.write_json(
+            "costs", {"seconds": round(seconds, 1), "peak_mib": round(mib), "device": device()}
+        )
+        rows = {"run": self.run, "seed": str(seed), "commit": keys.commit(), "device": device()}
+        rows["Python"] = platform.python_version()
+        rows |= {name: keys.distribution_version(name) for name in keys.VERSIONED}
+        for name in self.stage.needs:
+            rows[f"input {name}"] = keys.short_digest(find_stage(name), self.run)
+        rows["wall time"] = f"{seconds:.1f} s"
+        return pd.DataFrame({"value": rows.values()}, index=pd.Index(rows, name="provenance"))
+
+
+def table(values: Mapping[str, Any], name: str = "value") -> pd.DataFrame:
+    """Return counts and figures as a table of one column; nested names are joined by a dot."""
+    flat = pd.json_normalize(dict(values)).T.squeeze(axis=1) if values else pd.Series(dtype=object)
+    shown = [f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" for value in flat]
+    labels = [label.replace("_", " ") for label in flat.index]
+    return pd.DataFrame({name: shown}, index=pd.Index(labels, name=""))
+
+
+def _schema(stage: str, table: str) -> str:
+    known = ARTEFACTS[stage]
+    if table not in known:
+        raise UserError(
+            f"{stage} has no table '{table}'; layout.ARTEFACTS lists {', '.join(known)}"
+        )
+    return known[table]
+
+
+def device() -> str:
+    """Return the device that torch computes on here: the GPU's name, or "cpu"."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return "cpu"
