@@ -1,0 +1,206 @@
+"""The book's figures in one style: colour-blind-safe, legible on a phone and on a dark page.
+
+Every function takes plain tables, returns a closed `Figure` (so that a notebook shows it once, as
+the value of its cell), and leaves numbers to the caller: nothing is computed here beyond what a
+drawing needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "base": "#5b6470",
+    "dallrec": "#0072b2",
+    "random": "#e69f00",
+    "good": "#009e73",
+    "bad": "#d55e00",
+    "light": "#c9ced6",
+}
+"""Okabe-Ito colours by meaning; the same arm has the same colour on every page."""
+
+_WIDTH = 7.0
+
+
+def use_style() -> None:
+    """Set the book's look for this session: white card, large type, twofold resolution."""
+    look = {
+        "figure.facecolor": "white",
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#5b6470",
+        "grid.color": "#e6e8ec",
+        "font.size": 12,
+        "axes.titlesize": 13,
+        "legend.frameon": False,
+    }
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=look)
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    set_matplotlib_formats("retina")
+
+
+def _canvas(columns: int = 1, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(1, columns, figsize=(_WIDTH, height), squeeze=False)
+    return figure, list(axes[0])
+
+
+def _closed(figure: Figure) -> Figure:
+    plt.close(figure)
+    return figure
+
+
+def long_tail(train: pd.DataFrame, n_users: int, n_items: int, noun: str = "item") -> Figure:
+    """Draw interactions per item and per user, most active first (train `[E]` rows)."""
+    figure, axes = _canvas(2, 3.2)
+    for ax, column, size, label in zip(
+        axes, ("item", "user"), (n_items, n_users), (f"{noun}s", "users"), strict=True
+    ):
+        counts = np.sort(np.bincount(train[column], minlength=size))[::-1]
+        ax.fill_between(np.arange(size), counts, color=COLOURS["dallrec"], alpha=0.85, linewidth=0)
+        ax.set(xlabel=f"{label}, most active first", ylabel="training interactions", ylim=(0, None))
+        ax.margins(x=0.01)
+    return _closed(figure)
+
+
+def loss_curves(log: pd.DataFrame) -> Figure:
+    """Draw training and held-out loss over steps, one panel per task (schema `training_log`)."""
+    tasks = list(dict.fromkeys(log["task"]))
+    figure, axes = _canvas(len(tasks), 3.2)
+    for ax, task in zip(axes, tasks, strict=True):
+        rows = log[log["task"] == task]
+        for column, label, colour in (
+            ("loss", "training", COLOURS["light"]),
+            ("eval_loss", "held out", COLOURS["dallrec"]),
+        ):
+            seen = rows.dropna(subset=[column])
+            ax.plot(seen["step"], seen[column], label=label, color=colour, linewidth=2.2)
+        ax.set(title=task, xlabel="step", ylim=(0, None))
+    axes[0].set_ylabel("loss per answer token")
+    axes[-1].legend()
+    return _closed(figure)
+
+
+def before_after(table: pd.DataFrame) -> Figure:
+    """Draw one line per measure from the untuned to the tuned model.
+
+    Args:
+        table: columns measure, before, after, and optionally chance (a tick to compare with).
+    """
+    figure, (ax,) = _canvas(1, 0.9 + 0.6 * len(table))
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows, table["before"], table["after"], color=COLOURS["light"], linewidth=4)
+    ax.scatter(table["before"], rows, s=90, color=COLOURS["base"], label="before LoRA", zorder=3)
+    ax.scatter(table["after"], rows, s=90, color=COLOURS["dallrec"], label="after LoRA", zorder=3)
+    if "chance" in table:
+        ax.scatter(table["chance"], rows, s=160, marker="|", color="black", label="chance")
+    ax.set_yticks(rows, table["measure"])
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(table) - 0.4))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
+    return _closed(figure)
+
+
+def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: float) -> Figure:
+    """Draw how p(yes) falls on pairs that were really liked and really disliked (both `[n]`)."""
+    figure, (ax,) = _canvas()
+    frame = pd.DataFrame({"p": p_yes, "really": np.where(liked, "liked", "disliked")})
+    colours = {"liked": COLOURS["dallrec"], "disliked": COLOURS["random"]}
+    sns.histplot(frame, x="p", hue="really", palette=colours, bins=25, binrange=(0, 1), ax=ax)
+    ax.axvline(threshold, color="black", linestyle="--", linewidth=1.5)
+    ax.annotate(
+        "threshold", (threshold, 0.98), xycoords=("data", "axes fraction"), rotation=90, va="top"
+    )
+    ax.set(xlabel="p(yes)", ylabel="held-out pairs")
+    ax.get_legend().set_title("")
+    return _closed(figure)
+
+
+def histogram(values: Sequence[float], xlabel: str, ylabel: str) -> Figure:
+    """Draw how often each value occurs (`[n]` numbers)."""
+    figure, (ax,) = _canvas(1, 3.0)
+    sns.histplot(np.asarray(values), discrete=True, color=COLOURS["dallrec"], ax=ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(axis="x", visible=False)
+    return _closed(figure)
+
+
+def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: int) -> Figure:
+    """Draw training interactions and added ones on a user x item map, both sorted by activity."""
+    figure, (ax,) = _canvas(1, 4.4)
+    ranks = []
+    for column, size in (("user", n_users), ("item", n_items)):
+        degree = np.bincount(train[column], minlength=size)
+        rank = np.empty(size, dtype=np.int64)
+        rank[np.argsort(-degree, kind="stable")] = np.arange(size)
+        ranks.append(rank)
+    user_rank, item_rank = ranks
+    for frame, label, colour, size in (
+        (train, "observed", COLOURS["light"], 2),
+        (added, "written by the model", COLOURS["dallrec"], 5),
+    ):
+        place = item_rank[frame["item"]], user_rank[frame["user"]]
+        ax.scatter(*place, s=size, color=colour, label=label, linewidths=0, rasterized=True)
+    ax.set(xlabel="items, most popular first", ylabel="users, most active first")
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, markerscale=3)
+    return _closed(figure)
+
+
+def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) -> Figure:
+    """Draw grouped bars: one group per row of `table[label]`, one bar per column in `series`."""
+    figure, (ax,) = _canvas()
+    palette = [COLOURS[name] for name in ("base", "dallrec", "random", "good")]
+    width = 0.8 / len(series)
+    for position, (column, colour) in enumerate(zip(series, palette, strict=False)):
+        x = np.arange(len(table)) + (position - (len(series) - 1) / 2) * width
+        ax.bar(x, table[column], width=width * 0.92, label=column, color=colour)
+    ax.set_xticks(np.arange(len(table)), table[label])
+    ax.set(ylabel=ylabel)
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
+    return _closed(figure)
+
+
+def training_curves(curves: pd.DataFrame) -> Figure:
+    """Draw validation quality over epochs (columns backbone, arm, seed, epoch, value)."""
+    backbones = list(dict.fromkeys(curves["backbone"]))
+    figure, axes = _canvas(len(backbones), 3.4)
+    for ax, backbone in zip(axes, backbones, strict=True):
+        of_backbone = curves[curves["backbone"] == backbone]
+        for (arm, _), run in of_backbone.groupby(["arm", "seed"], sort=False):
+            ax.plot(run["epoch"], run["value"], color=COLOURS.get(str(arm), "black"), alpha=0.8)
+        ax.set(title=backbone, xlabel="epoch")
+    axes[0].set_ylabel("validation nDCG@20")
+    arms = list(dict.fromkeys(curves["arm"]))
+    handles = [plt.Line2D([], [], color=COLOURS.get(arm, "black"), label=arm) for arm in arms]
+    axes[-1].legend(handles=handles)
+    return _closed(figure)
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """Draw gains with their 95 % intervals, one row per backbone and arm.
+
+    Args:
+        table: columns backbone, arm, difference, low, high (absolute units of the metric).
+    """
+    figure, (ax,) = _canvas(1, 1.1 + 0.45 * len(table))
+    rows = np.arange(len(table))[::-1]
+    for row, line in zip(rows, table.itertuples(index=False), strict=True):
+        colour = COLOURS.get(line.arm, "black")
+        ax.plot([line.low, line.high], [row, row], color=colour, linewidth=3)
+        ax.scatter([line.difference], [row], color=colour, s=70, zorder=3)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
+    ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
+    return _closed(figure)

@@ -1,0 +1,86 @@
+"""Figures: drawn, closed, and saying what they were given."""
+
+from __future__ import annotations
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from dallrec_core import plots
+
+
+@pytest.fixture(autouse=True)
+def style():
+    matplotlib.use("Agg")
+    plots.use_style()
+
+
+TRAIN = pd.DataFrame({"user": [0, 0, 0, 1, 2], "item": [0, 1, 2, 0, 0]})
+
+
+def labels(figure: Figure) -> str:
+    """All words on a figure."""
+    return " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+
+
+def drawn(figure: Figure) -> Figure:
+    assert not plt.get_fignums(), "the figure was left open and would be shown twice"
+    figure.canvas.draw()
+    return figure
+
+
+def test_long_tail_sorts_by_activity() -> None:
+    figure = drawn(plots.long_tail(TRAIN, 4, 5, "movie"))
+    heights = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.max() == 3
+    assert "movies, most active first" in labels(figure)
+
+
+def test_loss_curves_have_a_panel_per_task() -> None:
+    log = pd.DataFrame({"task": ["a", "a", "b"], "step": [1, 2, 1], "loss": [3.0, None, 1.0]})
+    figure = drawn(plots.loss_curves(log.assign(eval_loss=[None, 2.5, 0.5])))
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
+
+
+def test_before_after_shows_both_ends_and_chance() -> None:
+    table = pd.DataFrame({"measure": ["AUC"], "before": [0.6], "after": [0.8], "chance": [0.5]})
+    ax = drawn(plots.before_after(table)).axes[0]
+    places = [float(c.get_offsets()[0, 0]) for c in ax.collections if len(c.get_offsets())]
+    assert {0.6, 0.8, 0.5} <= {round(place, 6) for place in places}
+
+
+def test_answers_show_both_groups_and_the_threshold() -> None:
+    figure = drawn(plots.answer_histogram([0.2, 0.4, 0.9], [False, False, True], 0.7))
+    assert all(word in labels(figure) for word in ("liked", "disliked", "threshold"))
+
+
+def test_edge_map_puts_the_most_active_first() -> None:
+    added = pd.DataFrame({"user": [3], "item": [4]})
+    ax = drawn(plots.edge_map(TRAIN, added, 4, 5)).axes[0]
+    assert ax.collections[1].get_offsets()[0].tolist() == [4.0, 3.0]
+    assert ax.yaxis_inverted()
+
+
+def test_bars_survive_an_empty_table() -> None:
+    empty = pd.DataFrame({"field": [], "precision": [], "recall": []})
+    drawn(plots.bars(empty, "field", ["precision", "recall"], "share"))
+    full = pd.DataFrame({"field": ["genres"], "precision": [0.5], "recall": [0.25]})
+    ax = drawn(plots.bars(full, "field", ["precision", "recall"], "share")).axes[0]
+    assert [patch.get_height() for patch in ax.patches] == [0.5, 0.25]
+
+
+def test_histogram_counts_whole_numbers() -> None:
+    ax = drawn(plots.histogram([3, 3, 4], "words", "movies")).axes[0]
+    assert [patch.get_height() for patch in ax.patches] == [2, 1]
+
+
+def test_training_curves_and_forest() -> None:
+    curves = pd.DataFrame({"backbone": "MF-BPR", "arm": ["base", "dallrec"], "seed": 0})
+    figure = drawn(plots.training_curves(curves.assign(epoch=[1, 1], value=[0.1, 0.2])))
+    assert "MF-BPR" in labels(figure) and "dallrec" in labels(figure)
+    table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
+    figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
+    assert "EASE · random" in labels(figure)
