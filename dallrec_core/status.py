@@ -1,0 +1,145 @@
+"""Generated pages: what each notebook took and on what, and what each profile needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import nbformat
+
+from dallrec_core import keys
+from dallrec_core.errors import UserError
+from dallrec_core.layout import STAGES, Stage, run_dir
+from dallrec_core.parameters import load_profile, profile_names
+
+_HEAD = """\
+# Status of this build
+
+The notebooks of this book were executed by Papermill before the pages were built. This page is
+written from the metadata that Papermill and the stages left.
+
+"""
+
+
+def status_page(run: str) -> str:
+    """Return the status page of a run as Markdown: times, slowest cells, versions, inputs."""
+    executed = [stage for stage in STAGES if _notebook(stage, run).is_file()]
+    parts = [_HEAD, _summary(executed, run), _times(executed, run), _inputs(executed, run)]
+    return "\n".join(parts)
+
+
+def profile_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the profiles as a Markdown table: what they run, on what, and what that took.
+
+    Args:
+        measured: `notebooks/profiles/measured.json`: for each profile its minutes, peak_mib,
+            machine, date and commit.
+    """
+    rows = []
+    for name in profile_names():
+        profile, took = load_profile(name), measured.get(name)
+        cost = "not measured yet"
+        if took:
+            cost = (
+                f"{took['minutes']:.0f} min, {took['peak_mib'] / 1024:.1f} GiB ({took['machine']})"
+            )
+        rows.append((f"`{name}`", profile.description, profile.hardware, cost))
+    return _table(["profile", "what it runs", "what it needs", "measured"], rows)
+
+
+def measure(run: str) -> dict[str, Any]:
+    """Return what a finished run took: minutes, largest peak memory of a notebook, machine, date.
+
+    Raises:
+        UserError: when a stage of the run is not finished.
+    """
+    manifests = [keys.read_manifest(stage, run) for stage in STAGES]
+    if not all(manifests):
+        raise UserError(f"run '{run}' is not finished; run first: dallrec run --run {run}")
+    done = [manifest for manifest in manifests if manifest]
+    device = _joined(_costs(stage, run).get("device", "") for stage in STAGES)
+    return {
+        "minutes": round(sum(manifest["seconds"] for manifest in done) / 60, 1),
+        "peak_mib": max(int(_costs(stage, run).get("peak_mib", 0)) for stage in STAGES),
+        "machine": f"{os.cpu_count()} cores" + ("" if device == "cpu" else f", {device}"),
+        "date": max(manifest["finished"] for manifest in done)[:10],
+        "commit": _joined(manifest["commit"] for manifest in done),
+    }
+
+
+def _notebook(stage: Stage, run: str) -> Any:
+    return run_dir(run) / "notebooks" / stage.notebook
+
+
+def _summary(stages: Sequence[Stage], run: str) -> str:
+    manifests = [m for stage in stages if (m := keys.read_manifest(stage, run))]
+    total = sum(manifest["seconds"] for manifest in manifests)
+    facts = {
+        "run": run,
+        "commit": _joined(m["commit"] for m in manifests),
+        "seed": _joined(m["parameters"].get("seed", "") for m in manifests),
+        "device": _joined(_costs(stage, run).get("device", "") for stage in stages),
+        "Python": _joined(m["python"] for m in manifests),
+        **{
+            name: _joined(m["parts"]["versions"][name] for m in manifests)
+            for name in keys.VERSIONED
+        },
+        "notebooks in all": f"{total:.0f} s",
+    }
+    return _table(["", "this build"], facts.items())
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return ", ".join(sorted({str(value) for value in values if str(value)})) or "unknown"
+
+
+def _times(stages: Sequence[Stage], run: str) -> str:
+    rows = []
+    for stage in stages:
+        notebook = nbformat.read(_notebook(stage, run), as_version=4)
+        manifest = keys.read_manifest(stage, run) or {}
+        seconds = notebook.metadata.get("papermill", {}).get("duration") or 0.0
+        link = f"[{stage.name}](../notebooks/{stage.name})"
+        peak = _costs(stage, run).get("peak_mib", "")
+        slowest = _slowest(notebook)
+        rows.append((link, f"{seconds:.1f}", *slowest, peak, manifest.get("finished", "by hand")))
+    head = ["notebook", "seconds", "slowest cell", "its seconds", "peak MiB", "finished (UTC)"]
+    return "\n## Time and memory per notebook\n\n" + _table(head, rows)
+
+
+def _slowest(notebook: Any) -> tuple[str, str]:
+    """Return the heading above the slowest cell, and that cell's seconds."""
+    heading, best = "", ("", 0.0)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            headings = [line for line in cell.source.splitlines() if line.startswith("#")]
+            heading = headings[-1].lstrip("# ") if headings else heading
+        seconds = cell.metadata.get("papermill", {}).get("duration") or 0.0
+        best = max(best, (heading, seconds), key=lambda pair: pair[1])
+    return best[0].replace("|", " "), f"{best[1]:.1f}"
+
+
+def _inputs(stages: Sequence[Stage], run: str) -> str:
+    rows = [
+        (stage.name, f"`{keys.short_digest(stage, run)}`", f"`{_key(stage, run)}`")
+        for stage in stages
+    ]
+    note = (
+        "\n## Content of the artefacts\n\nEqual digests mean equal results, times left out. "
+        "The key covers code, parameters, library, inputs and versions.\n\n"
+    )
+    return note + _table(["stage", "content digest", "key"], rows)
+
+
+def _key(stage: Stage, run: str) -> str:
+    return keys.actual_key(stage, run)[:12]
+
+
+def _costs(stage: Stage, run: str) -> dict[str, Any]:
+    return keys.read_json_or_none(run_dir(run) / stage.name / "costs.json") or {}
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"

@@ -1,0 +1,124 @@
+"""The built pages: all there, linked to each other, described for those who cannot see them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+from dallrec_core.book import pages
+from dallrec_core.layout import STAGES
+from dallrec_core.parameters import code_cells
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = pages(ROOT)
+
+
+@cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def article(html: Path, page: str) -> Tag:
+    found = soup(html / f"{page}.html").find("article")
+    assert isinstance(found, Tag)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_exists_and_has_one_title(html: Path, page: str) -> None:
+    assert (html / f"{page}.html").stat().st_size > 5000
+    assert len(article(html, page).find_all("h1")) == 1
+
+
+def test_every_notebook_and_prose_page_is_in_the_table_of_contents() -> None:
+    prose = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    notebooks = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert prose | notebooks == set(PAGES)
+    assert {f"notebooks/{stage.name}" for stage in STAGES} <= notebooks
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_images_have_alternative_texts(html: Path, page: str) -> None:
+    for image in article(html, page).find_all("img"):
+        alt = str(image.get("alt", ""))
+        assert len(alt) > 20, f"{image.get('src')}: '{alt}'"
+        assert not re.search(r"\.(png|svg|jpe?g)$|_images|/", alt), f"a path as text: '{alt}'"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_internal_links_lead_somewhere(html: Path, page: str) -> None:
+    here = html / f"{page}.html"
+    for link in soup(here).find_all("a", href=True):
+        address = urlsplit(str(link["href"]))
+        if address.scheme or address.netloc or str(link["href"]) == "#":
+            continue
+        target = here if not address.path else (here.parent / unquote(address.path)).resolve()
+        assert target.is_file(), f"{page} links to {address.path}"
+        if address.fragment and target.suffix == ".html":
+            anchors = {tag.get("id") for tag in soup(target).find_all(id=True)}
+            assert unquote(address.fragment) in anchors, f"{page}: {link['href']}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_notebook_pages_show_results_and_no_accidents(html: Path, page: str) -> None:
+    shown = article(html, page)
+    assert len(shown.select(".cell_output")) >= 4, "outputs are missing"
+    assert shown.find("img"), "a figure is missing"
+    assert not shown.select(".output.stderr"), shown.select(".output.stderr")
+    text = shown.get_text()
+    assert "Traceback (most recent call last)" not in text
+    assert str(ROOT) not in text and "PosixPath(" not in text
+    captions = [caption.get_text(strip=True) for caption in shown.select("figcaption")]
+    assert captions and all(re.match(r"Fig\. ?\d+", caption) for caption in captions), captions
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_buttons_lead_to_the_repository(html: Path, page: str) -> None:
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    links = {str(link["href"]) for link in soup(html / f"{page}.html").find_all("a", href=True)}
+    assert repository in links
+    if page.startswith("notebooks/"):
+        slug = repository.removeprefix("https://github.com/")
+        colab = f"https://colab.research.google.com/github/{slug}/blob/main/{page}.ipynb"
+        assert colab in links
+
+
+def test_the_status_page_lists_every_notebook(html: Path) -> None:
+    text = article(html, "book/status").get_text()
+    assert all(stage.name in text for stage in STAGES)
+    assert "by hand" not in text and "content digest" in text
+
+
+def imported_modules() -> set[str]:
+    """Return the modules of the library that the notebooks import."""
+    found = set()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        source = "\n".join(text for text, _ in code_cells(path))
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dallrec_core"):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {name for name in names if is_module(name)} or {str(node.module)}
+    return found
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_the_api_page_documents_what_the_notebooks_import(html: Path) -> None:
+    documented = {str(tag["id"]) for tag in article(html, "book/api").find_all(id=True)}
+    prefixes = {each.removeprefix("module-") for each in documented}
+    lacking = {
+        name
+        for name in imported_modules()
+        if not any(f"{p}.".startswith(f"{name}.") for p in prefixes)
+    }
+    assert not lacking, sorted(lacking)

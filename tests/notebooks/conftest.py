@@ -1,0 +1,53 @@
+"""nbval runs the notebooks of the smoke run a second time, into a run folder of its own.
+
+`make test` has executed them once with Papermill. nbval executes the results again and compares
+every output; afterwards test_double_run.py compares the artefacts of the two runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import nbval.plugin
+import pytest
+from second_run import SECOND
+
+# A cell that shows times says so by a tag.
+nbval.plugin.metadata_tags["volatile"] = ("check", False)
+
+# HTML repeats the plain text with random identifiers, and SVG holds identifiers and a date; the
+# numbers behind both are compared as text and as artefacts.
+NOT_COMPARED = ("text/html", "image/svg+xml")
+
+_setup = nbval.plugin.IPyNbFile.setup
+
+
+def _setup_for_second_run(self: nbval.plugin.IPyNbFile) -> None:
+    if self.path.name.startswith("01_"):
+        shutil.rmtree(SECOND, ignore_errors=True)
+    self.skip_compare += NOT_COMPARED
+    before = os.environ.get("DALLREC_RUNS_DIR")
+    os.environ["DALLREC_RUNS_DIR"] = str(SECOND)
+    try:
+        _setup(self)
+    finally:
+        if before is None:
+            del os.environ["DALLREC_RUNS_DIR"]
+        else:
+            os.environ["DALLREC_RUNS_DIR"] = before
+
+
+nbval.plugin.IPyNbFile.setup = _setup_for_second_run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the second run on one worker and in order, then compare; spread the rest by file."""
+    for item in items:
+        second = item.path.suffix == ".ipynb" or item.path.name == "test_double_run.py"
+        group = "second run" if second else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    # The longest chain starts first, and what compares its results comes at its end.
+    items.sort(
+        key=lambda item: (item.path.name == "test_double_run.py", item.path.suffix != ".ipynb")
+    )

@@ -1,0 +1,137 @@
+"""Staging and building the book, on tiny pages; the real one is tested in tests/book."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from tiny_book import cell, write_book, write_notebook
+
+from dallrec_core import artifacts, book
+from dallrec_core.errors import UserError
+from dallrec_core.layout import STAGES
+from dallrec_core.status import measure, profile_table, status_page
+
+CHAPTERS = [{"file": f"notebooks/{stage.name}"} for stage in STAGES]
+TOC = {
+    "format": "jb-book",
+    "root": "book/intro",
+    "parts": [{"caption": "All", "chapters": [*CHAPTERS, {"file": "book/status"}]}],
+}
+
+
+def executed_copy(source: Path, target: Path, outputs: int = 1) -> None:
+    """Write what Papermill would: the same notebook with outputs and times."""
+    content = json.loads(source.read_text())
+    stream = {"output_type": "stream", "name": "stdout", "text": "a result"}
+    for number, each in enumerate(c for c in content["cells"] if c["cell_type"] == "code"):
+        each["outputs"] = [stream] * outputs
+        each["execution_count"] = number + 1
+        each["metadata"]["papermill"] = {"duration": 1.5 + number}
+    content["metadata"]["papermill"] = {"duration": 4.0, "input_path": "/secret/place"}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny book whose notebooks seem to have been executed."""
+    monkeypatch.chdir(write_book(tmp_path))
+    monkeypatch.delenv("DALLREC_RUNS_DIR", raising=False)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/_toc.yml").write_text(json.dumps(TOC))
+    (tmp_path / "book/intro.md").write_text("# Intro\n\nText.\n")
+    (tmp_path / "_config.yml").write_text(
+        "title: tiny\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
+    )
+    for stage in STAGES:
+        executed_copy(
+            tmp_path / "notebooks" / stage.notebook,
+            tmp_path / "runs/smoke/notebooks" / stage.notebook,
+        )
+    return tmp_path
+
+
+def staged(tiny: Path) -> nbformat.NotebookNode:
+    book.stage(tiny, "smoke", tiny / "site")
+    return nbformat.read(tiny / "site/notebooks/01_data.ipynb", as_version=4)
+
+
+def test_pages_of_the_table_of_contents(tiny: Path) -> None:
+    found = book.pages(tiny)
+    assert found[:2] == ["book/intro", "notebooks/01_data"] and found[-1] == "book/status"
+
+
+def test_staged_notebooks_have_outputs_and_no_machine_paths(tiny: Path) -> None:
+    notebook = staged(tiny)
+    assert [c.outputs[0].text for c in notebook.cells if c.cell_type == "code"] == ["a result"] * 2
+    assert "secret" not in (tiny / "site/notebooks/01_data.ipynb").read_text()
+
+
+def test_newer_prose_is_shown_with_the_outputs_of_the_run(tiny: Path) -> None:
+    path = tiny / "notebooks/01_data.ipynb"
+    path.write_text(path.read_text().replace("# 01_data", "# A better title"))
+    notebook = staged(tiny)
+    assert notebook.cells[0].source == "# A better title"
+    assert notebook.cells[1].outputs
+
+
+def test_newer_code_is_not_shown_with_old_outputs(tiny: Path) -> None:
+    write_notebook(tiny / "notebooks/01_data.ipynb", cell("x: int = 1", "parameters"))
+    assert "x: int" not in "".join(each.source for each in staged(tiny).cells)
+
+
+def test_injected_parameters_stay_where_papermill_put_them(tiny: Path) -> None:
+    path = tiny / "runs/smoke/notebooks/01_data.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"].insert(2, cell("seed = 5", "injected-parameters"))
+    path.write_text(json.dumps(content))
+    assert [each.source for each in staged(tiny).cells][2] == "seed = 5"
+
+
+def test_a_run_without_notebooks_cannot_be_published(tiny: Path) -> None:
+    (tiny / "runs/smoke/notebooks/03_interactions.ipynb").unlink()
+    with pytest.raises(UserError, match="no executed 03_interactions; run first: dallrec run"):
+        book.stage(tiny, "smoke", tiny / "site")
+
+
+def test_the_status_page_names_times_and_the_slowest_cell(tiny: Path) -> None:
+    page = status_page("smoke")
+    assert page.startswith("# Status of this build\n")
+    assert "| [01_data](../notebooks/01_data) | 4.0 | 01_data | 2.5 |" in page
+    assert page.count("\n| [") == len(STAGES)
+
+
+def test_the_profile_table_shows_what_was_measured(tiny: Path) -> None:
+    assert "| `smoke` | all defaults | any | not measured yet |" in profile_table({})
+    with pytest.raises(UserError, match="run 'smoke' is not finished"):
+        measure("smoke")
+    for number, stage in enumerate(STAGES):
+        folder = tiny / "runs/smoke" / stage.name
+        manifest = {"seconds": 60, "finished": "2026-01-02T03:04:05", "commit": "abc"}
+        artifacts.write_json(manifest, folder / "manifest.json")
+        artifacts.write_json(
+            {"peak_mib": 1024 * (number + 1), "device": "cpu"}, folder / "costs.json"
+        )
+    took = measure("smoke")
+    assert (took["minutes"], took["peak_mib"], took["date"]) == (7.0, 7168, "2026-01-02")
+    assert "7 min, 7.0 GiB" in profile_table({"smoke": took})
+
+
+@pytest.mark.slow
+def test_build_is_strict_checked_and_skipped_when_fresh(tiny: Path) -> None:
+    said: list[str] = []
+    index = book.build("smoke", say=said.append)
+    assert index == tiny / "build/_build/html/index.html" and index.is_file()
+    assert book.build("smoke", say=said.append) == index
+    assert said[0].startswith("building") and "fresh" in said[1]
+    (tiny / "book/intro.md").write_text("# Intro\n\n[broken](nowhere.md)\n")
+    with pytest.raises(UserError, match="book/intro.md.*nowhere"):
+        book.build("smoke", say=said.append)
+    shutil.rmtree(tiny / "build/_build/html/notebooks")
+    assert book._missing_pages(tiny, tiny / "build/_build/html") == [
+        f"notebooks/{stage.name}" for stage in STAGES
+    ]
