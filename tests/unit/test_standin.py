@@ -1,0 +1,113 @@
+"""The packaged stand-in: loads offline, reads any text, half understands a preference question."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+import dallrec_core
+from dallrec_core.datasets.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.prompts import interaction_prompt
+
+FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
+GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
+TEXTS = ("Heat (1995) (Action|Crime|Thriller)", "żółw 🎬 日本語 l'été", "  two  spaces\n\ttab ",
+         "", "\x00\r\n", "ABC-123_x'y’z;…", "<b>&amp;</b>")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(FOLDER, local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(FOLDER, local_files_only=True).eval()
+
+
+def chat(tokenizer, text: str) -> str:
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+
+
+def test_is_a_small_ordinary_llama(model):
+    assert type(model) is LlamaForCausalLM
+    assert (FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert (FOLDER / "README.md").read_text().startswith("---")
+
+
+def test_configuration_names_no_machine():
+    for path in FOLDER.glob("*.json"):
+        assert "/work" not in path.read_text() and "/tmp" not in path.read_text()
+    config = json.loads((FOLDER / "config.json").read_text())
+    assert "auto_map" not in config and config["tie_word_embeddings"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+@pytest.mark.parametrize("genre", GENRES)
+def test_genres_are_single_tokens(tokenizer, genre):
+    assert len(tokenizer(genre).input_ids) == len(tokenizer(" " + genre).input_ids) == 1
+
+
+def test_chat_template(tokenizer):
+    assert chat(tokenizer, "Hello") == "<|user|>Hello<|assistant|>"
+    whole = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "yes"}]
+    text = tokenizer.apply_chat_template(whole, tokenize=False)
+    assert text == "<|user|>Hello<|assistant|>yes<|end|>"
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|end|>", "<|pad|>")
+    assert len(tokenizer("<|user|><|assistant|><|end|><|pad|>").input_ids) == 4
+
+
+def decided_questions(viewers: int) -> tuple[list[str], list[bool]]:
+    """Questions on held-out films, of viewers whose eight likes and dislikes are decided."""
+    films = catalogue()
+    names = [f"{t} ({y}) ({g})" for t, y, g in films[["title", "year", "genres"]].to_numpy()]
+    held_out = films["film_id"].isin(HELD_OUT).to_numpy()
+    rng, ratings = np.random.default_rng(0), simulate(films, viewers, 515).ratings
+    prompts, answers = [], []
+    for row in ratings:
+        shown = [rng.permutation(np.flatnonzero(~held_out & which))[:8]
+                 for which in (row >= 4, row == 1)]
+        lists = [[names[k] for k in part] for part in shown]
+        for liked, which in ((True, row >= 4), (False, row == 1)):
+            for k in rng.permutation(np.flatnonzero(held_out & which))[:2]:
+                prompts.append(interaction_prompt("movie", *lists, names[k]).text)
+                answers.append(liked)
+    return prompts, answers
+
+
+def test_preference_is_half_understood_before_tuning(model, tokenizer):
+    prompts, answers = decided_questions(60)
+    yes, no = (tokenizer(word).input_ids[0] for word in ("yes", "no"))
+    scores = []
+    for start in range(0, len(prompts), 40):
+        text = [chat(tokenizer, p) for p in prompts[start : start + 40]]
+        batch = tokenizer(text, return_tensors="pt", padding=True)
+        with torch.no_grad():
+            logits = model(**batch, logits_to_keep=1).logits[:, -1]
+        scores.append((logits[:, yes] - logits[:, no]).numpy())
+    score, liked = np.concatenate(scores), np.array(answers)
+    auc = np.mean(score[liked][:, None] > score[~liked][None])
+    assert len(liked) > 150
+    assert auc >= 0.60
+
+
+def test_greedy_generation_is_deterministic_and_ends(model, tokenizer):
+    prompt = chat(tokenizer, "Movie: Heat (1995). Known genres: Action. "
+                             "List up to three genres of this movie.")
+    batch = tokenizer(prompt, return_tensors="pt")
+    first, second = (model.generate(**batch, max_new_tokens=24)[0].tolist() for _ in range(2))
+    assert first == second
+    assert first[-1] == tokenizer.eos_token_id
+    answer = tokenizer.decode(first[batch["input_ids"].shape[1] : -1])
+    assert "Crime" in answer
