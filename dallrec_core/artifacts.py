@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from dallrec_core.errors import UserError
 
 
-def _schema(required: dict[str, pa.DataType], nullable: dict[str, pa.DataType] | None = None) -> pa.Schema:
+def _schema(
+    required: dict[str, pa.DataType], nullable: dict[str, pa.DataType] | None = None
+) -> pa.Schema:
     fields = [pa.field(name, kind, nullable=False) for name, kind in required.items()]
     fields += [pa.field(name, kind) for name, kind in (nullable or {}).items()]
     return pa.schema(fields)
@@ -58,9 +60,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         {"task": _STR, "step": _I32, "epoch": _F32}, {"loss": _F32, "eval_loss": _F32}
     ),
 }
-"""Required columns (and nullable ones) of every table, by schema name. More columns may be present."""
+"""Required (and nullable) columns of every table, by schema name; more may be present."""
 
-VOLATILE = frozenset({"seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs"})
+VOLATILE = frozenset(
+    {"seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs"}
+)
 """Columns and keys that measure the machine, not the result; digests leave them out."""
 
 
@@ -76,7 +80,9 @@ def _check(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         try:
             column = column.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(f"{path}: column '{field.name}' should be {field.type}: {error}") from error
+            raise UserError(
+                f"{path}: column '{field.name}' should be {field.type}: {error}"
+            ) from error
         if not field.nullable and column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
             raise UserError(f"{path}: row {row}, column '{field.name}' is empty")

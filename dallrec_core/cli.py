@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that `dallrec --help` answe
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from typing import Any
 
@@ -29,6 +30,8 @@ class Commands(click.Group):
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
+            # Tasks that were waiting for a kernel would complain with a traceback at the exit.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             click.echo("stopped; the same command continues from here", err=True)
             sys.exit(130)
         except StageFailed as error:

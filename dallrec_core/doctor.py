@@ -21,7 +21,7 @@ import psutil
 from dallrec_core.datasets.download import RECIPES, data_dir
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, runs_dir
-from dallrec_core.parameters import Profile, load_profile, profile_names, resolve
+from dallrec_core.parameters import Profile, profiles, resolve
 
 GIB = 2**30
 _SUPPORTED = ((3, 11), (3, 13))
@@ -132,12 +132,11 @@ def _folder(name: str) -> str:
 
 
 def _profiles() -> Iterator[str]:
-    for name in profile_names():
-        profile = load_profile(name)
+    for profile in profiles():
         lacks, fetches = lacking(profile), downloads(profile)
         state = f"lacks {'; '.join(lacks)}" if lacks else "can run here"
         state += f" (downloads {', '.join(fetches)} first)" if fetches else ""
-        yield f"{'--' if lacks else 'ok'}  profile {name}: {state}"
+        yield f"{'--' if lacks else 'ok'}  profile {profile.name}: {state}"
         yield f"      {profile.description} {profile.hardware}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,8 @@ def execute(stage: Stage, run: str, parameters: Mapping[str, Any]) -> Path:
     for stale in (partial, failed, executed):
         stale.unlink(missing_ok=True)
     folder = book_root() / "notebooks"
+    # What it logs about a dead kernel would stand beside our own message.
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         with _environment(_kernel_environment(f"{run}/{stage.name}")):
             papermill.execute_notebook(

@@ -114,7 +114,8 @@ def _fits(value: Any, node: ast.expr) -> bool:
     kind = ast.unparse(node)
     if isinstance(value, bool) and kind != "bool":
         return False
-    return isinstance(value, {**_PLAIN, "list": list, "dict": dict}[kind])
+    kinds: dict[str, Any] = {**_PLAIN, "list": list, "dict": dict}
+    return isinstance(value, kinds[kind])
 
 
 def _fits_inside(value: Any, node: ast.Subscript) -> bool:
@@ -206,6 +207,13 @@ def profile_names() -> tuple[str, ...]:
     )
 
 
+def profiles() -> list[Profile]:
+    """Return the profiles that come with the book, those with the smallest needs first."""
+    loaded = [load_profile(name) for name in profile_names()]
+    needs = ("gpu_gib", "memory_gib", "disk_gib")
+    return sorted(loaded, key=lambda profile: [profile.needs.get(need, 0) for need in needs])
+
+
 def load_profile(name: str) -> Profile:
     """Load a profile by name, or by the path of a YAML file, and check all its parameters.
 
@@ -232,8 +240,8 @@ def load_profile(name: str) -> Profile:
             given.setdefault(find_stage(str(key)).name, {}).update(values)
     except UserError as error:
         raise UserError(f"profile {path}: {error}") from error
-    texts = (str(content[key]).strip() for key in ("description", "hardware"))
-    return Profile(path.stem, *texts, content.get("needs", {}), given)
+    description, hardware = (str(content[key]).strip() for key in ("description", "hardware"))
+    return Profile(path.stem, description, hardware, content.get("needs", {}), given)
 
 
 def _profile_problem(content: Any) -> str:

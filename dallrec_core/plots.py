@@ -121,7 +121,7 @@ def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: f
         "threshold", (threshold, 0.98), xycoords=("data", "axes fraction"), rotation=90, va="top"
     )
     ax.set(xlabel="p(yes)", ylabel="held-out pairs")
-    ax.get_legend().set_title("")
+    sns.move_legend(ax, "upper right", title="")
     return _closed(figure)
 
 

@@ -17,7 +17,7 @@ _LINES = 5
 
 
 def is_interactive() -> bool:
-    """Tell whether somebody watches: a terminal, or a notebook in JupyterLab, not Papermill or nbval."""
+    """Tell whether somebody watches: a terminal or JupyterLab, not Papermill and not nbval."""
     in_jupyter = "JPY_SESSION_NAME" in os.environ or "VSCODE_PID" in os.environ
     return sys.stderr.isatty() or in_jupyter or "google.colab" in sys.modules
 

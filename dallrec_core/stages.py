@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
 from dallrec_core.execution import StageFailed, execute, in_chain
-from dallrec_core.here import Here, table
+from dallrec_core.here import Here
+from dallrec_core.here import table as table
 from dallrec_core.layout import (
     DEFAULT_RUN,
     STAGES,

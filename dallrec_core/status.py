@@ -11,7 +11,7 @@ import nbformat
 from dallrec_core import keys
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, Stage, run_dir
-from dallrec_core.parameters import load_profile, profile_names
+from dallrec_core.parameters import profiles
 
 _HEAD = """\
 # Status of this build
@@ -37,14 +37,14 @@ def profile_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
             machine, date and commit.
     """
     rows = []
-    for name in profile_names():
-        profile, took = load_profile(name), measured.get(name)
+    for profile in profiles():
+        took = measured.get(profile.name)
         cost = "not measured yet"
         if took:
             cost = (
                 f"{took['minutes']:.0f} min, {took['peak_mib'] / 1024:.1f} GiB ({took['machine']})"
             )
-        rows.append((f"`{name}`", profile.description, profile.hardware, cost))
+        rows.append((f"`{profile.name}`", profile.description, profile.hardware, cost))
     return _table(["profile", "what it runs", "what it needs", "measured"], rows)
 
 
@@ -103,9 +103,13 @@ def _times(stages: Sequence[Stage], run: str) -> str:
         link = f"[{stage.name}](../notebooks/{stage.name})"
         peak = _costs(stage, run).get("peak_mib", "")
         slowest = _slowest(notebook)
-        rows.append((link, f"{seconds:.1f}", *slowest, peak, manifest.get("finished", "by hand")))
+        rows.append((link, f"{seconds:.1f}", *slowest, peak, _minute(manifest)))
     head = ["notebook", "seconds", "slowest cell", "its seconds", "peak MiB", "finished (UTC)"]
     return "\n## Time and memory per notebook\n\n" + _table(head, rows)
+
+
+def _minute(manifest: Mapping[str, Any]) -> str:
+    return str(manifest.get("finished", "by hand"))[:16].replace("T", " ")
 
 
 def _slowest(notebook: Any) -> tuple[str, str]:

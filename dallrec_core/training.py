@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -221,7 +222,7 @@ class _Run:
             state = torch.load(
                 self.checkpoint, map_location=self.settings.device, weights_only=True
             )
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
             return  # a damaged checkpoint costs time, not correctness
         if state.get("key") != self._key():
             return
@@ -240,6 +241,8 @@ class _Run:
             self.graph.loss_weights,
         ):
             digest.update(tensor.numpy().tobytes())
+        if self.validation is not None:
+            digest.update(self.validation[["user", "item"]].to_numpy(np.int64).tobytes())
         return digest.hexdigest()
 
 

@@ -128,9 +128,12 @@ def _refuse_row(path: Path, text: str, separator: str, row: pa_csv.InvalidRow) -
         (reader.line_num for fields in reader if 0 < len(fields) != row.expected_columns), 0
     )
     where = f"{path}, line {line}" if line else str(path)
+    remedy = f"Put values that hold the separator {separator!r} in quotes."
+    if row.actual_columns < row.expected_columns:
+        remedy = "Complete the line, or the file if it was cut short."
     raise UserError(
         f"{where}: {row.actual_columns} fields where the header has {row.expected_columns} "
-        f"('{row.text[:60]}'). Put values that hold the separator {separator!r} in quotes."
+        f"('{row.text[:60]}'). {remedy}"
     )
 
 

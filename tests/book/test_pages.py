@@ -25,6 +25,11 @@ def soup(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
+@cache
+def anchors(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
 def article(html: Path, page: str) -> Tag:
     found = soup(html / f"{page}.html").find("article")
     assert isinstance(found, Tag)
@@ -48,7 +53,7 @@ def test_every_notebook_and_prose_page_is_in_the_table_of_contents() -> None:
 def test_images_have_alternative_texts(html: Path, page: str) -> None:
     for image in article(html, page).find_all("img"):
         alt = str(image.get("alt", ""))
-        assert len(alt) > 20, f"{image.get('src')}: '{alt}'"
+        assert len(alt) > (10 if "badge" in str(image["src"]) else 20), f"{image['src']}: '{alt}'"
         assert not re.search(r"\.(png|svg|jpe?g)$|_images|/", alt), f"a path as text: '{alt}'"
 
 
@@ -62,8 +67,7 @@ def test_internal_links_lead_somewhere(html: Path, page: str) -> None:
         target = here if not address.path else (here.parent / unquote(address.path)).resolve()
         assert target.is_file(), f"{page} links to {address.path}"
         if address.fragment and target.suffix == ".html":
-            anchors = {tag.get("id") for tag in soup(target).find_all(id=True)}
-            assert unquote(address.fragment) in anchors, f"{page}: {link['href']}"
+            assert unquote(address.fragment) in anchors(target), f"{page}: {link['href']}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
@@ -114,8 +118,7 @@ def is_module(name: str) -> bool:
 
 
 def test_the_api_page_documents_what_the_notebooks_import(html: Path) -> None:
-    documented = {str(tag["id"]) for tag in article(html, "book/api").find_all(id=True)}
-    prefixes = {each.removeprefix("module-") for each in documented}
+    prefixes = {each.removeprefix("module-") for each in anchors(html / "book/api.html")}
     lacking = {
         name
         for name in imported_modules()

@@ -19,7 +19,9 @@ RUNS = {
 
 
 def split_frame() -> pd.DataFrame:
-    return pd.DataFrame({"user": [0, 1], "item": [2, 3], "rating": [4.0, np.nan], "timestamp": [1, 2]})
+    return pd.DataFrame(
+        {"user": [0, 1], "item": [2, 3], "rating": [4.0, np.nan], "timestamp": [1, 2]}
+    )
 
 
 def test_round_trip_casts_to_the_schema(tmp_path: Path) -> None:
@@ -71,7 +73,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot write .*No space left"), atomic(tmp_path / "x") as partial:
+    with (
+        pytest.raises(UserError, match="cannot write .*No space left"),
+        atomic(tmp_path / "x") as partial,
+    ):
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []

@@ -112,6 +112,7 @@ def test_the_profile_table_shows_what_was_measured(tiny: Path) -> None:
     for number, stage in enumerate(STAGES):
         folder = tiny / "runs/smoke" / stage.name
         manifest = {"seconds": 60, "finished": "2026-01-02T03:04:05", "commit": "abc"}
+        manifest |= {"key": "k", "parts": {}, "artefacts": {}}
         artifacts.write_json(manifest, folder / "manifest.json")
         artifacts.write_json(
             {"peak_mib": 1024 * (number + 1), "device": "cpu"}, folder / "costs.json"

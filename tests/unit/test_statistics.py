@@ -136,7 +136,7 @@ def test_compare_has_one_row_per_backbone_and_arm():
 
 def test_compare_groups_corrects_over_all_groups():
     groups = pd.Series(["few", "many"]).repeat(25).reset_index(drop=True)
-    table = compare_groups(long_scores(), "recall@20", groups)
+    table = compare_groups(long_scores(), "recall@20", groups, resamples=200)
     assert len(table) == 8 and set(table["users"]) == {25}
     assert table["p_holm"].tolist() == pytest.approx(holm(table["p_value"].to_numpy()).tolist())
 

@@ -1,0 +1,117 @@
+"""Faults inside real kernels reach the terminal as one line, with nothing half-made left behind.
+
+The many kinds of bad input are in tests/unit/test_bad_input.py, without kernels; here are those
+where the kernel itself matters.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from second_run import ROOT
+from tiny_book import write_book, write_stage
+
+RATINGS = "user_id,item_id,rating\n" + "".join(
+    f"u{user},m{(user + step) % 9},{1 + (user + step) % 5}\n"
+    for user in range(8)
+    for step in (0, 1, 2, 4, 5)
+)
+FILMS = "item_id,title,attributes\n" + "".join(
+    f"m{i},Film {i},Crime|Drama|Horror\n" for i in range(9)
+)
+
+
+def dallrec(
+    runs: Path, *arguments: object, root: Path = ROOT, largest_file: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; no file may grow beyond `largest_file` bytes (0: no limit)."""
+
+    def limit() -> None:
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(runs / "hub"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "dallrec_core.cli", *map(str, arguments)],
+        cwd=root,
+        env=os.environ | offline | {"DALLREC_RUNS_DIR": str(runs)},
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def explained(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    lines = done.stderr.splitlines()
+    assert done.returncode == status, done.stdout + done.stderr
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert word in lines[0], f"'{word}' is not in: {lines[0]}"
+
+
+def left(folder: Path) -> set[str]:
+    """Files of a run but for bookkeeping."""
+    own = (".lock", "started.json")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in own)
+    return {str(path.relative_to(folder)) for path in files}
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> list[str]:
+    (tmp_path / "ratings.csv").write_text(RATINGS)
+    (tmp_path / "films.csv").write_text(FILMS)
+    texts = [f"01.interactions_path={tmp_path}/ratings.csv", f"01.items_path={tmp_path}/films.csv"]
+    texts += ["01.dataset=files", "02.n_examples=4", "02.held_out=4", "02.epochs=3"]
+    return [word for text in texts for word in ("-p", text)]
+
+
+@pytest.mark.slow
+def test_data_then_model_then_training(tmp_path: Path, own_data: list[str]) -> None:
+    runs, films = tmp_path / "runs", tmp_path / "films.csv"
+    films.write_text(FILMS.replace("Film 3", " "))
+    done = dallrec(runs, "run", "--until", "02", *own_data)
+    explained(done, 2, "01_data: ", "films.csv, line 5, column 'title': the title is empty")
+    assert left(runs / "smoke") == {"notebooks/01_data.failed.ipynb"}
+
+    films.write_text(FILMS)
+    model = ["-p", "02.language_model=acme/none-such-7b"]
+    done = dallrec(runs, "run", "--until", "02", *own_data, *model)
+    explained(done, 2, "02_finetune: model 'acme/none-such-7b' is neither bundled", "hf download")
+    kept = left(runs / "smoke")
+    assert {"01_data/manifest.json", "notebooks/02_finetune.failed.ipynb"} <= kept
+    assert not {path for path in kept if path.startswith("02_finetune/adapters")}
+
+    done = dallrec(runs, "run", "--until", "02", *own_data, "-p", "02.learning_rate=1.0e30")
+    explained(done, 2, "02_finetune: interactions: the loss became NaN at", "lower the learning_r")
+    assert done.stdout.startswith("01_data          fresh")
+    assert left(runs / "smoke") == kept
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_finished(tmp_path: Path) -> None:
+    # The system's own limit on files breaks a write off in the middle, as a full disk does.
+    done = dallrec(tmp_path, "run", "--only", "01", largest_file=60_000)
+    explained(done, 2, "cannot write", "File too large")
+    assert not list(tmp_path.rglob("*.partial*")) and not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", ("01_data: the kernel died", "what was finished")),
+        ("raise ValueError('one\\ntwo')", ("01_data.ipynb, code cell 3: ValueError: one two",)),
+    ],
+)
+def test_what_is_not_the_users_fault(tmp_path: Path, code: str, words: tuple[str, ...]) -> None:
+    root = write_book(tmp_path)
+    write_stage(root / "notebooks", "01_data", code)
+    done = dallrec(root / "runs", "run", "--only", "01", root=root)
+    explained(done, 1, *words)
+    assert not (root / "runs" / "smoke" / "01_data" / "manifest.json").exists()
+    assert not (root / "runs" / "smoke" / "notebooks" / "01_data.ipynb").exists()
