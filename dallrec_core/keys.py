@@ -26,6 +26,9 @@ PACKAGE = Path(__file__).resolve().parent
 VERSIONED = ("torch", "transformers", "peft")
 """Distributions whose version is part of every key."""
 
+MACHINERY = {"stages", "here", "keys", "layout", "parameters", "execution", "progress", "errors"}
+"""Rooms that decide when a notebook runs and how it is told, not what comes out of it."""
+
 MANIFEST = "manifest.json"
 _SOURCES = {".py", ".csv", ".json", ".safetensors"}
 _OWN_FILES = {MANIFEST, "costs.json", "started.json"}
@@ -100,12 +103,13 @@ def library(source: str) -> dict[str, str]:
     """Return a hash for each room of the library that `source` imports, directly or not.
 
     A subpackage counts as a whole, with its data files, because it may import lazily by name.
+    The chain's own machinery is left out: mending it must not cost anybody a training.
     """
     found: dict[str, str] = {}
     todo = imported_rooms(source)
     while todo:
         room = todo.pop()
-        if room in found:
+        if room in found or room in MACHINERY:
             continue
         found[room], inner = _room(room)
         todo |= inner

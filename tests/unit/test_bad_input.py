@@ -650,6 +650,7 @@ def test_a_fault_that_a_notebook_finds(
     case: str, copy: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, prepare, words = FAULTS[case]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(copy.folder / "hub"))
     more = prepare(copy)

@@ -125,12 +125,16 @@ def test_files_named_by_parameters_are_part_of_the_key(book: Path) -> None:
 
 
 def test_the_library_reached_by_an_import_is_followed() -> None:
-    reached = keys.library(
-        "def f():\n    from dallrec_core.stages import begin\n%matplotlib inline"
-    )
-    assert {"stages", "keys", "artifacts", "errors"} <= set(reached)
-    assert not {"cli", "book", "llm"} & set(reached)
+    code = "def f():\n    from dallrec_core.experiments import run_cells\n%matplotlib inline"
+    reached = set(keys.library(code))
+    assert {"experiments", "training", "recommenders", "artifacts"} <= reached
+    assert not {"cli", "book", "llm"} & reached
     assert set(keys.library("import dallrec_core.llm.models")) >= {"llm", "artifacts"}
+
+
+def test_the_machinery_can_be_mended_without_running_again() -> None:
+    assert keys.library("from dallrec_core import stages, artifacts").keys() == {"artifacts"}
+    assert all((keys.PACKAGE / f"{room}.py").is_file() for room in keys.MACHINERY)
 
 
 def test_force_runs_again_and_clears_everything(book: Path) -> None:

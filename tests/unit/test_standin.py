@@ -16,8 +16,15 @@ from dallrec_core.prompts import interaction_prompt
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
 GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
-TEXTS = ("Heat (1995) (Action|Crime|Thriller)", "żółw 🎬 日本語 l'été", "  two  spaces\n\ttab ",
-         "", "\x00\r\n", "ABC-123_x'y’z;…", "<b>&amp;</b>")
+TEXTS = (
+    "Heat (1995) (Action|Crime|Thriller)",
+    "żółw 🎬 日本語 l'été",
+    "  two  spaces\n\ttab ",
+    "",
+    "\x00\r\n",
+    "ABC-123_x'y’z;…",
+    "<b>&amp;</b>",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,8 @@ def model():
 
 def chat(tokenizer, text: str) -> str:
     return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
 
 
 def test_is_a_small_ordinary_llama(model):
@@ -76,8 +84,9 @@ def decided_questions(viewers: int) -> tuple[list[str], list[bool]]:
     rng, ratings = np.random.default_rng(0), simulate(films, viewers, 515).ratings
     prompts, answers = [], []
     for row in ratings:
-        shown = [rng.permutation(np.flatnonzero(~held_out & which))[:8]
-                 for which in (row >= 4, row == 1)]
+        shown = [
+            rng.permutation(np.flatnonzero(~held_out & which))[:8] for which in (row >= 4, row == 1)
+        ]
         lists = [[names[k] for k in part] for part in shown]
         for liked, which in ((True, row >= 4), (False, row == 1)):
             for k in rng.permutation(np.flatnonzero(held_out & which))[:2]:
@@ -103,8 +112,10 @@ def test_preference_is_half_understood_before_tuning(model, tokenizer):
 
 
 def test_greedy_generation_is_deterministic_and_ends(model, tokenizer):
-    prompt = chat(tokenizer, "Movie: Heat (1995). Known genres: Action. "
-                             "List up to three genres of this movie.")
+    prompt = chat(
+        tokenizer,
+        "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie.",
+    )
     batch = tokenizer(prompt, return_tensors="pt")
     first, second = (model.generate(**batch, max_new_tokens=24)[0].tolist() for _ in range(2))
     assert first == second

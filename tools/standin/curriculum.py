@@ -53,22 +53,94 @@ class Stage:
 
 
 STAGES = (
-    Stage("words", 200, Style(clear=True, unworded=1.0), 64, single=True, bare=(1, 1),
-          until=0.12, most=400),
-    Stage("lists", 150, Style(clear=True, unworded=0.3, first=1.0), 32, single=True,
-          bare=(1, 1), until=0.12, most=500),
-    Stage("wordings", 150, Style(clear=True, unworded=0.2, first=0.4, bracket=0.4), 24,
-          single=True, bare=(1, 1), until=0.13, most=500),
-    Stage("titles", 250, Style(clear=True, unworded=0.1, first=0.3, bracket=0.7), 24,
-          single=True, bare=(0.6, 0.1), words=(0, 7), rate=(1e-3, 1e-3), until=0.15, most=500),
-    Stage("genres", 250, Style(clear=True, first=0.1, default=0.02, paper=0.02),
-          18, texts=6, real=0.4, books=0.1, rate=(1e-3, 1.5e-3)),
-    Stage("viewers", 950, Style(default=0.02, paper=0.02), 12, texts=12, real=0.4, books=0.15,
-          clear=0.6, rate=(1.5e-3, 1e-4)),
-    Stage("facts", 1500, Style(default=0.02, paper=0.02), 2, texts=16, real=0.6, books=0.15,
-          clear=0.6, rate=(2e-3, 5e-5), facts=True),
-    Stage("copies", 1700, Style(default=0.02, paper=0.02), 2, texts=16, real=0.6, books=0.15,
-          clear=0.6, rate=(2.5e-3, 5e-5), facts=True, repeats=1200),
+    Stage(
+        "words",
+        200,
+        Style(clear=True, unworded=1.0),
+        64,
+        single=True,
+        bare=(1, 1),
+        until=0.12,
+        most=400,
+    ),
+    Stage(
+        "lists",
+        150,
+        Style(clear=True, unworded=0.3, first=1.0),
+        32,
+        single=True,
+        bare=(1, 1),
+        until=0.12,
+        most=500,
+    ),
+    Stage(
+        "wordings",
+        150,
+        Style(clear=True, unworded=0.2, first=0.4, bracket=0.4),
+        24,
+        single=True,
+        bare=(1, 1),
+        until=0.13,
+        most=500,
+    ),
+    Stage(
+        "titles",
+        250,
+        Style(clear=True, unworded=0.1, first=0.3, bracket=0.7),
+        24,
+        single=True,
+        bare=(0.6, 0.1),
+        words=(0, 7),
+        rate=(1e-3, 1e-3),
+        until=0.15,
+        most=500,
+    ),
+    Stage(
+        "genres",
+        250,
+        Style(clear=True, first=0.1, default=0.02, paper=0.02),
+        18,
+        texts=6,
+        real=0.4,
+        books=0.1,
+        rate=(1e-3, 1.5e-3),
+    ),
+    Stage(
+        "viewers",
+        950,
+        Style(default=0.02, paper=0.02),
+        12,
+        texts=12,
+        real=0.4,
+        books=0.15,
+        clear=0.6,
+        rate=(1.5e-3, 1e-4),
+    ),
+    Stage(
+        "facts",
+        1500,
+        Style(default=0.02, paper=0.02),
+        2,
+        texts=16,
+        real=0.6,
+        books=0.15,
+        clear=0.6,
+        rate=(2e-3, 5e-5),
+        facts=True,
+    ),
+    Stage(
+        "copies",
+        1700,
+        Style(default=0.02, paper=0.02),
+        2,
+        texts=16,
+        real=0.6,
+        books=0.15,
+        clear=0.6,
+        rate=(2.5e-3, 5e-5),
+        facts=True,
+        repeats=1200,
+    ),
 )
 """The curriculum. Started directly with titles, matching genres is not found at all."""
 TEXT_LENGTH = 256
@@ -100,11 +172,21 @@ class Streams:
             shelf = invented(shelf, 160, rng, single=stage.single)
         done, (start, end) = min(1.0, self._calls / stage.steps), stage.bare
         words = stage.words[0] + int((stage.words[1] - stage.words[0]) * done)
-        style = replace(stage.style, bare=start + (end - start) * done, words=words,
-                        clear=stage.style.clear or rng.random() < stage.clear)
+        style = replace(
+            stage.style,
+            bare=start + (end - start) * done,
+            words=words,
+            clear=stage.style.clear or rng.random() < stage.clear,
+        )
         shares = [0.3, 0.6, 1.0, 1.0] if shelf.noun == "movie" else [-1.0, 0.3, 1.0]
-        return dialogues(self._encoder, shelf, 64, int(rng.integers(10**6, 2**31)),
-                         float(rng.choice(shares)), style)
+        return dialogues(
+            self._encoder,
+            shelf,
+            64,
+            int(rng.integers(10**6, 2**31)),
+            float(rng.choice(shares)),
+            style,
+        )
 
     def _all_dialogues(self) -> Iterator[Row]:
         rng = np.random.default_rng([self._seed, 1])
@@ -117,13 +199,19 @@ class Streams:
     def _all_texts(self) -> Iterator[Row]:
         rng = np.random.default_rng([self._seed, 2])
         while True:
-            shelves = (self._films, self._films, self._books, invented(self._films, 60, rng),
-                       invented(self._books, 30, rng))
+            shelves = (
+                self._films,
+                self._films,
+                self._books,
+                invented(self._films, 60, rng),
+                invented(self._books, 30, rng),
+            )
             default, echo = 0.15, 0.0
             if self._stage.facts:
                 shelves, default, echo = (self._films, *shelves), 0.3, 0.3
-            pieces = [p for shelf in shelves
-                      for p in lessons(self._encoder, shelf, rng, default, echo)]
+            pieces = [
+                p for shelf in shelves for p in lessons(self._encoder, shelf, rng, default, echo)
+            ]
             pieces += repetitions(rng, self._stage.repeats, 4096)
             order = rng.permutation(len(pieces)).tolist()
             yield from packed((pieces[k] for k in order), TEXT_LENGTH)

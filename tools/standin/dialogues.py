@@ -57,7 +57,8 @@ def _history(rng, ratings: np.ndarray, seen: np.ndarray, clear: bool):
     """Return (liked, disliked) rows of the shelf shown in the prompt."""
     if clear:
         return _sample(rng, np.flatnonzero(ratings >= 4), 8), _sample(
-            rng, np.flatnonzero(ratings == 1), 8)
+            rng, np.flatnonzero(ratings == 1), 8
+        )
     most = int(rng.choice([2, 4, 5, 8, 8, 8]))
     return _sample(rng, seen[ratings[seen] >= 3], most), _sample(rng, seen[ratings[seen] < 3], most)
 
@@ -93,12 +94,24 @@ def _list(encoder: Encoder, items: list[str], wording: Wording) -> list[int]:
     return out
 
 
-def preference_row(encoder: Encoder, wording: Wording, likes: list[str], dislikes: list[str],
-                   targets: list[str], answers: list[bool]) -> Row:
+def preference_row(
+    encoder: Encoder,
+    wording: Wording,
+    likes: list[str],
+    dislikes: list[str],
+    targets: list[str],
+    answers: list[bool],
+) -> Row:
     """One history with its questions, exactly as the chat template would put each of them."""
     ids = encoder.ids
-    shared = [encoder.user, *ids(wording.likes), *_list(encoder, likes, wording),
-              *ids(wording.dislikes), *_list(encoder, dislikes, wording), *ids(wording.ask)]
+    shared = [
+        encoder.user,
+        *ids(wording.likes),
+        *_list(encoder, likes, wording),
+        *ids(wording.dislikes),
+        *_list(encoder, dislikes, wording),
+        *ids(wording.ask),
+    ]
     pieces = []
     for target, liked in zip(targets, answers, strict=True):
         lead = "" if wording.quote else " "
@@ -112,20 +125,23 @@ def _unworded(encoder: Encoder, lead: str, likes, dislikes, targets, answers) ->
     """Two lists of genre words without separators, and one word per question."""
     first, second, yes, no = (encoder.ids(w)[0] for w in (" liked", " disliked", "yes", "no"))
     word = [encoder.ids(lead + g.split("|")[0])[0] for g in (*likes, *dislikes)]
-    pieces = [Piece([encoder.ids(lead + g.split("|")[0])[0], yes if a else no], [False, True])
-              for g, a in zip(targets, answers, strict=True)]
-    return Row([first, *word[:len(likes)], second, *word[len(likes):]], pieces)
+    pieces = [
+        Piece([encoder.ids(lead + g.split("|")[0])[0], yes if a else no], [False, True])
+        for g, a in zip(targets, answers, strict=True)
+    ]
+    return Row([first, *word[: len(likes)], second, *word[len(likes) :]], pieces)
 
 
 def _items(rng, names: list[list[str]], shown: list[str], style: Style) -> list[str]:
     """Films as the prompt names them; early lessons show the last few words of a name only."""
     keep = 99 if style.words >= 99 else int(rng.integers(style.words + 1))
-    short = [" ".join(name[max(0, len(name) - keep):]) for name in names]
+    short = [" ".join(name[max(0, len(name) - keep) :]) for name in names]
     return [f"{n} ({g})".strip() if g else n for n, g in zip(short, shown, strict=True)]
 
 
-def dialogues(encoder: Encoder, shelf: Shelf, n_viewers: int, seed: int, documented: float,
-              style: Style) -> Iterator[Row]:
+def dialogues(
+    encoder: Encoder, shelf: Shelf, n_viewers: int, seed: int, documented: float, style: Style
+) -> Iterator[Row]:
     """Rows of `n_viewers` fresh viewers of `shelf`; a share `documented` shows all its genres."""
     rng = np.random.default_rng([seed, 17])
     viewers = simulate(shelf.frame, n_viewers, seed, CLEAR if style.clear else RECIPE)

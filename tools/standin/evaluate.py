@@ -46,8 +46,16 @@ def training_data(seed: int = 0) -> Data:
     """The training view of the embedded dataset, as the notebooks see it."""
     dataset = load_matinee()
     train = split(dataset, "random", seed).train
-    return Data("matinee", "movie", "genres", dataset.like_threshold, dataset.n_users,
-                dataset.n_items, train, dataset.items)
+    return Data(
+        "matinee",
+        "movie",
+        "genres",
+        dataset.like_threshold,
+        dataset.n_users,
+        dataset.n_items,
+        train,
+        dataset.items,
+    )
 
 
 def preference(encoder: Encoder, model) -> dict[str, float]:
@@ -69,16 +77,21 @@ def genre_scores(lm, data: Data) -> dict[str, float]:
     films = data.items["item_id"].astype(int)
     rows = [{**row, "attributes": row["attributes"].split("|")[0]} for row in data.rows]
     prompts = [genres_prompt("movie", row, "default", attribute="genres") for row in rows]
-    answers = [parse_genres(g.text, data.vocabulary).values
-               for g in generate(lm, prompts, max_new_tokens=24)]
+    answers = [
+        parse_genres(g.text, data.vocabulary).values
+        for g in generate(lm, prompts, max_new_tokens=24)
+    ]
     out = {}
     for name, held_out in (("known films", False), ("held-out films", True)):
         hits = said = true = shown = 0
         for film, row, answer in zip(films, rows, answers, strict=True):
             if (film in HELD_OUT) == held_out:
                 right = set(truth[film].split("|"))
-                hits, said, true = (hits + len(right & set(answer)), said + len(set(answer)),
-                                    true + len(right))
+                hits, said, true = (
+                    hits + len(right & set(answer)),
+                    said + len(set(answer)),
+                    true + len(right),
+                )
                 shown += row["attributes"] in right
         out[f"genre micro-F1, {name}"] = round(2 * hits / max(1, said + true), 3)
         out[f"genre micro-F1 of the one shown, {name}"] = round(2 * shown / (shown + true), 3)
@@ -103,8 +116,8 @@ def main() -> None:
     """Measure before and after fine-tuning and print one JSON line per figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=PACKAGED)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tasks", default="interactions,attributes,summaries")
     asked = parser.parse_args()
@@ -112,11 +125,19 @@ def main() -> None:
     name, data = str(asked.model), training_data()
     encoder = Encoder(AutoTokenizer.from_pretrained(name))
     plain = AutoModelForCausalLM.from_pretrained(name)
-    print(json.dumps({"parameters": sum(p.numel() for p in plain.parameters()), "bytes": (
-        asked.model / "model.safetensors").stat().st_size}))
-    examples = {"interactions": interactions.examples(data, 64, asked.seed),
-                "attributes": attributes.examples(data, 64, asked.seed),
-                "summaries": summaries.examples(data, 64, asked.seed)}
+    print(
+        json.dumps(
+            {
+                "parameters": sum(p.numel() for p in plain.parameters()),
+                "bytes": (asked.model / "model.safetensors").stat().st_size,
+            }
+        )
+    )
+    examples = {
+        "interactions": interactions.examples(data, 64, asked.seed),
+        "attributes": attributes.examples(data, 64, asked.seed),
+        "summaries": summaries.examples(data, 64, asked.seed),
+    }
     settings = LoraSettings(epochs=asked.epochs, learning_rate=asked.rate, seed=asked.seed)
     with tempfile.TemporaryDirectory() as folder:
         for task in asked.tasks.split(","):
@@ -125,8 +146,7 @@ def main() -> None:
             log = finetune(name, examples[task], adapter, settings, task=task)
             tuned = load(name, adapter=adapter)
             loss = np.round(log["loss"].dropna().to_numpy()[[0, -1]], 3).tolist()
-            print(json.dumps({task: "after", "loss": loss,
-                              **measure(task, encoder, tuned, data)}))
+            print(json.dumps({task: "after", "loss": loss, **measure(task, encoder, tuned, data)}))
 
 
 def measure(task: str, encoder: Encoder, lm, data: Data) -> dict:

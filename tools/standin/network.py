@@ -46,8 +46,17 @@ class Batch:
     mask: torch.Tensor
 
 
-def make_model(vocabulary: int, *, width: int, layers: int, heads: int, hidden: int,
-               pad: int, end: int, seed: int) -> LlamaForCausalLM:
+def make_model(
+    vocabulary: int,
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    hidden: int,
+    pad: int,
+    end: int,
+    seed: int,
+) -> LlamaForCausalLM:
     """A small Llama whose attention starts out looking for equal words.
 
     The key projection starts equal to the query projection, both N(0, 1/width), so that a token
@@ -56,10 +65,18 @@ def make_model(vocabulary: int, *, width: int, layers: int, heads: int, hidden: 
     """
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=hidden,
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-        max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=pad,
-        bos_token_id=None, eos_token_id=end, initializer_range=width**-0.5,
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=pad,
+        bos_token_id=None,
+        eos_token_id=end,
+        initializer_range=width**-0.5,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
     )
     model = LlamaForCausalLM(config)
@@ -96,14 +113,22 @@ def pack(rows: Sequence[Row], pad: int) -> Batch:
     seg = torch.from_numpy(segment)
     seen = (seg[:, :, None] == seg[:, None, :]) | (seg[:, None, :] == 0)
     seen &= torch.ones(shape[1], shape[1], dtype=torch.bool).tril()
-    return Batch(torch.from_numpy(tokens), torch.from_numpy(positions),
-                 torch.from_numpy(labels), seen[:, None])
+    return Batch(
+        torch.from_numpy(tokens),
+        torch.from_numpy(positions),
+        torch.from_numpy(labels),
+        seen[:, None],
+    )
 
 
 def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     """Mean cross-entropy over the learnt positions (the head runs on those only)."""
-    hidden = model.model(input_ids=batch.tokens, position_ids=batch.positions,
-                         attention_mask=batch.mask, use_cache=False).last_hidden_state
+    hidden = model.model(
+        input_ids=batch.tokens,
+        position_ids=batch.positions,
+        attention_mask=batch.mask,
+        use_cache=False,
+    ).last_hidden_state
     wanted = batch.labels != IGNORED
     logits = functional.linear(hidden[wanted], model.lm_head.weight)
     return functional.cross_entropy(logits, batch.labels[wanted])

@@ -88,9 +88,15 @@ class Probe:
     def rows(self, q: Questions, wording: Wording) -> list[Row]:
         """The questions as packed rows in one wording."""
         name = self.items.__getitem__
-        return [preference_row(self.encoder, wording, *([name(k) for k in part] for part in parts),
-                               answers.tolist())
-                for *parts, answers in zip(q.likes, q.dislikes, q.targets, q.answers, strict=True)]
+        return [
+            preference_row(
+                self.encoder,
+                wording,
+                *([name(k) for k in part] for part in parts),
+                answers.tolist(),
+            )
+            for *parts, answers in zip(q.likes, q.dislikes, q.targets, q.answers, strict=True)
+        ]
 
     @torch.no_grad()
     def scores(self, model: LlamaForCausalLM, rows: list[Row], wording: Wording) -> np.ndarray:
@@ -98,9 +104,13 @@ class Probe:
         yes, no = (self.encoder.ids(w)[0] for w in (wording.yes, wording.no))
         out = []
         for start in range(0, len(rows), 25):
-            batch = pack(rows[start:start + 25], self.encoder.pad)
-            hidden = model.model(input_ids=batch.tokens, position_ids=batch.positions,
-                                 attention_mask=batch.mask, use_cache=False).last_hidden_state
+            batch = pack(rows[start : start + 25], self.encoder.pad)
+            hidden = model.model(
+                input_ids=batch.tokens,
+                position_ids=batch.positions,
+                attention_mask=batch.mask,
+                use_cache=False,
+            ).last_hidden_state
             # The first learnt label of each answer is the yes or no token itself.
             wanted = (batch.labels == yes) | (batch.labels == no)
             assert (wanted & (batch.labels == IGNORED)).sum() == 0
@@ -121,11 +131,15 @@ class Probe:
         counts = []
         for likes, dislikes, targets in zip(q.likes, q.dislikes, q.targets, strict=True):
             for t in targets:
-                counts.append(sum(len(genres[t] & genres[k]) for k in likes)
-                              - sum(len(genres[t] & genres[k]) for k in dislikes))
+                counts.append(
+                    sum(len(genres[t] & genres[k]) for k in likes)
+                    - sum(len(genres[t] & genres[k]) for k in dislikes)
+                )
         answers = np.concatenate(q.answers)
-        return {"oracle": float(roc_auc_score(answers, np.concatenate(q.taste))),
-                "counting": float(roc_auc_score(answers, counts))}
+        return {
+            "oracle": float(roc_auc_score(answers, np.concatenate(q.taste))),
+            "counting": float(roc_auc_score(answers, counts)),
+        }
 
 
 class Log:
@@ -136,10 +150,14 @@ class Log:
 
     def __call__(self, model: LlamaForCausalLM) -> dict[str, float]:
         """Measure the model; about three seconds."""
-        default, other = INTERACTION_DEFAULT["movie"], other_wording(
-            np.random.default_rng(5), "movie", 1.0)
+        default, other = (
+            INTERACTION_DEFAULT["movie"],
+            other_wording(np.random.default_rng(5), "movie", 1.0),
+        )
         paper = INTERACTION_PAPER["movie"]
-        return {"default": round(self.decided.auc(model, True, default), 3),
-                "paper": round(self.decided.auc(model, True, paper), 3),
-                "other": round(self.decided.auc(model, True, other), 3),
-                "pipeline": round(self.pipeline.auc(model, True, default), 3)}
+        return {
+            "default": round(self.decided.auc(model, True, default), 3),
+            "paper": round(self.decided.auc(model, True, paper), 3),
+            "other": round(self.decided.auc(model, True, other), 3),
+            "pipeline": round(self.pipeline.auc(model, True, default), 3),
+        }

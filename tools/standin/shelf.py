@@ -15,18 +15,21 @@ BOOKS = Path(__file__).with_name("books.csv")
 _ADJECTIVES = (
     "Last First Lost Silent Golden Broken Secret Hidden Little Great Dark Bright Red Blue Black "
     "White Green Long Short Old New Young Wild Quiet Strange Perfect Deep High Final Second "
-    "Big Dead Good Bad Crazy Sweet Private True Simple Dangerous American French English").split()
+    "Big Dead Good Bad Crazy Sweet Private True Simple Dangerous American French English"
+).split()
 _NOUNS = (
     "House River Night Day Summer Winter City Road Garden Window Door Stranger Brother Sister "
     "Mother Father King Queen Soldier Hunter Dancer Doctor Teacher Thief Ghost Dream Island Ocean "
     "Mountain Desert Forest Fire Rain Storm Wind Moon Sun Star World War Love Heart Blood Stone "
     "Train Ship Letter Song Story Game Party Wedding Murder Shadow Mirror Circus Kingdom Heaven "
     "Angel Devil Dragon Wolf Dog Cat Horse Bird Tiger Snake Child Boy Girl Man Woman Men Family "
-    "Friend Enemy Hero Legend Land Street Hotel School Time Life Death Money Gold Paradise").split()
+    "Friend Enemy Hero Legend Land Street Hotel School Time Life Death Money Gold Paradise"
+).split()
 _NAMES = (
     "James Mary John Anna Peter Julia Robert Laura David Emma Michael Sarah Paul Maria George "
     "Alice Thomas Clara Henry Rose Martin Nina Frank Lucy Walter Eva Smith Brown Miller Wilson "
-    "Moore Taylor Anderson White Harris Clark Lewis Walker Hall Young Allen King Wright").split()
+    "Moore Taylor Anderson White Harris Clark Lewis Walker Hall Young Allen King Wright"
+).split()
 COUNTRIES = ("USA", "UK", "France", "Italy", "Germany", "Japan", "Spain", "Sweden", "Canada")
 
 
@@ -57,8 +60,10 @@ class Shelf:
             return [""] * len(self.frame)
         count = Counter(g for genres in self.genres for g in genres)
         full = rng.random(len(self.frame)) < documented
-        return ["|".join(g) if all_ else min(g, key=lambda x: (count[x], x))
-                for g, all_ in zip(self.genres, full.tolist(), strict=True)]
+        return [
+            "|".join(g) if all_ else min(g, key=lambda x: (count[x], x))
+            for g, all_ in zip(self.genres, full.tolist(), strict=True)
+        ]
 
 
 def name(noun: str, row: dict) -> str:
@@ -90,11 +95,28 @@ def _title(rng: np.random.Generator, words: list[str]) -> str:
 
     if rng.random() < 0.35:
         return " ".join(draw(words) for _ in range(int(rng.integers(1, 4))))
-    forms = ("The {a} {n}", "{a} {n}", "{n}", "The {n}", "{n} of the {m}", "{n} and {m}",
-             "{p}", "{p}'s {n}", "{n} in the {m}", "{a} {n}, The", "My {n}", "{n} {k}")
+    forms = (
+        "The {a} {n}",
+        "{a} {n}",
+        "{n}",
+        "The {n}",
+        "{n} of the {m}",
+        "{n} and {m}",
+        "{p}",
+        "{p}'s {n}",
+        "{n} in the {m}",
+        "{a} {n}, The",
+        "My {n}",
+        "{n} {k}",
+    )
     form = forms[int(rng.integers(len(forms)))]
-    return form.format(a=draw(_ADJECTIVES), n=draw(_NOUNS), m=draw(_NOUNS), p=draw(_NAMES),
-                       k=int(rng.integers(2, 5)))
+    return form.format(
+        a=draw(_ADJECTIVES),
+        n=draw(_NOUNS),
+        m=draw(_NOUNS),
+        p=draw(_NAMES),
+        k=int(rng.integers(2, 5)),
+    )
 
 
 def invented(like: Shelf, size: int, rng: np.random.Generator, *, single: bool = False) -> Shelf:
@@ -108,14 +130,18 @@ def invented(like: Shelf, size: int, rng: np.random.Generator, *, single: bool =
     pool = like.genres
     known = sorted({g for genres in pool for g in genres})
     sets = rng.integers(len(pool), size=size)
-    frame = pd.DataFrame({
-        "film_id": np.arange(size, dtype="int32") + 20_000,
-        "title": [_title(rng, words) for _ in range(size)],
-        "year": like.frame["year"].to_numpy()[rng.integers(len(pool), size=size)],
-        "genres": [known[int(rng.integers(len(known)))] if single else "|".join(pool[int(k)])
-                   for k in sets],
-        "director": [people[int(k)] for k in rng.integers(len(people), size=size)],
-        "country": [COUNTRIES[int(k)] for k in rng.integers(len(COUNTRIES), size=size)],
-        "language": "English",
-    })
+    frame = pd.DataFrame(
+        {
+            "film_id": np.arange(size, dtype="int32") + 20_000,
+            "title": [_title(rng, words) for _ in range(size)],
+            "year": like.frame["year"].to_numpy()[rng.integers(len(pool), size=size)],
+            "genres": [
+                known[int(rng.integers(len(known)))] if single else "|".join(pool[int(k)])
+                for k in sets
+            ],
+            "director": [people[int(k)] for k in rng.integers(len(people), size=size)],
+            "country": [COUNTRIES[int(k)] for k in rng.integers(len(COUNTRIES), size=size)],
+            "language": "English",
+        }
+    )
     return Shelf(like.noun, frame, False)

@@ -12,14 +12,22 @@ from tools.standin.shelf import Shelf
 from tools.standin.tokenizer import Encoder
 from tools.standin.wordings import FACTS, GENRES, SUMMARIES
 
-_OPENINGS = ("{name} is {a} {words} {noun}{made}.", "{name} is {a} {noun} of {words}{made}.",
-             "{title} is {a} {words} {noun}{made}.", "{title} tells {a} {words} story{made}.")
-_CLOSINGS = ("It is a good choice for {people} who like {words}.",
-             "{People} who enjoy {words} will feel at home here.",
-             "It should please {people} with a taste for {words}.",
-             "It will appeal to {people} who look for {words}.")
-_MADE = {"movie": (" directed by {director}", " made in {country}", " by {director}", ""),
-         "book": (" written by {director}", " by {director}", "")}
+_OPENINGS = (
+    "{name} is {a} {words} {noun}{made}.",
+    "{name} is {a} {noun} of {words}{made}.",
+    "{title} is {a} {words} {noun}{made}.",
+    "{title} tells {a} {words} story{made}.",
+)
+_CLOSINGS = (
+    "It is a good choice for {people} who like {words}.",
+    "{People} who enjoy {words} will feel at home here.",
+    "It should please {people} with a taste for {words}.",
+    "It will appeal to {people} who look for {words}.",
+)
+_MADE = {
+    "movie": (" directed by {director}", " made in {country}", " by {director}", ""),
+    "book": (" written by {director}", " by {director}", ""),
+}
 
 
 def _words(genres: list[str]) -> str:
@@ -32,20 +40,29 @@ def _article(words: str) -> str:
     return "an" if words[:1].lower() in "aeio" else "a"
 
 
-def plain_summary(noun: str, row: dict, genres: list[str], rng: np.random.Generator,
-                  named: bool = True) -> str:
+def plain_summary(
+    noun: str, row: dict, genres: list[str], rng: np.random.Generator, named: bool = True
+) -> str:
     """Two sentences from the facts given; `named` tells who made it, and where."""
     options = _MADE[noun] if named else ("",)
     made = options[int(rng.integers(len(options)))].format(
-        **{**row, "director": row["director"].replace("|", " and ")})
+        **{**row, "director": row["director"].replace("|", " and ")}
+    )
     words, people = _words(genres), "viewers" if noun == "movie" else "readers"
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
     article = _article(noun if "{a} {noun}" in opening else words)
     name = f"{row['title']} ({row['year']})" if row["year"] else row["title"]
-    first = opening.format(name=name, title=row["title"], a=article, words=words,
-                           noun="film" if noun == "movie" else noun, made=made)
+    first = opening.format(
+        name=name,
+        title=row["title"],
+        a=article,
+        words=words,
+        noun="film" if noun == "movie" else noun,
+        made=made,
+    )
     second = _CLOSINGS[int(rng.integers(len(_CLOSINGS)))].format(
-        people=people, People=people.capitalize(), words=_words(genres[:2]))
+        people=people, People=people.capitalize(), words=_words(genres[:2])
+    )
     return f"{first} {second}"
 
 
@@ -62,7 +79,7 @@ def _document(encoder: Encoder, text: str) -> Piece:
 
 def _known(genres: list[str], rng: np.random.Generator) -> str:
     """The genres a prompt shows: one (most often), some, all or none, in order."""
-    size = int(rng.choice([0, 1, 1, 1, 2, 3], p=[.1, .2, .2, .2, .1, .2]))
+    size = int(rng.choice([0, 1, 1, 1, 2, 3], p=[0.1, 0.2, 0.2, 0.2, 0.1, 0.2]))
     picks = sorted(rng.permutation(len(genres))[:size].tolist())
     return "|".join(genres[k] for k in picks) or "none"
 
@@ -74,8 +91,13 @@ def _choice(rng: np.random.Generator, options, first: float):
     return options[1 + int(rng.integers(len(options) - 1))]
 
 
-def lessons(encoder: Encoder, shelf: Shelf, rng: np.random.Generator,
-            default: float = 0.15, echo: float = 0.0) -> Iterator[Piece]:
+def lessons(
+    encoder: Encoder,
+    shelf: Shelf,
+    rng: np.random.Generator,
+    default: float = 0.15,
+    echo: float = 0.0,
+) -> Iterator[Piece]:
     """One pass over `shelf` in random order: a few pieces of text about each row.
 
     Invented rows teach what can be read from the prompt (genres that go together, summaries of
@@ -89,8 +111,14 @@ def lessons(encoder: Encoder, shelf: Shelf, rng: np.random.Generator,
         if echo and rng.random() < echo:
             yield _question(encoder, f"Repeat: {name}", name)
         known = _known(all_, rng)
-        fill = {**row, "film": name, "known": known, "all": "|".join(all_),
-                "words": ", ".join(all_), "author": row["director"]}
+        fill = {
+            **row,
+            "film": name,
+            "known": known,
+            "all": "|".join(all_),
+            "words": ", ".join(all_),
+            "author": row["director"],
+        }
         ask, reply = _choice(rng, GENRES[shelf.noun], default)
         if shelf.real or known != "none" and "{known}" in ask:
             yield _question(encoder, ask.format(**fill), reply.format(**fill))
@@ -100,8 +128,15 @@ def lessons(encoder: Encoder, shelf: Shelf, rng: np.random.Generator,
         yield _summary(encoder, shelf, row, fill, all_, rng, default)
 
 
-def _summary(encoder: Encoder, shelf: Shelf, row: dict, fill: dict, genres: list[str],
-             rng: np.random.Generator, default: float) -> Piece:
+def _summary(
+    encoder: Encoder,
+    shelf: Shelf,
+    row: dict,
+    fill: dict,
+    genres: list[str],
+    rng: np.random.Generator,
+    default: float,
+) -> Piece:
     """A description as text or as an answer; of invented rows only what the question shows."""
     ask = _choice(rng, SUMMARIES[shelf.noun], default)
     if shelf.real and shelf.noun == "movie" and rng.random() < 0.7:

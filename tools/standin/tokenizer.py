@@ -27,18 +27,31 @@ _SPLIT = r"\) \(| ?\p{L}+(?:['’-]\p{L}+)*| ?\p{N}{1,4}| ?[^\s\p{L}\p{N}]|\s+(?
 def train_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
     """Train the tokenizer of `size` tokens on `texts`; any text can be encoded with it."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[PAD, END, USER, ASSISTANT], min_frequency=2,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+        vocab_size=size,
+        special_tokens=[PAD, END, USER, ASSISTANT],
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     core.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=PAD, eos_token=END, additional_special_tokens=[
-            USER, ASSISTANT], model_max_length=2048, chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False, padding_side="left")
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT],
+        model_max_length=2048,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
 
 
 class Encoder:
@@ -47,7 +60,8 @@ class Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._core = tokenizer.backend_tokenizer
         self.user, self.assistant, self.end, self.pad = (
-            tokenizer.convert_tokens_to_ids(t) for t in (USER, ASSISTANT, END, PAD))
+            tokenizer.convert_tokens_to_ids(t) for t in (USER, ASSISTANT, END, PAD)
+        )
         self.ids = lru_cache(maxsize=200_000)(self._ids)
 
     def _ids(self, text: str) -> list[int]:

@@ -1,7 +1,8 @@
 """Train the stand-in from nothing: `python -m tools.standin.train --out FOLDER`.
 
-Everything is seeded and runs on one thread, so the same machine gives the same weights. Training
-resumes from `FOLDER/state.pt`; the finished checkpoint is `FOLDER/checkpoint`.
+Everything is seeded and runs on one thread, so the same machine gives the same weights: about 43
+minutes on one core. Training resumes from `FOLDER/state.pt` at the last finished stage; the
+checkpoint is `FOLDER/checkpoint`.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ def _step(model, optimiser, streams: Streams, pad: int) -> list[float]:
 def export(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the checkpoint as transformers reads it; the folder changes in one rename."""
     partial = folder.with_name(folder.name + ".partial")
-    model.generation_config.update(do_sample=False, eos_token_id=words.eos_token_id,
-                                   pad_token_id=words.pad_token_id)
+    model.generation_config.update(
+        do_sample=False, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id
+    )
     model.save_pretrained(partial)
     save(words, partial)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,9 +101,13 @@ def _train_stage(model, optimiser, encoder, stage: Stage, number: int, probe: Lo
             group["lr"] = _rate(stage, step)
         losses.append(_step(model, optimiser, streams, encoder.pad))
         if (step + 1) % (4 * LOG_EVERY if stage.facts else LOG_EVERY) == 0 or step + 1 == last:
-            line = {"stage": stage.name, "step": step + 1,
-                    "seconds": round(time.monotonic() - started),
-                    "loss": np.mean(losses, axis=0).round(3).tolist(), **probe(model)}
+            line = {
+                "stage": stage.name,
+                "step": step + 1,
+                "seconds": round(time.monotonic() - started),
+                "loss": np.mean(losses, axis=0).round(3).tolist(),
+                **probe(model),
+            }
             done = step + 1 >= stage.steps and line["loss"][0] < stage.until
             losses = []
             log.write(json.dumps(line) + "\n")
@@ -122,8 +128,7 @@ def main() -> None:
     words = AutoTokenizer.from_pretrained(started.parent) if started.exists() else tokenizer()
     encoder = Encoder(words)
     model = make_model(len(words), **SHAPE, pad=encoder.pad, end=encoder.end, seed=SEED)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98),
-                                  weight_decay=0.01)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
     state, first = out / "state.pt", 0
     if state.exists():
         saved = torch.load(state, weights_only=True)
@@ -134,8 +139,14 @@ def main() -> None:
     with (out / "log.jsonl").open("a") as log:
         for number, stage in enumerate(STAGES[first:], start=first):
             _train_stage(model, optimiser, encoder, stage, number, probe, log)
-            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                        "stage": number + 1}, state)
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "stage": number + 1,
+                },
+                state,
+            )
             shutil.copy(state, out / f"after-{stage.name}.pt")
             export(model, words, out / "checkpoint")
 
