@@ -28,12 +28,12 @@ class Number:
     "Whether `low` itself is excluded."
 
     def problem(self, value: float) -> str:
-        """Say what the value should be; empty when it is."""
+        """Say what the value should be; empty when it is that."""
         inside = value > self.low if self.above else value >= self.low
         if inside and value <= self.high and value < math.inf:
             return ""
         low = f"{'above' if self.above else 'at least'} {self.low:g}"
-        return low + (f" and at most {self.high:,g}" if self.high < math.inf else "")
+        return f"{low} and " + (f"at most {self.high:,.12g}" if self.high < math.inf else "finite")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Choice:
     "Length of a list at least."
 
     def problem(self, value: Any) -> str:
-        """Say what the value should be; empty when it is."""
+        """Say what the value should be; empty when it is that."""
         words = self._words()
         given = value if isinstance(value, list) else [value]
         wrong = [word for word in given if word not in words]
         if wrong:
             near = difflib.get_close_matches(str(wrong[0]), words, n=1)
             guess = f" (did you mean '{near[0]}'?)" if near else ""
-            return f"{'out of' if given is value else 'one of'} {', '.join(words)}{guess}"
+            return f"{'a list out' if given is value else 'one'} of {', '.join(words)}{guess}"
         if len(set(given)) < len(given):
             return "a list without repetitions"
         if len(given) < self.least:

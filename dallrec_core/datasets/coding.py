@@ -156,7 +156,7 @@ def _refuse_repeated_pair(
         bad,
         "item_id",
         f"the pair of user '{user}' and item {{value}} is already on {first}",
-        "Each pair may appear once; remove the repeated row, or set duplicates='merge'.",
+        "Each pair may appear once; remove the repeated row, or give duplicates='merge'.",
     )
 
 

@@ -64,6 +64,7 @@ def load_files(
         UserError: a missing file or column, a bad cell (with file, line and column), a bad option.
     """
     _check_options(noun, duplicates, unknown_items, like_threshold)
+    _check_texts(separator=separator, encoding=encoding, attribute=attribute)
     mapping = parse_columns(columns)
     paths = [_path(interactions_path, "interactions_path"), _path(items_path, "items_path")]
     raw = [read_table_file(path, separator=separator, encoding=encoding) for path in paths]
@@ -104,6 +105,12 @@ def _check_options(noun: str, duplicates: str, unknown_items: str, like_threshol
     number = isinstance(like_threshold, int | float) and not isinstance(like_threshold, bool)
     if not number or not np.isfinite(like_threshold):
         raise UserError(f"like_threshold is {like_threshold!r}; it must be a number.")
+
+
+def _check_texts(**options: object) -> None:
+    for name, value in options.items():
+        if not isinstance(value, str):
+            raise UserError(f"{name} is {value!r}; it must be text.")
 
 
 def parse_columns(columns: Mapping[str, str] | str) -> dict[str, str]:

@@ -86,7 +86,7 @@ def _decode(path: Path, data: bytes, encoding: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not valid {encoding}. Save "
-            "the file as UTF-8, or set encoding to what it is, e.g. 'latin-1' or 'cp1252'."
+            "the file as UTF-8, or give the option encoding, e.g. 'latin-1' or 'cp1252'."
         ) from error
 
 
@@ -156,7 +156,7 @@ def separator_hint(frame: pd.DataFrame, separator: str) -> str:
     likely = [mark for mark in _COMMON_SEPARATORS if mark in name and mark != separator]
     if not likely:
         return ""
-    return f" The only column is '{name}': if the separator is {likely[0]!r}, set it."
+    return f" The only column is '{name}': does it want the option separator={likely[0]!r}?"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -165,9 +165,10 @@ def _download(name: str, revision: str | None) -> Path:
             "Hugging Face hub (or it is private: log in with `hf auth login`)"
         ) from error
     except (errors.HFValidationError, errors.EntryNotFoundError, httpx.HTTPError, OSError) as error:
+        reason = first_line(error).split(". ")[0]
         raise UserError(
             f"model '{name}' is neither bundled ({', '.join(BUNDLED)}), nor a folder here, nor in "
-            f"the Hugging Face cache, and the hub cannot be asked ({first_line(error, 90)}). "
+            f"the Hugging Face cache, and the hub cannot be asked ({reason}). "
             f"Check the name, connect to the network, or fetch it elsewhere with `hf download "
             f"{name}` and give the folder"
         ) from error

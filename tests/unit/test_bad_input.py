@@ -179,11 +179,14 @@ SLIPS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["run", "-p", "06.top_k=200"],
         ("06_recommenders.top_k should be at least 1 and at most 100, but is 200",),
     ),
-    "negative seed": (["run", "-p", "seed=-1"], ("01_data.seed should be at least 0",)),
+    "negative seed": (
+        ["run", "-p", "seed=-1"],
+        ("01_data.seed should be at least 0 and at most 2,000,000,000, but is -1",),
+    ),
     "no question allowed": (["run", "-p", "03.budget=0"], ("03_interactions.budget", "at least 1")),
     "infinite learning rate": (
         ["run", "-p", "02.learning_rate=.inf"],
-        ("02_finetune.learning_rate should be above 0, but is inf",),
+        ("02_finetune.learning_rate should be above 0 and finite, but is inf",),
     ),
     "no bootstrap sample": (["run", "-p", "07.resamples=0"], ("07_analysis.resamples", "least 1")),
     "unknown dataset": (
@@ -200,7 +203,7 @@ SLIPS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "base that knows nothing": (["run", "-p", "03.base=MF-BPR"], ("one of EASE, Popularity",)),
     "unknown backbone": (
         ["run", "-p", "06.backbones=[MF-BPR, LigthGCN]"],
-        ("06_recommenders.backbones should be out of", "did you mean 'LightGCN'"),
+        ("06_recommenders.backbones should be a list out of", "did you mean 'LightGCN'"),
     ),
     "backbone twice": (
         ["run", "-p", "06.backbones=[MF-BPR, MF-BPR]"],
@@ -208,7 +211,7 @@ SLIPS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "unknown arm": (
         ["run", "-p", "06.arms=[base, dalrec]"],
-        ("06_recommenders.arms should be out of base, dallrec", "did you mean 'dallrec'"),
+        ("06_recommenders.arms should be a list out of base, dallrec", "did you mean 'dallrec'"),
     ),
     "nothing to compare with": (
         ["run", "-p", "06.arms=[dallrec]"],
@@ -346,7 +349,7 @@ OWN_DATA: dict[str, tuple[str, Change, tuple[str, ...]]] = {
     "wrong separator": (
         "ratings.csv",
         lambda table: table.to_csv(index=False, sep=";").encode(),
-        ("ratings.csv: column 'user_id' is missing", "the separator is ';'"),
+        ("ratings.csv: column 'user_id' is missing", "the option separator=';'"),
     ),
     "line cut short": (
         "ratings.csv",
@@ -399,6 +402,16 @@ def test_own_data_that_do_not_fit_the_wish(
     shutil.copy(finished.folder / "films.csv", tmp_path)
     ratings().drop(columns="timestamp").to_csv(tmp_path / "ratings.csv", index=False)
     refused_data(tmp_path, ["-p", more], *words)
+
+
+def test_the_remedy_for_a_separator_works(finished: Place, tmp_path: Path) -> None:
+    for name in ("ratings.csv", "films.csv"):
+        table = pd.read_csv(finished.folder / name)
+        (tmp_path / name).write_text(table.to_csv(index=False, sep=";"))
+    options = [*Place(tmp_path).options()[:6], "-p", '01.reading={"separator": ";"}']
+    result = dallrec("run", "--run", "semicolons", "--until", "01", *options)
+    assert result.exit_code == 0, result.output
+    shutil.rmtree(finished.run.with_name("semicolons"))
 
 
 # --- downloads ---
@@ -502,6 +515,11 @@ def test_a_data_folder_that_is_none(
 # --- models, adapters, caches and files of earlier stages ---
 
 
+def other_options(place: Place) -> list[str]:
+    (place.folder / "ratings.csv").write_text(ratings().to_csv(index=False, sep=";"))
+    return ["-p", '01.reading={"seperator": ";"}']
+
+
 def pickled(place: Place) -> list[str]:
     folder = place.folder / "model"
     torch.save({}, folder / "pytorch_model.bin")
@@ -562,6 +580,11 @@ def offline(place: Place) -> list[str]:
 
 # By name: the stage that finds the fault, what is done before, what the message says.
 FAULTS: dict[str, tuple[str, Callable[[Place], list[str]], tuple[str, ...]]] = {
+    "unknown option of reading": (
+        "01_data",
+        other_options,
+        ("dataset 'files' has no option 'seperator'", "Its options: interactions_path", "separ"),
+    ),
     "model id without network": (
         "02_finetune",
         offline,

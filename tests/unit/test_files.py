@@ -123,7 +123,7 @@ BAD = {
     ),
     "wrong separator": (
         {"ratings": RATINGS.replace(",", ";")},
-        "The only column is 'user_id;item_id;rating;timestamp': if the separator is ';'",
+        "The only column is 'user_id;item_id;rating;timestamp': .* the option separator=';'",
     ),
     "empty title": (
         {"items": BOOKS.replace("Emma", " ")},
@@ -147,7 +147,7 @@ BAD = {
     "too few fields": ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where the header has 4"),
     "bad encoding": (
         {"items": BOOKS.replace("Emma", "Café").encode("latin-1")},
-        "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding .*'latin-1'",
+        "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'",
     ),
     "unknown encoding": ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
     "empty file": ({"ratings": " \n"}, "ratings.csv is empty"),
