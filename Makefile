@@ -48,12 +48,13 @@ lint: $(STAMP)  ## ruff and mypy
 unit: $(STAMP)  ## the unit tests alone
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
 
-# One pytest for all tiers. nbval runs the notebooks of the smoke run a second time, into a run
-# folder of its own (tests/notebooks/conftest.py), and compares every output with the first.
+# First nbval runs the notebooks of the smoke run once more, in order, into a run folder of their own
+# (tests/notebooks/conftest.py), and compares every output; then all other tests, on two cores.
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg
+DOUBLE := tests/notebooks/test_double_run.py
 test: lint book  ## lint, unit tests, notebook tests, book tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --nbval --nbval-current-env \
-	  --nbval-sanitize-with tests/notebooks/sanitize.cfg \
-	  tests/unit tests/notebooks tests/book runs/smoke/notebooks
+	@$(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore $(DOUBLE)
 
 lock: $(STAMP)  ## write requirements.lock anew from the packages in .venv
 	@$(BIN)/python tools/lock.py

@@ -174,7 +174,7 @@ def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) ->
 
 def training_curves(curves: pd.DataFrame) -> Figure:
     """Draw validation quality over epochs (columns backbone, arm, seed, epoch, value)."""
-    backbones = list(dict.fromkeys(curves["backbone"]))
+    backbones = list(dict.fromkeys(curves["backbone"])) or ["nothing was trained"]
     figure, axes = _canvas(len(backbones), 3.4)
     for ax, backbone in zip(axes, backbones, strict=True):
         of_backbone = curves[curves["backbone"] == backbone]

@@ -10,7 +10,6 @@ import os
 import shutil
 
 import nbval.plugin
-import pytest
 from second_run import SECOND
 
 # A cell that shows times says so by a tag.
@@ -39,15 +38,3 @@ def _setup_for_second_run(self: nbval.plugin.IPyNbFile) -> None:
 
 
 nbval.plugin.IPyNbFile.setup = _setup_for_second_run
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the second run on one worker and in order, then compare; spread the rest by file."""
-    for item in items:
-        second = item.path.suffix == ".ipynb" or item.path.name == "test_double_run.py"
-        group = "second run" if second else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    # The longest chain starts first, and what compares its results comes at its end.
-    items.sort(
-        key=lambda item: (item.path.name == "test_double_run.py", item.path.suffix != ".ipynb")
-    )

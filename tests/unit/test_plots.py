@@ -81,6 +81,8 @@ def test_training_curves_and_forest() -> None:
     curves = pd.DataFrame({"backbone": "MF-BPR", "arm": ["base", "dallrec"], "seed": 0})
     figure = drawn(plots.training_curves(curves.assign(epoch=[1, 1], value=[0.1, 0.2])))
     assert "MF-BPR" in labels(figure) and "dallrec" in labels(figure)
+    nothing = curves.assign(epoch=1, value=0.1).iloc[:0]
+    assert "nothing was trained" in labels(drawn(plots.training_curves(nothing)))
     table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
     figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
     assert "EASE · random" in labels(figure)
