@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,18 @@ class Here:
 
 def table(values: Mapping[str, Any], name: str = "value") -> pd.DataFrame:
     """Return counts and figures as a table of one column; nested names are joined by a dot."""
-    flat = pd.json_normalize(dict(values)).T.squeeze(axis=1) if values else pd.Series(dtype=object)
-    shown = [f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" for value in flat]
-    labels = [label.replace("_", " ") for label in flat.index]
-    return pd.DataFrame({name: shown}, index=pd.Index(labels, name=""))
+    flat = dict(_flat(values))
+    shown = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in flat.values()]
+    return pd.DataFrame({name: shown}, index=pd.Index(flat, name=""))
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        label = f"{above}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{label}.")
+        else:
+            yield label, value
 
 
 def _schema(stage: str, table: str) -> str:
