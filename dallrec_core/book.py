@@ -23,6 +23,7 @@ import yaml
 from dallrec_core import artifacts
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, run_dir
+from dallrec_core.progress import LINE
 from dallrec_core.status import profile_table, status_page
 
 PAGES = "_build/html"
@@ -128,12 +129,21 @@ def merge(source: Any, executed: Any) -> Any:
     if [cell.source for cell in code] != [cell.source for cell in ran]:
         return _without_paths(executed)
     for cell, result in zip(code, ran, strict=True):
-        cell.outputs, cell.execution_count = result.outputs, result.execution_count
+        cell.outputs = [each for each in map(_without_progress, result.outputs) if each]
+        cell.execution_count = result.execution_count
     for position, cell in enumerate(source.cells):
         if injected and "parameters" in cell.metadata.get("tags", []):
             source.cells[position + 1 : position + 1] = [_without_paths(each) for each in injected]
             break
     return source
+
+
+def _without_progress(output: Any) -> Any:
+    """Drop the lines that tell how far a loop was; None when nothing is left."""
+    if output.output_type == "stream" and output.name == "stdout":
+        output.text = LINE.sub("", output.text)
+        return output if output.text else None
+    return output
 
 
 def _without_paths(node: Any) -> Any:

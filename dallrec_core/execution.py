@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from dallrec_core.errors import UserError
 from dallrec_core.layout import Stage, book_root, run_dir, runs_dir
+from dallrec_core.progress import LINE
 
 CHAIN = "DALLREC_CHAIN"
 """Environment variable by which a kernel knows that the chain started it, and for which stage."""
@@ -94,7 +94,7 @@ class _ProgressLines:
 
     def write(self, text: str) -> None:
         for line in text.splitlines():
-            if re.match(r".+: \d+(/\d+)? \S+ in \d+ s", line):
+            if LINE.match(line):
                 print(f"{'':<16} {line}", flush=True)
 
     def flush(self) -> None:

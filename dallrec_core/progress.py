@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -14,6 +15,9 @@ T = TypeVar("T")
 
 _LINES = 5
 """Lines printed by a headless loop; a notebook shows at most ten in all."""
+
+LINE = re.compile(r"^.+: \d+(/\d+)? \S+ in \d+ s(, about \d+ s left)?\n?", re.MULTILINE)
+"""A line of a headless loop; it tells about the machine that day, and nothing about the result."""
 
 
 def is_interactive() -> bool:

@@ -7,12 +7,13 @@ every output; afterwards test_double_run.py compares the artefacts of the two ru
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from typing import Any
 
 import nbval.plugin
 from second_run import SECOND
+
+from dallrec_core.progress import LINE
 
 # A cell that shows times says so by a tag.
 nbval.plugin.metadata_tags["volatile"] = ("check", False)
@@ -21,18 +22,15 @@ nbval.plugin.metadata_tags["volatile"] = ("check", False)
 # numbers behind both are compared as text and as artefacts.
 NOT_COMPARED = ("text/html", "image/svg+xml")
 
-# Lines of loops that took longer than ten seconds: they come and go with the machine's load.
-PROGRESS = re.compile(r"^.+: \d+(/\d+)? \S+ in \d+ s(, about \d+ s left)?\n", re.MULTILINE)
-
 _coalesce = nbval.plugin.coalesce_streams
 
 
 def _without_progress(outputs: list[Any]) -> list[Any]:
-    """Join the streams as nbval does, less the lines of progress and what is empty without them."""
+    """Join streams as nbval does, less the lines of progress, which come and go with the load."""
     kept = []
     for output in _coalesce(outputs):
         if output.output_type == "stream" and output.name == "stdout":
-            output.text = PROGRESS.sub("", output.text)
+            output.text = LINE.sub("", output.text)
             if not output.text.strip():
                 continue
         kept.append(output)

@@ -71,6 +71,16 @@ def test_staged_notebooks_have_outputs_and_no_machine_paths(tiny: Path) -> None:
     assert "secret" not in (tiny / "site/notebooks/01_data.ipynb").read_text()
 
 
+def test_progress_is_not_part_of_the_page(tiny: Path) -> None:
+    path = tiny / "runs/smoke/notebooks/01_data.ipynb"
+    line = "asking: 562/3992 questions in 10 s, about 63 s left"
+    path.write_text(path.read_text().replace("a result", f"{line}\\nAUC: 0.71 in all\\n"))
+    outputs = [c.outputs for c in staged(tiny).cells if c.cell_type == "code"]
+    assert [each[0].text for each in outputs] == ["AUC: 0.71 in all\n"] * 2
+    path.write_text(path.read_text().replace("AUC: 0.71 in all\\n", ""))
+    assert [c.outputs for c in staged(tiny).cells if c.cell_type == "code"] == [[], []]
+
+
 def test_newer_prose_is_shown_with_the_outputs_of_the_run(tiny: Path) -> None:
     path = tiny / "notebooks/01_data.ipynb"
     path.write_text(path.read_text().replace("# 01_data", "# A better title"))
