@@ -41,37 +41,37 @@ STAGES: tuple[Stage, ...] = (
         needs=(),
         makes=("train.parquet", "validation.parquet", "test.parquet", "items.parquet")
         + ("users.parquet", "dataset.json", "split_report.json"),
-        seconds=10,
+        seconds=8,
     ),
     Stage(
         "02_finetune",
         needs=("01_data",),
         makes=("model.json", "adapters", "instructions", "training_log.parquet", "evaluation.json"),
-        seconds=60,
+        seconds=45,
     ),
     Stage(
         "03_interactions",
         needs=("01_data", "02_finetune"),
         makes=("interactions.parquet",),
-        seconds=40,
+        seconds=20,
     ),
     Stage(
         "04_attributes",
         needs=("01_data", "02_finetune"),
         makes=("attributes.parquet",),
-        seconds=30,
+        seconds=15,
     ),
     Stage(
         "05_summaries",
         needs=("01_data", "02_finetune"),
         makes=("summaries.parquet",),
-        seconds=40,
+        seconds=20,
     ),
     Stage(
         "06_recommenders",
         needs=("01_data", "03_interactions"),
         makes=("scores.parquet", "runs.parquet"),
-        seconds=60,
+        seconds=90,
         keeps=("cells",),
     ),
     Stage(
@@ -79,7 +79,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries")
         + ("06_recommenders",),
         makes=("headline.json",),
-        seconds=15,
+        seconds=10,
     ),
 )
 """The chain, in the order in which it runs."""
