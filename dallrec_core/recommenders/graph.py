@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -39,6 +39,10 @@ class Graph:
     "Weight of each edge as a training positive, float32 [E]; 0 keeps it out of the loss."
     observed: int
     "Number of edges that were observed and not added."
+    hard_users: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    "User of each hard negative, int64 [H]; hard negatives are unique and sorted like the edges."
+    hard_items: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    "Item of each hard negative, int64 [H]: somebody has reason to think the user dislikes it."
 
     @classmethod
     def from_frame(
@@ -49,8 +53,9 @@ class Graph:
         *,
         extra: pd.DataFrame | None = None,
         insertion: str = "both",
+        negatives: pd.DataFrame | None = None,
     ) -> Graph:
-        """Build the graph of `train` and, where given, of added edges.
+        """Build the graph of `train` and, where given, of added edges and hard negatives.
 
         Args:
             train: columns user, item [, weight in (0, 1], default 1].
@@ -59,6 +64,8 @@ class Graph:
             extra: added edges in the same form. A pair that `train` has already stays as it is;
                 a pair given twice keeps its largest weight.
             insertion: one of `INSERTIONS`; concerns the added edges only.
+            negatives: columns user, item; pairs that a sampler may prefer as negatives. Pairs that
+                are edges, observed or added, are left out: what happened outweighs what was said.
 
         Raises:
             UserError: when a code is out of range, a weight is outside (0, 1], nothing is left to
@@ -77,14 +84,19 @@ class Graph:
             raise UserError("there are no training interactions")
         weight = frame["weight"].to_numpy(np.float32)
         added = frame["added"].to_numpy() == 1
+        users = frame["user"].to_numpy(np.int64, copy=True)
+        items = frame["item"].to_numpy(np.int64, copy=True)
+        hard = _hard(negatives, users * n_items + items, n_users, n_items)
         return cls(
             n_users,
             n_items,
-            torch.from_numpy(frame["user"].to_numpy(np.int64, copy=True)),
-            torch.from_numpy(frame["item"].to_numpy(np.int64, copy=True)),
+            torch.from_numpy(users),
+            torch.from_numpy(items),
             torch.from_numpy(np.where(added & (insertion == "loss"), np.float32(0), weight)),
             torch.from_numpy(np.where(added & (insertion == "adjacency"), np.float32(0), weight)),
             int((~added).sum()),
+            torch.from_numpy(hard // n_items),
+            torch.from_numpy(hard % n_items),
         )
 
     @cached_property
@@ -121,6 +133,19 @@ class Graph:
             torch.cat([values, values[by_item]]),
             (size, size),
         )
+
+
+def _hard(
+    negatives: pd.DataFrame | None, edges: np.ndarray, n_users: int, n_items: int
+) -> np.ndarray:
+    """Return the hard negatives that are no edges, as sorted keys user * N + item, int64 [H]."""
+    if negatives is None or negatives.empty:
+        return np.empty(0, np.int64)
+    pairs = _edges(
+        negatives.drop(columns="weight", errors="ignore"), n_users, n_items, "hard negatives"
+    )
+    keys = pairs["user"].to_numpy(np.int64) * n_items + pairs["item"].to_numpy(np.int64)
+    return np.setdiff1d(keys, edges)
 
 
 def _edges(frame: pd.DataFrame, n_users: int, n_items: int, what: str) -> pd.DataFrame:
