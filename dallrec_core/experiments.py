@@ -2,18 +2,17 @@
 
 A *cell* is one training: a backbone on the edges of one arm with one seed. What it leaves behind is
 the ranked list of every test user, stored under a key of everything that could change it (data,
-edges, features, settings, seed, code). So a killed run continues, a changed setting retrains only
-what it touches, and metrics can be added without training anything again.
+edges, features, settings, seed, code; see `cells`). So a killed run continues, a changed setting
+retrains only what it touches, arms that a backbone cannot tell apart are trained once, and metrics
+can be added without training anything again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,72 +26,16 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from dallrec_core import evaluation, recommenders, training
 from dallrec_core.artifacts import atomic, read_json, write_json
+from dallrec_core.cells import DEPTH, Cell, cells, key, reduced
 from dallrec_core.errors import UserError
 from dallrec_core.evaluation import Ranking
 from dallrec_core.progress import progress
 from dallrec_core.study import Arm, Study, direct_hits, score_arm
-from dallrec_core.training import SETTINGS, TrainSettings
 
 __all__ = ["Arm", "Cell", "Study", "cells", "run_cells"]
 
-DEPTH = 100
-"""Length of the stored lists."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training."""
-
-    backbone: str
-    "A name `recommenders.build` knows."
-    arm: str
-    "Name of the arm."
-    seed: int
-    "Of initial values and sampling."
-    settings: TrainSettings = field(default_factory=TrainSettings)
-    "How to train."
-
-    @property
-    def run(self) -> str:
-        """Return the cell's name in tables and messages."""
-        return f"{self.backbone}/{self.arm}/{self.seed}"
-
-
-def cells(
-    backbones: Sequence[str],
-    arms: Iterable[str],
-    seeds: Sequence[int],
-    settings: Mapping[str, TrainSettings] | None = None,
-    *,
-    epochs: int = 0,
-) -> list[Cell]:
-    """List the cells of a full grid; models in closed form get the first seed only.
-
-    Args:
-        backbones: names that `recommenders.build` knows.
-        arms: names of the arms.
-        seeds: of initial values and sampling.
-        settings: how to train, by backbone, instead of `training.SETTINGS`.
-        epochs: most epochs, instead of the settings' own; 0 keeps those.
-
-    Raises:
-        UserError: for an unknown backbone or no seed.
-    """
-    if not seeds:
-        raise UserError("no seed was given; at least one is needed")
-    known = SETTINGS | dict(settings or {})
-    return [
-        Cell(backbone, arm, seed, _limited(known.get(backbone, TrainSettings()), epochs))
-        for backbone in backbones
-        for arm in arms
-        for seed in (seeds[:1] if recommenders.model_class(backbone).closed_form else seeds)
-    ]
-
-
-def _limited(settings: TrainSettings, epochs: int) -> TrainSettings:
-    if not epochs:
-        return settings
-    return replace(settings, epochs=epochs, eval_every=min(settings.eval_every, epochs))
+Todo = Sequence[tuple[Cell, Arm, Path]]
+"""Cells to train, each with what its arm adds and the file for its ranking."""
 
 
 def run_cells(
@@ -117,10 +60,10 @@ def run_cells(
         variants_at: the K at which the conventions of `study.score_arm` are given too.
 
     Returns:
-        (scores, runs, curves): the first two with the schemas of those names. `runs` has two more
-        columns: added (edges the arm added) and coverage (share of the catalogue in the lists at
-        `variants_at`). `curves` has a row per look at validation: backbone, arm, seed, epoch,
-        value (nDCG@20).
+        (scores, runs, curves): the first two with the schemas of those names. `runs` has more
+        columns: added (edges the arm added), shared (whether an earlier row is the same training)
+        and coverage (share of the catalogue in the lists at `variants_at`). `curves` has a row per
+        look at validation: backbone, arm, seed, epoch, value (nDCG@20).
 
     Raises:
         UserError: naming the cell that failed; the finished ones stay stored.
@@ -129,26 +72,38 @@ def run_cells(
     missing = [cell.arm for cell in grid if cell.arm not in full]
     if missing:
         raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(full)}")
-    base = study.digest()
-    prints = {name: arm.digest() for name, arm in full.items()}
-    paths = [folder / "cells" / f"{_key(cell, base, prints[cell.arm])}.parquet" for cell in grid]
-    todo = [(c, p) for c, p in zip(grid, paths, strict=True) if not _finished(p)]
-    todo.sort(key=lambda pair: -recommenders.model_class(pair[0].backbone).cost)
-    _train(study, full, todo, jobs)
+    needed = [reduced(cell, full[cell.arm]) for cell in grid]
+    paths = _paths(study, needed, folder / "cells")
+    todo: dict[Path, tuple[Cell, Arm, Path]] = {}
+    for (cell, arm), path in zip(needed, paths, strict=True):
+        if not _finished(path):
+            todo.setdefault(path, (cell, arm, path))
+    dearest = sorted(todo.values(), key=lambda t: -recommenders.model_class(t[0].backbone).cost)
+    _train(study, dearest, jobs)
     return _collect(study, full, grid, paths, ks, variants_at)
 
 
-def _train(
-    study: Study, arms: Mapping[str, Arm], todo: Sequence[tuple[Cell, Path]], jobs: int
-) -> None:
+def _paths(study: Study, needed: Sequence[tuple[Cell, Arm]], folder: Path) -> list[Path]:
+    """Return the file of each cell; cells of the same content share one."""
+    base, prints, paths = study.digest(), {}, []
+    for cell, arm in needed:
+        # an arm is the same one whenever the same parts of it are left
+        parts = (cell.arm, arm.features is None, arm.negatives is None)
+        if parts not in prints:
+            prints[parts] = arm.digest()
+        paths.append(folder / f"{key(cell, base, prints[parts])}.parquet")
+    return paths
+
+
+def _train(study: Study, todo: Todo, jobs: int) -> None:
     count = min(jobs or joblib.cpu_count(), len(todo))
     if count < 2:
-        for cell, path in progress(todo, desc="training", unit="cells"):
-            _run_cell(study, arms[cell.arm], cell, path)
+        for work in progress(todo, desc="training", unit="cells"):
+            _run_cell(study, *work)
         return
     with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
         finished = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(_run_cell)(study, arms[cell.arm], cell, path) for cell, path in todo
+            joblib.delayed(_run_cell)(study, *work) for work in todo
         )
         try:
             for _ in progress(finished, total=len(todo), desc="training", unit="cells"):
@@ -160,10 +115,10 @@ def _train(
             ) from error
 
 
-def _run_cell(study: Study, arm: Arm, cell: Cell, path: Path) -> None:
+def _run_cell(study: Study, cell: Cell, arm: Arm, path: Path) -> None:
     """Train one cell and store its ranking and its record."""
     try:
-        ranking, record = _train_cell(study, arm, cell, path)
+        ranking, record = _train_cell(study, cell, arm, path)
     except UserError as error:
         raise UserError(f"{cell.run}: {error}") from error
     except Exception as error:
@@ -174,12 +129,18 @@ def _run_cell(study: Study, arm: Arm, cell: Cell, path: Path) -> None:
     write_json(record, path.with_suffix(".json"))  # last: its presence says the cell is finished
 
 
-def _train_cell(study: Study, arm: Arm, cell: Cell, path: Path) -> tuple[Ranking, dict[str, Any]]:
+def _train_cell(study: Study, cell: Cell, arm: Arm, path: Path) -> tuple[Ranking, dict[str, Any]]:
     graph = recommenders.Graph.from_frame(
-        study.train, study.n_users, study.n_items, extra=arm.edges, insertion=arm.insertion
+        study.train,
+        study.n_users,
+        study.n_items,
+        extra=arm.edges,
+        insertion=arm.insertion,
+        negatives=arm.negatives,
     )
     with training.threads(cell.settings.threads):
-        features = {k: torch.as_tensor(v) for k, v in (arm.features or {}).items()}
+        # copies: what other processes are handed is a read-only map of one file
+        features = {k: torch.tensor(v) for k, v in (arm.features or {}).items()}
         model = recommenders.build(
             cell.backbone, graph, features or None, cell.settings.model, seed=cell.seed
         )
@@ -228,7 +189,7 @@ def _collect(
     variants_at: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     direct = direct_hits(arms, study.test, study.n_items)
-    scores, runs, curves = [], [], []
+    scores, runs, curves, seen = [], [], [], set[Path]()
     for cell, path in zip(grid, paths, strict=True):
         ranking, record = _load(path)
         added = arms[cell.arm].edges
@@ -239,6 +200,8 @@ def _collect(
         keep = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
         share = evaluation.coverage(ranking, variants_at, study.n_items)
         counts = {"added": 0 if added is None else len(added), "coverage": share}
+        counts |= {"shared": path in seen}
+        seen.add(path)
         runs.append(names | {name: record[name] for name in keep} | counts)
         curves.append(_curve(record).assign(**names))
     columns = ["run", "backbone", "arm", "seed", "user", "metric", "value"]
@@ -261,19 +224,3 @@ def _load(path: Path) -> tuple[Ranking, dict[str, Any]]:
     flat = items.flatten().to_numpy(zero_copy_only=False)
     ranking = Ranking(table["user"].to_numpy(), flat.reshape(len(table), -1).astype(np.int32))
     return ranking, read_json(path.with_suffix(".json"))
-
-
-def _key(cell: Cell, study: str, arm: str) -> str:
-    """Return the content key of a cell: what could change its result, and nothing else."""
-    parts = [cell.backbone, cell.seed, asdict(cell.settings), study, arm, _code(), DEPTH]
-    text = json.dumps([*parts, torch.__version__], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _code() -> str:
-    """Return a digest of the code that trains and ranks, so that changed code trains again."""
-    digest = hashlib.sha256()
-    root = Path(recommenders.__file__).parent
-    for file in (*sorted(root.glob("*.py")), Path(training.__file__)):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

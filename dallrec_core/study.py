@@ -60,6 +60,8 @@ class Arm:
     "Item features by modality, each float32 [N, width]."
     insertion: str = "both"
     "Where the edges enter; see `recommenders.graph.INSERTIONS`."
+    negatives: pd.DataFrame | None = None
+    "Pairs to prefer as negatives, columns user, item; how often, `TrainSettings` says."
 
     def digest(self) -> str:
         """Return a hash of the content; row order and an empty frame do not count."""
@@ -68,6 +70,8 @@ class Arm:
             digest.update(self.insertion.encode() + _frame_bytes(self.edges))
         for name, matrix in sorted((self.features or {}).items()):
             digest.update(f"{name}{matrix.shape}{matrix.dtype}".encode() + matrix.tobytes())
+        if self.negatives is not None and len(self.negatives):
+            digest.update(b"negatives" + _frame_bytes(self.negatives[["user", "item"]]))
         return digest.hexdigest()
 
 

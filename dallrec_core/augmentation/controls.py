@@ -1,11 +1,12 @@
-"""Control arms: edges that cost nothing to write, in the same number as the language model's.
+"""Control arms: edges and item features that cost nothing to write, as many as the model's own.
 
-If random edges help as much, it was the number of edges and not what the model knew.
+If random edges help as much, it was the number of edges and not what the model knew. If features
+that were dealt out to the wrong items help as much, it was the extra weights and not the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from dallrec_core.errors import UserError
 
 ARMS = ("base", "dallrec", "random")
 """Names of the arms."""
+
+FEATURES = ("shuffled", "constant", "noise")
+"""What can stand in for the features that a language model wrote."""
 
 
 def edges(
@@ -49,6 +53,55 @@ def edges(
     if "random" in arms:
         made["random"] = random_edges(train, len(written), seed, n_users=n_users, n_items=n_items)
     return {arm: made[arm] for arm in arms}
+
+
+def no_answers(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs (user, item) that the model answered with No, each once, in sorted order.
+
+    Args:
+        answers: schema `added`. What could not be read as yes or no says nothing and is left out.
+    """
+    said = answers.loc[answers["answer"] == "no", ["user", "item"]].drop_duplicates()
+    return said.sort_values(["user", "item"], ignore_index=True)
+
+
+def features(
+    written: Mapping[str, np.ndarray], kind: str, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Return features of the same shapes that say nothing about the items they stand beside.
+
+    - `shuffled`: the same rows, each at another item's place; all modalities of an item move
+      together, so only the tie between text and item is cut;
+    - `constant`: the same row for every item, as long as the mean row, so that nothing is left but
+      the weights that the model has for features;
+    - `noise`: Gaussian rows, each as long as the row it replaces: items differ as before, but
+      similar items are no longer similar.
+
+    Args:
+        written: features by modality, each float32 [N, width].
+        kind: one of `FEATURES`.
+        seed: of the permutation or the noise.
+
+    Raises:
+        UserError: for an unknown kind.
+    """
+    if kind not in FEATURES:
+        raise UserError(f"feature control '{kind}' is unknown; use {', '.join(FEATURES)}")
+    made = {}
+    for position, (name, matrix) in enumerate(sorted(written.items())):
+        length = np.linalg.norm(matrix, axis=1, keepdims=True)
+        if kind == "shuffled":
+            order = np.random.default_rng([seed, 30]).permutation(len(matrix))
+            made[name] = matrix[order]
+        elif kind == "constant":
+            value = length.mean() / np.sqrt(matrix.shape[1]) if matrix.size else 0.0
+            made[name] = np.full(matrix.shape, value, np.float32)
+        else:
+            random = np.random.default_rng([seed, 31, position])
+            rows = random.standard_normal(matrix.shape)
+            rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
+            made[name] = rows.astype(np.float32)
+    return {name: made[name] for name in written}
 
 
 def random_edges(
