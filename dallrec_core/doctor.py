@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from dallrec_core.datasets.download import RECIPES, data_dir
+from dallrec_core.datasets.download import RECIPES, data_dir, folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, runs_dir
 from dallrec_core.parameters import Profile, profiles, resolve
@@ -37,7 +37,7 @@ def examine() -> Iterator[str]:
 
 
 def _line(what: str, found: str, problem: str = "") -> str:
-    return f"{'!!' if problem else 'ok'}  {what:<12} {found}{f' - {problem}' if problem else ''}"
+    return f"{'!!' if problem else 'ok'}  {what:<14} {found}{f' - {problem}' if problem else ''}"
 
 
 def _machine() -> Iterator[str]:
@@ -115,20 +115,19 @@ def _has(module: str) -> bool:
 
 
 def _data() -> Iterator[str]:
-    for name in ("ml-100k", "ml-1m", "published"):
-        found = f"in {data_dir() / _folder(name)}" if has_data(name) else "fetched when first used"
-        yield _line(name, found)
+    for name in ("ml-100k", "ml-1m", "book-crossing", "published", "published-book"):
+        place = data_dir() / folder_of(name)
+        absent = "fetched when first used"
+        if name == "book-crossing":  # the one publisher whose server does not answer everywhere
+            absent = f"absent; if its server does not answer, put BX-*.csv into {place}"
+        yield _line(name, f"in {place}" if has_data(name) else absent)
 
 
 def has_data(name: str) -> bool:
     """Tell whether all files of a dataset are on this machine."""
-    recipe = RECIPES.get(_folder(name))
+    recipe = RECIPES.get(folder_of(name))
     files = recipe.files if recipe else {}
-    return all((data_dir() / _folder(name) / file).is_file() for file in files)
-
-
-def _folder(name: str) -> str:
-    return "published/movielens" if name == "published" else name
+    return all((data_dir() / folder_of(name) / file).is_file() for file in files)
 
 
 def _profiles() -> Iterator[str]:

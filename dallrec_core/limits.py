@@ -86,6 +86,7 @@ LIMITS: dict[str, dict[str, Limit]] = {
         "split": Choice("datasets.splits:KINDS"),
         "train_fraction": Number(0, 1, above=True),
         "noun": Choice("datasets.files:NOUNS"),
+        "min_interactions": _COUNT,
     },
     "02_finetune": {
         "quantize": Choice(("none", "4bit")),

@@ -15,7 +15,9 @@ _LOADERS = {
     "matinee": ("matinee", "load_matinee"),
     "ml-100k": ("movielens", "load_ml_100k"),
     "ml-1m": ("movielens", "load_ml_1m"),
+    "book-crossing": ("bookcrossing", "load_book_crossing"),
     "published": ("published", "load_published"),
+    "published-book": ("published", "load_published_book"),
     "files": ("files", "load_files"),
 }
 NAMES = tuple(_LOADERS)

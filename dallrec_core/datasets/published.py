@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dallrec_core.datasets import books
 from dallrec_core.datasets.base import Dataset, make_dataset
 from dallrec_core.datasets.checks import Source
 from dallrec_core.datasets.download import RECIPES, data_dir, locate
@@ -25,28 +26,37 @@ from dallrec_core.errors import UserError
 class Variant:
     """One of the released data sets."""
 
+    name: str
+    """of the dataset"""
     noun: str
     """word used in prompts"""
     titles: str
-    """file below the data folder that has the titles, or "" """
+    """file or folder below the data folder that has the titles"""
 
 
-VARIANTS = {"movielens": Variant(noun="movie", titles="ml-1m/movies.dat")}
+VARIANTS = {
+    "movielens": Variant("published", noun="movie", titles="ml-1m/movies.dat"),
+    "book": Variant("published-book", noun="book", titles=books.FOLDER),
+}
 """The released data sets that can be loaded."""
 PARTS = ("train", "test")
+OVERLAP = "released test rows whose pair is in train too (kept there)"
 
 
 def load_published(variant: str = "movielens") -> Dataset:
     """Load a released split; ``dataset.presplit`` holds its (train, test).
 
-    Titles, years and genres come from MovieLens-1M where that is on this machine
-    (``dallrec data ml-1m``); else items are called "item 1193".
+    Films get titles, years and genres from MovieLens-1M where that is on this machine
+    (``dallrec data ml-1m``); else they are called "item 1193". Books get title, author and year
+    from ``BX-Books.csv`` or ``items.tsv`` in the folder ``bookcrossing``; their ISBNs are repaired,
+    and books that were two only by a damaged ISBN become one.
 
     Raises:
         UserError: unknown variant, files missing and no network, a malformed line.
     """
     if variant not in VARIANTS:
         raise UserError(f"no released split '{variant}'. Valid: {', '.join(VARIANTS)}.")
+    chosen = VARIANTS[variant]
     located = locate(f"published/{variant}")
     folder = located.folder
     user_ids = read_id_list(folder / "user_list.txt")
@@ -54,16 +64,60 @@ def load_published(variant: str = "movielens") -> Dataset:
     interactions = pd.concat(
         [read_lines(folder / f"{part}.txt", user_ids, item_ids, part) for part in PARTS]
     )
-    items, notes = _titled(item_ids, VARIANTS[variant])
+    left_out: dict[str, int] = {}
+    if chosen.noun == "book":
+        interactions, items, notes = _as_books(interactions, item_ids, left_out)
+    else:
+        items, notes = _titled(item_ids, chosen)
     return make_dataset(
-        interactions,
+        _apart(interactions, left_out),
         items,
-        name="published",
-        noun=VARIANTS[variant].noun,
+        name=chosen.name,
+        noun=chosen.noun,
         source=Source("train.txt and test.txt", "item_list.txt", row="line", item_row="line"),
         duplicates="merge",
+        dropped=left_out,
         notes=[*located.notes, *notes],
     )
+
+
+def load_published_book() -> Dataset:
+    """Load the released Book-Crossing split: :func:`load_published` with variant "book".
+
+    Raises:
+        UserError: files missing and no network, a malformed line.
+    """
+    return load_published("book")
+
+
+def _as_books(
+    interactions: pd.DataFrame, item_ids: list[str], left_out: dict[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Repair the ISBNs: interactions and items by repaired ISBN, and remarks."""
+    isbns = [books.repair_isbn(text) for text in item_ids]
+    changed = sum(new != old for new, old in zip(isbns, item_ids, strict=True))
+    codes, names = pd.factorize(pd.array(isbns, dtype="str"))
+    left_out["books listed twice under one ISBN (merged)"] = len(isbns) - len(names)
+    repaired = pd.Categorical.from_codes(codes[interactions["item_id"].cat.codes], list(names))
+    catalogue, notes = books.read_catalogue(data_dir() / books.FOLDER)
+    lines = pd.Index(np.unique(codes, return_index=True)[1] + 2)
+    items, unnamed = books.name_books(list(names), catalogue, lines)
+    notes = [f"{changed:,} of {len(isbns):,} ISBNs were damaged and are repaired", *notes]
+    if catalogue is None:
+        folder = data_dir() / books.FOLDER
+        unnamed.append(f"for titles put {books.BOOKS} or {books.CATALOGUE} into {folder}")
+    return interactions.assign(item_id=repaired), items, [*notes, *unnamed]
+
+
+def _apart(interactions: pd.DataFrame, left_out: dict[str, int]) -> pd.DataFrame:
+    """Remove test rows whose pair is in train: a model may have seen them."""
+    users, items = (interactions[name].cat.codes for name in ("user_id", "item_id"))
+    pair = users.to_numpy(dtype=np.int64) * (int(items.max()) + 1) + items.to_numpy()
+    in_test = (interactions["part"] == "test").to_numpy()
+    seen = in_test & np.isin(pair, pair[~in_test])
+    if seen.any():
+        left_out[OVERLAP] = int(seen.sum())
+    return interactions[~seen]
 
 
 def read_id_list(path: Path) -> list[str]:
@@ -135,8 +189,8 @@ def _numbers(path: Path, number: int, line: bytes) -> list[int]:
 def _titled(item_ids: list[str], variant: Variant) -> tuple[pd.DataFrame, list[str]]:
     """The items table of the released ids, with titles where they are known."""
     items = pd.DataFrame({"item_id": item_ids}, index=pd.RangeIndex(2, len(item_ids) + 2))
-    path = data_dir() / variant.titles if variant.titles else None
-    if path is not None and path.is_file():
+    path = data_dir() / variant.titles
+    if path.is_file():
         known = read_movies(path).set_index("item_id")
         items = items.join(known, on="item_id")
     else:
