@@ -69,7 +69,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "06_recommenders",
-        needs=("01_data", "03_interactions"),
+        needs=("01_data", "03_interactions", "04_attributes", "05_summaries"),
         makes=("scores.parquet", "runs.parquet"),
         seconds=90,
         keeps=("cells",),

@@ -109,9 +109,10 @@ LIMITS: dict[str, dict[str, Limit]] = {
     "06_recommenders": {
         "backbones": Choice(_MODELS),
         "references": Choice(_MODELS, least=0),
-        "arms": Choice("augmentation.controls:ARMS", must="base"),
+        "arms": Choice("arms:ARMS", must="base"),
         "seeds": Number(1, 1000),
         "epochs": _COUNT,
+        "hard_negatives": Number(0, 1),
         "top_k": Number(1, 100),
         "jobs": _COUNT,
     },

@@ -46,12 +46,13 @@ class Checkpoint:
     """`sha256:<hash of the files>` or `hub:<id>@<commit>`."""
 
 
-def resolve(name: str, revision: str | None = None) -> Checkpoint:
+def resolve(name: str, revision: str | None = None, *, causal: bool = True) -> Checkpoint:
     """Find the files of model `name`, downloading them when it is a hub id.
 
     Args:
         name: a bundled name, a folder, or a Hugging Face id such as `Qwen/Qwen2.5-1.5B-Instruct`.
         revision: branch, tag or commit of a hub model; empty for the newest.
+        causal: whether it has to be able to continue a text; text encoders need not.
 
     Raises:
         UserError: when nothing of that name exists, or it has no complete safetensors weights.
@@ -59,25 +60,25 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     if not name.strip():
         raise UserError("the language model's name is empty; use 'standin', a folder or a hub id")
     if name in BUNDLED:
-        return _local(name, BUNDLED[name], revision)
+        return _local(name, BUNDLED[name], revision, causal)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _local(name, folder, revision)
+        return _local(name, folder, revision, causal)
     if folder.exists() or not _HUB_ID.fullmatch(name) or name.startswith("."):
         raise UserError(
             f"model '{name}': there is no such folder. Give 'standin', a folder that holds "
             "config.json and *.safetensors, or a Hugging Face id like 'Qwen/Qwen2.5-1.5B-Instruct'"
         )
-    return _from_hub(name, revision)
+    return _from_hub(name, revision, causal)
 
 
-def _local(name: str, folder: Path, revision: str | None) -> Checkpoint:
+def _local(name: str, folder: Path, revision: str | None, causal: bool) -> Checkpoint:
     if revision:
         raise UserError(
             f"model '{name}' is a folder on this machine, so revision '{revision}' means nothing; "
             "leave the revision empty, or give a Hugging Face id"
         )
-    _check_files(name, folder)
+    _check_files(name, folder, causal)
     files = sorted(p for p in folder.iterdir() if p.suffix in _IDENTITY_SUFFIXES and p.is_file())
     digest = hashlib.sha256("".join(p.name + _hash(p) for p in files).encode()).hexdigest()
     return Checkpoint(name, folder, digest[:12], f"sha256:{digest}")
@@ -92,7 +93,7 @@ def _hash(path: Path) -> str:
     return _HASHES[key]
 
 
-def _check_files(name: str, folder: Path) -> None:
+def _check_files(name: str, folder: Path, causal: bool) -> None:
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise UserError(
             f"model '{name}' is a LoRA adapter, not a model; load its base model and pass this "
@@ -105,7 +106,7 @@ def _check_files(name: str, folder: Path) -> None:
     if not any((folder / file).exists() for file in _TOKENIZERS):
         raise UserError(f"model '{name}': {folder} has no tokenizer ({', '.join(_TOKENIZERS)})")
     written_for = read_json(folder / "config.json").get("architectures") or [""]
-    if "MaskedLM" in written_for[0]:
+    if causal and "MaskedLM" in written_for[0]:
         raise UserError(
             f"model '{name}' is a {written_for[0]}: it fills gaps and cannot continue a text; "
             "choose a causal language model"
@@ -132,9 +133,9 @@ def _no_weights(folder: Path) -> str:
     return f"{folder} holds no *.safetensors weights (pickled ones are never loaded or downloaded)"
 
 
-def _from_hub(name: str, revision: str | None) -> Checkpoint:
+def _from_hub(name: str, revision: str | None, causal: bool) -> Checkpoint:
     folder = _download(name, revision)
-    _check_files(name, folder)
+    _check_files(name, folder, causal)
     return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")
 
 

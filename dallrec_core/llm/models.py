@@ -124,10 +124,10 @@ def load(
     checkpoint = resolve(name, revision)
     adapter_hash = check_adapter(Path(adapter), checkpoint) if adapter else ""
     with quiet():
-        with _explained(f"model '{name}' cannot be loaded from {checkpoint.folder}"):
+        with explained(f"model '{name}' cannot be loaded from {checkpoint.folder}"):
             tokenizer, model = _open(checkpoint, place, number, quantize)
         if adapter:
-            with _explained(f"adapter {adapter} cannot be put on model '{name}'"):
+            with explained(f"adapter {adapter} cannot be put on model '{name}'"):
                 model = _with_adapter(model, Path(adapter), merge=_can_merge(number, quantize))
     model.eval()
     identity = [checkpoint.identity, str(number), quantize, adapter_hash]
@@ -243,7 +243,7 @@ def _with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def explained(what: str) -> Iterator[None]:
     """Turn the many ways in which a foreign checkpoint can fail into one `UserError`."""
     try:
         yield
