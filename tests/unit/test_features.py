@@ -1,0 +1,279 @@
+"""Texts to vectors: whole values, determinism, empty texts, three kinds of encoder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from llm_support import tiny_checkpoint, tiny_model
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
+
+from dallrec_core import features
+from dallrec_core.errors import UserError
+from dallrec_core.features import encode, open_encoder
+from dallrec_core.llm.embeddings import load_encoder, mean_states, of_language_model
+
+WORDS = "a film about the war and love in space crime night city river gold stone house".split()
+LONG = [" ".join(WORDS[i : i + 2 + i % 7]) for i in range(len(WORDS) - 2)]
+
+
+def bert(folder: Path, kind: type = BertModel, *, places: int = 32) -> Path:
+    """Write a small random BERT with a word tokenizer."""
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", *WORDS]
+    vocabulary = {word: i for i, word in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(names), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=places, initializer_range=0.5,
+    )  # fmt: skip
+    kind(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert(tmp_path_factory.mktemp("bert"))
+
+
+def lengths(matrix: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(matrix, axis=1)
+
+
+# ---------------------------------------------------------------- TF-IDF
+
+
+def test_a_value_is_one_token_whatever_it_looks_like() -> None:
+    values = [("Sci-Fi",), ("Film-Noir",), ("Sci", "Fi"), ("sci-fi ",), ("Film Noir",)]
+    rows = encode({"attributes": values}).vectors["attributes"]
+    cosine = rows @ rows.T
+    assert cosine[0, 3] == pytest.approx(1)  # case and spaces do not count
+    assert cosine[0, 2] == cosine[1, 4] == cosine[0, 1] == 0
+    assert (rows != 0).any(axis=0).sum() == 5  # sci-fi, film-noir, sci, fi, film noir
+    words = encode({"summary": ["a Sci-Fi film", "some fi"]}).vectors["summary"]
+    assert words[0] @ words[1] > 0  # running text is cut into words
+
+
+def test_rare_values_weigh_more() -> None:
+    values = [("drama", "crime"), ("drama", "war"), ("drama", "crime"), ("war", "crime")]
+    rows = encode({"a": [*values, ("drama",)]}).vectors["a"]
+    assert rows[0] @ rows[2] == pytest.approx(1)
+    assert rows[1] @ rows[3] > rows[0] @ rows[1]  # war is rarer than drama
+
+
+def test_the_width_never_depends_on_the_texts() -> None:
+    """So arms have models of equal size and equal initial weights."""
+    for documents in ([("a",), ("b",)], LONG * 20, [""] * 3, []):
+        assert encode({"x": documents}).vectors["x"].shape == (len(documents), 64)
+    many = [f"word{i} word{i + 1} word{i * i % 97}" for i in range(150)]
+    for dim in (8, 32, 149):
+        rows = encode({"x": many}, open_encoder("tfidf", dim=dim)).vectors["x"]
+        assert rows.shape == (150, dim) and np.isfinite(rows).all()
+    few = encode({"x": many[:5]}, open_encoder("tfidf", dim=10)).vectors["x"]
+    assert few.shape == (5, 10) and np.allclose(lengths(few), 1)
+    with pytest.raises(UserError, match="dim is 0"):
+        encode({"x": LONG}, open_encoder("tfidf", dim=0))
+
+
+def test_the_decomposition_keeps_similarities() -> None:
+    groups = [f"war{i % 3} soldier{i % 3} front{i % 3} extra{i}" for i in range(60)]
+    rows = encode({"x": groups}, open_encoder("tfidf", dim=3)).vectors["x"]
+    cosine = rows @ rows.T
+    same = np.equal.outer(np.arange(60) % 3, np.arange(60) % 3)
+    assert cosine[same].min() > 0.9 and abs(cosine[~same]).max() < 0.3
+
+
+SCRIPT = """
+import sys, hashlib
+from dallrec_core.features import encode
+texts = [f"word{i} word{i + 1} word{i * i % 97} and more" for i in range(400)]
+rows = encode({"x": texts, "y": [(t,) for t in texts]}, seed=int(sys.argv[1])).vectors
+print(hashlib.sha256(rows["x"].tobytes() + rows["y"].tobytes()).hexdigest())
+print("torch" in sys.modules)
+"""
+
+
+def test_tfidf_is_the_same_to_the_byte_on_any_number_of_threads() -> None:
+    out = []
+    for threads, seed in (("1", "0"), ("2", "0"), ("1", "1")):
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, seed],
+            env={"PYTHONHASHSEED": threads, **dict.fromkeys(names, threads)},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        out.append(done.stdout.split())
+    assert out[0] == out[1] and out[0][0] != out[2][0]
+    assert out[0][1] == "False", "TF-IDF needs no torch"
+
+
+# ---------------------------------------------------------------- what all encoders share
+
+
+def test_rows_have_length_one_and_empty_ones_are_zero_and_counted(encoder: Path) -> None:
+    documents = ["war and love", "", "  ", "gold", ""]
+    for name in ("tfidf", str(encoder), f"lm:{tiny_checkpoint()}"):
+        made = encode({"x": documents, "y": [(), ("gold",), (" ",), ("a", "b"), ()]}, name)
+        assert lengths(made.vectors["x"]) == pytest.approx([1, 0, 0, 1, 0])
+        assert lengths(made.vectors["y"]) == pytest.approx([0, 1, 0, 1, 0])
+        assert made.vectors["x"].dtype == np.float32 and made.vectors["x"].flags.c_contiguous
+        assert made.counts["x: rows of zeros"] == made.counts["y: rows of zeros"] == 3
+        assert made.counts["x: texts cut short"] == 0
+
+
+def test_nothing_at_all_and_the_same_for_all(encoder: Path) -> None:
+    for name in ("tfidf", str(encoder), f"lm:{tiny_checkpoint()}"):
+        made = encode({"none": ["", ""], "same": ["love in the city"] * 3, "no": []}, name)
+        assert not made.vectors["none"].any() and made.counts["none: rows of zeros"] == 2
+        assert np.allclose(made.vectors["same"], made.vectors["same"][0])
+        assert np.allclose(lengths(made.vectors["same"]), 1)
+        assert made.vectors["no"].shape == (0, made.vectors["same"].shape[1])
+    marks = encode({"x": ["!!!", "gold"]})  # not empty, but without a word
+    assert marks.counts["x: rows of zeros"] == 1
+
+
+def test_any_number_of_modalities_keeps_its_names_and_order() -> None:
+    named = {name: LONG for name in ("summary", "attributes", "cast", "plot")}
+    assert list(encode(named).vectors) == list(named)
+    assert encode({}).vectors == {}
+
+
+def test_values_are_joined_for_a_model(encoder: Path) -> None:
+    make = open_encoder(str(encoder))
+    values = encode({"x": [("war", "love")]}, make).vectors["x"]
+    assert np.array_equal(values, encode({"x": ["war, love"]}, make).vectors["x"])
+
+
+# ---------------------------------------------------------------- encoders of Hugging Face
+
+
+def test_the_mean_is_over_the_tokens_of_the_text(encoder: Path) -> None:
+    vectors, cut = mean_states(load_encoder(str(encoder), device="cpu"), LONG)
+    model = BertModel.from_pretrained(encoder).eval()
+    reader = load_encoder(str(encoder), device="cpu").tokenizer
+    for text, vector in zip(LONG, vectors, strict=True):
+        with torch.inference_mode():
+            states = model(**reader(text, return_tensors="pt")).last_hidden_state
+        assert np.allclose(vector, states[0].mean(dim=0), atol=1e-5)
+    assert cut == 0 and vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["encoder", "lm"])
+def test_padding_takes_no_part(encoder: Path, kind: str) -> None:
+    name = str(encoder) if kind == "encoder" else f"lm:{tiny_checkpoint()}"
+    one, some, all_ = (
+        encode({"x": LONG}, open_encoder(name, device="cpu", batch_tokens=size)).vectors["x"]
+        for size in (1, 30, 10**6)
+    )
+    assert np.abs(one - some).max() < 1e-5 and np.abs(one - all_).max() < 1e-5
+    assert np.abs(one[0] - one[1]).max() > 1e-2  # and texts differ
+    backwards = encode({"x": LONG[::-1]}, open_encoder(name, device="cpu")).vectors["x"]
+    assert np.abs(backwards[::-1] - one).max() < 1e-5
+
+
+def test_long_texts_are_cut_and_counted(tmp_path: Path) -> None:
+    reader = load_encoder(str(bert(tmp_path, places=6)), device="cpu")
+    assert reader.max_tokens == 6
+    vectors, cut = mean_states(reader, ["war and love in", "war and love in the city", "war"])
+    assert cut == 1 and np.allclose(vectors[0], vectors[1], atol=1e-6)
+    made = encode({"x": ["war and love in the city at night"]}, str(tmp_path))
+    assert made.counts["x: texts cut short"] == 1
+
+
+def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path) -> None:
+    bert(tmp_path, BertForMaskedLM)
+    rows = encode({"x": LONG}, str(tmp_path)).vectors["x"]
+    assert rows.shape == (len(LONG), 16) and np.allclose(lengths(rows), 1)
+    with pytest.raises(UserError, match="cannot continue a text"):
+        open_encoder(f"lm:{tmp_path}")
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    bert(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"encoder '.*': .*its files lack \d+ weights"):
+        open_encoder(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    bert(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="only pickled weights.*are refused"):
+        open_encoder(str(tmp_path))
+
+
+def test_states_that_are_no_numbers_are_refused(encoder: Path) -> None:
+    reader = load_encoder(str(encoder), device="cpu")
+    with torch.no_grad():
+        reader.model.embeddings.word_embeddings.weight[6] = float("nan")
+    with pytest.raises(UserError, match="the hidden states of 'a film' are not finite"):
+        mean_states(reader, ["war", "a film"])
+
+
+# ---------------------------------------------------------------- the language model itself
+
+
+def test_states_of_the_stand_in() -> None:
+    texts = ["Heat (1995). A crime film.", "Fargo (1996). A crime film.", "War"]
+    made = encode({"x": texts}, open_encoder("lm:standin", device="cpu")).vectors["x"]
+    assert made.shape[0] == 3 and np.allclose(lengths(made), 1)
+    cosine = made @ made.T
+    assert cosine[0, 1] > cosine[0, 2]
+    again = encode({"x": texts}, open_encoder("lm:standin", device="cpu")).vectors["x"]
+    assert np.array_equal(made, again)
+
+
+def test_states_are_the_last_ones_and_the_first_token_does_not_count() -> None:
+    lm = tiny_model()
+    reader = of_language_model(lm)
+    ids = torch.tensor(lm.tokenizer(["crime yes no"])["input_ids"])
+    with torch.inference_mode():
+        states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0]
+    assert np.allclose(mean_states(reader, ["crime yes no"])[0][0], states.mean(dim=0), atol=1e-5)
+    begun = reader._replace(skip=int(ids[0, 0]))
+    assert np.allclose(
+        mean_states(begun, ["crime yes no"])[0][0], states[1:].mean(dim=0), atol=1e-5
+    )
+    alone = lm.decode([int(ids[0, 0])])
+    if len(lm.tokenizer(alone)["input_ids"]) == 1:  # nothing would be left: it counts after all
+        assert mean_states(begun, [alone])[0].any()
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", ["TFIDF", "tf-idf", "tfdif", "lm", "lm:", ""])
+def test_an_unknown_encoder_lists_what_there_is(name: str) -> None:
+    with pytest.raises(UserError, match=r"is unknown\. An encoder is 'tfidf', 'lm:'"):
+        encode({"x": LONG}, name)
+
+
+def test_a_model_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("no-such/encoder", "lm:no-such/model", "./nowhere"):
+        with pytest.raises(UserError, match=rf"encoder '{name}': model '.*An encoder is 'tfidf'"):
+            open_encoder(name)
+
+
+def test_a_revision_belongs_to_a_hub_model(encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="revision 'main' means nothing"):
+        open_encoder(f"{encoder}@main")
+    assert features._parse("lm:Qwen/Qwen2.5-0.5B@abc") == ("lm", "Qwen/Qwen2.5-0.5B", "abc")
+    odd = tmp_path / "me@home"
+    odd.mkdir()
+    assert features._parse(str(odd)) == ("encoder", str(odd), None)
