@@ -21,7 +21,16 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.datasets.base import Dataset, make_dataset
-from dallrec_core.datasets.books import BOOKS, FOLDER, name_books, read_catalogue, repair_isbn
+from dallrec_core.datasets.books import (
+    BOOKS,
+    FOLDER,
+    UNTITLED,
+    check_switches,
+    has_title,
+    name_books,
+    read_catalogue,
+    repair_isbn,
+)
 from dallrec_core.datasets.bx_dump import Dump, read_dump
 from dallrec_core.datasets.checks import Source
 from dallrec_core.datasets.download import locate
@@ -37,6 +46,7 @@ _COLUMNS = {"User-ID": "user_id", "ISBN": "item_id", "Book-Rating": "rating"}
 def load_book_crossing(
     keep_implicit: bool = True,
     min_interactions: int = 3,
+    keep_untitled: bool = True,
     like_threshold: float = LIKE_THRESHOLD,
 ) -> Dataset:
     """Load the dump; its books have no genres, so ``attributes`` is empty for all of them.
@@ -46,13 +56,17 @@ def load_book_crossing(
             split does; False leaves them out.
         min_interactions: leave out users and books with fewer interactions, again and again until
             none is left (the released split is such a core with 3); 0 or 1 keeps all.
+        keep_untitled: keep books that ``BX-Books.csv`` does not know, about a tenth of the
+            interactions, under a made-up title; False leaves them out. Their very name says that
+            few people read them, so a language model is better judged without them.
         like_threshold: ratings (1 to 10) at or above it are likes.
 
     Raises:
         UserError: files missing and no network, a file that is not the dump's, no row left, a bad
             option.
     """
-    _check_options(keep_implicit, min_interactions, like_threshold)
+    _check_options(min_interactions, like_threshold)
+    check_switches(keep_implicit=keep_implicit, keep_untitled=keep_untitled)
     located = locate(FOLDER)
     dump = read_ratings(located.folder / RATINGS)
     notes = [*located.notes, *dump.remarks("left out")]
@@ -60,8 +74,12 @@ def load_book_crossing(
     if changed:
         notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
     left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
-    ratings = _filter(ratings, keep_implicit, min_interactions, left_out, dump.path)
     catalogue, said = read_catalogue(located.folder)
+    if not keep_untitled:
+        titled = has_title(list(ratings["item_id"]), catalogue)
+        left_out[UNTITLED] = int(np.count_nonzero(~titled))
+        ratings = ratings[titled]
+    ratings = _filter(ratings, keep_implicit, min_interactions, left_out, dump.path)
     used = ratings["item_id"].unique()
     if catalogue is not None:
         rest = len(catalogue) - int(catalogue.index.isin(used).sum())
@@ -82,9 +100,7 @@ def load_book_crossing(
     return replace(data, interactions=data.interactions.assign(rating=explicit))
 
 
-def _check_options(keep_implicit: bool, min_interactions: int, like_threshold: float) -> None:
-    if not isinstance(keep_implicit, bool):
-        raise UserError(f"keep_implicit is {keep_implicit!r}; it must be true or false.")
+def _check_options(min_interactions: int, like_threshold: float) -> None:
     whole = isinstance(min_interactions, int) and not isinstance(min_interactions, bool)
     if not whole or min_interactions < 0:
         raise UserError(
@@ -151,7 +167,7 @@ def _filter(
     if not kept.any():
         raise UserError(
             f"{path}: no interaction is left: no user and book have {min_interactions} or more. "
-            "Lower min_interactions, or keep implicit ratings."
+            "Lower min_interactions, or keep implicit ratings and books without a title."
         )
     return frame[kept]
 

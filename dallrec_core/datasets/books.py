@@ -14,6 +14,8 @@ from dallrec_core.datasets.bx_dump import read_dump
 from dallrec_core.datasets.tables import decode, read_bytes
 from dallrec_core.errors import UserError
 
+UNTITLED = "interactions of books without a known title"
+"""What loaders call the interactions they leave out for that reason."""
 YEARS = (1000, 2005)
 """Years that a reader of 2004 can mean; others are slips of the catalogue and become 0."""
 FOLDER = "bookcrossing"
@@ -93,6 +95,26 @@ def read_tsv(path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=names, index=pd.RangeIndex(2, len(rows) + 2), dtype="str")
     known = [name for name in _TSV_COLUMNS if name in frame]
     return frame[known].rename(columns=_TSV_COLUMNS)
+
+
+def check_switches(**options: object) -> None:
+    """Refuse options that are neither True nor False.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} is {value!r}; it must be true or false.")
+
+
+def has_title(isbns: Sequence[str], catalogue: pd.DataFrame | None) -> np.ndarray:
+    """Tell which of these (repaired) ISBNs have a title in the catalogue; bool [rows]."""
+    if catalogue is None:
+        return np.zeros(len(isbns), dtype=bool)
+    titles = catalogue["title"]
+    known = titles.index[[bool(plain_text(title)) for title in titles]]
+    return np.asarray(pd.Index(isbns).isin(known))
 
 
 def name_books(

@@ -43,7 +43,7 @@ PARTS = ("train", "test")
 OVERLAP = "released test rows whose pair is in train too (kept there)"
 
 
-def load_published(variant: str = "movielens") -> Dataset:
+def load_published(variant: str = "movielens", keep_untitled: bool = True) -> Dataset:
     """Load a released split; ``dataset.presplit`` holds its (train, test).
 
     Films get titles, years and genres from MovieLens-1M where that is on this machine
@@ -51,11 +51,17 @@ def load_published(variant: str = "movielens") -> Dataset:
     from ``BX-Books.csv`` or ``items.tsv`` in the folder ``bookcrossing``; their ISBNs are repaired,
     and books that were two only by a damaged ISBN become one.
 
+    Args:
+        variant: "movielens" or "book".
+        keep_untitled: keep books whose title nobody knows under a made-up one; False leaves them
+            out (and fetches the dump's titles where there is no catalogue at all).
+
     Raises:
         UserError: unknown variant, files missing and no network, a malformed line.
     """
     if variant not in VARIANTS:
         raise UserError(f"no released split '{variant}'. Valid: {', '.join(VARIANTS)}.")
+    books.check_switches(keep_untitled=keep_untitled)
     chosen = VARIANTS[variant]
     located = locate(f"published/{variant}")
     folder = located.folder
@@ -66,7 +72,7 @@ def load_published(variant: str = "movielens") -> Dataset:
     )
     left_out: dict[str, int] = {}
     if chosen.noun == "book":
-        interactions, items, notes = _as_books(interactions, item_ids, left_out)
+        interactions, items, notes = _as_books(interactions, item_ids, left_out, keep_untitled)
     else:
         items, notes = _titled(item_ids, chosen)
     return make_dataset(
@@ -81,32 +87,58 @@ def load_published(variant: str = "movielens") -> Dataset:
     )
 
 
-def load_published_book() -> Dataset:
+def load_published_book(keep_untitled: bool = True) -> Dataset:
     """Load the released Book-Crossing split: :func:`load_published` with variant "book".
+
+    Args:
+        keep_untitled: keep books whose title nobody knows under a made-up one.
 
     Raises:
         UserError: files missing and no network, a malformed line.
     """
-    return load_published("book")
+    return load_published("book", keep_untitled)
 
 
 def _as_books(
-    interactions: pd.DataFrame, item_ids: list[str], left_out: dict[str, int]
+    interactions: pd.DataFrame,
+    item_ids: list[str],
+    left_out: dict[str, int],
+    keep_untitled: bool,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Repair the ISBNs: interactions and items by repaired ISBN, and remarks."""
     isbns = [books.repair_isbn(text) for text in item_ids]
     changed = sum(new != old for new, old in zip(isbns, item_ids, strict=True))
     codes, names = pd.factorize(pd.array(isbns, dtype="str"))
     left_out["books listed twice under one ISBN (merged)"] = len(isbns) - len(names)
-    repaired = pd.Categorical.from_codes(codes[interactions["item_id"].cat.codes], list(names))
-    catalogue, notes = books.read_catalogue(data_dir() / books.FOLDER)
+    rows = codes[interactions["item_id"].cat.codes]
+    interactions = interactions.assign(item_id=pd.Categorical.from_codes(rows, list(names)))
     lines = pd.Index(np.unique(codes, return_index=True)[1] + 2)
-    items, unnamed = books.name_books(list(names), catalogue, lines)
+    catalogue, notes = _catalogue(keep_untitled)
     notes = [f"{changed:,} of {len(isbns):,} ISBNs were damaged and are repaired", *notes]
+    if not keep_untitled:
+        known = books.has_title(list(names), catalogue)
+        left_out["books without a known title"] = int(np.count_nonzero(~known))
+        left_out[books.UNTITLED] = int(np.count_nonzero(~known[rows]))
+        interactions, names, lines = interactions[known[rows]], names[known], lines[known]
+    items, unnamed = books.name_books(list(names), catalogue, lines)
     if catalogue is None:
         folder = data_dir() / books.FOLDER
         unnamed.append(f"for titles put {books.BOOKS} or {books.CATALOGUE} into {folder}")
-    return interactions.assign(item_id=repaired), items, [*notes, *unnamed]
+    return interactions, items, [*notes, *unnamed]
+
+
+def _catalogue(optional: bool) -> tuple[pd.DataFrame | None, list[str]]:
+    """Titles from this machine, or from the publisher of the dump unless they are optional."""
+    catalogue, notes = books.read_catalogue(data_dir() / books.FOLDER)
+    if catalogue is not None or optional:
+        return catalogue, notes
+    try:
+        return books.read_catalogue(locate(books.FOLDER).folder)
+    except UserError as error:
+        raise UserError(
+            f"the released split has no titles of its own, and {error} The file to put there is "
+            f"{books.BOOKS} (or {books.CATALOGUE}). With keep_untitled=True it runs without titles."
+        ) from error
 
 
 def _apart(interactions: pd.DataFrame, left_out: dict[str, int]) -> pd.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dallrec_core import datasets
-from dallrec_core.datasets import books, bx_dump
+from dallrec_core.datasets import books, bx_dump, download
 from dallrec_core.datasets.bookcrossing import core
 from dallrec_core.datasets.splits import split, split_report
 from dallrec_core.errors import UserError
@@ -117,6 +118,13 @@ def test_sparse_users_and_books_are_left_out_until_none_is_left(folder):
         load(min_interactions=3)
 
 
+def test_books_without_a_title_are_left_out_by_choice(folder):
+    data = load(keep_untitled=False)
+    assert "0000000005" not in titles(data) and len(data.interactions) == 8
+    assert data.dropped["interactions of books without a known title"] == 1
+    assert not any("no known title" in note for note in data.notes)
+
+
 def test_a_core_is_taken_again_and_again():
     users = np.array([0, 0, 1, 1, 2, 2, 3])
     items = np.array([0, 1, 0, 1, 1, 2, 2])
@@ -180,6 +188,7 @@ def test_another_file_is_refused(folder, case):
 
 OPTIONS = {
     "keep_implicit is 'no'; it must be true or false": {"keep_implicit": "no"},
+    "keep_untitled is 1; it must be true or false": {"keep_untitled": 1},
     "min_interactions is -1; it must be a whole number": {"min_interactions": -1},
     "min_interactions is 1.5; it must be a whole number": {"min_interactions": 1.5},
     "like_threshold is nan; it must be a number": {"like_threshold": float("nan")},
@@ -273,6 +282,29 @@ def test_released_books_get_titles(released):
     items = datasets.load("published-book").items.set_index("item_id")
     assert items.loc["0425115801", "title"] == "Lightning" and items["title"].notna().all()
     assert items.loc["0425115801", ["author", "year"]].tolist() == ["K", 1996]
+
+
+def test_released_books_without_a_title_are_left_out_by_choice(released):
+    place = released.parents[1] / "bookcrossing"
+    place.mkdir()
+    (place / "items.tsv").write_text(
+        "isbn10\ttitle\n080410753X\tLightning\n6379702\tTrek\n425115801\t\n"
+    )
+    data = datasets.load("published-book", keep_untitled=False)
+    assert data.items["title"].tolist() == ["Trek", "Lightning"]
+    assert data.dropped["books without a known title"] == 1
+    assert data.dropped["interactions of books without a known title"] == 3
+    assert [len(part) for part in data.presplit] == [3, 1]
+
+
+def test_released_books_want_titles_that_are_nowhere(released, monkeypatch):
+    gone = replace(download.RECIPES["bookcrossing"], url="http://127.0.0.1:9/BX-CSV-Dump.zip")
+    monkeypatch.setitem(download.RECIPES, "bookcrossing", gone)
+    monkeypatch.setattr(download, "RETRIES", 0)
+    message = "no titles of its own, and cannot download .*BX-CSV-Dump.zip.*keep_untitled=True"
+    with pytest.raises(UserError, match=message):
+        datasets.load("published-book", keep_untitled=False)
+    assert datasets.load("published-book").n_items == 3
 
 
 def test_bad_released_books_name_the_line(released):
