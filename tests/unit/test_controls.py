@@ -71,3 +71,71 @@ def test_arms_add_equally_many_edges_and_refuse_unknown_names() -> None:
     assert made["dallrec"][["user", "item"]].to_numpy().tolist() == [[0, 1], [2, 0]]
     with pytest.raises(UserError, match="arm 'oracle' is unknown; use base, dallrec, random"):
         controls.edges(["oracle"], train, answers, 3, 9)
+
+
+def test_no_answers_are_those_and_only_those() -> None:
+    answers = pd.DataFrame(
+        {
+            "user": [2, 0, 0, 1, 2],
+            "item": [1, 3, 3, 0, 0],
+            "answer": ["no", "no", "no", "yes", "unparsed"],
+            "p_yes": 0.1,
+        }
+    )
+    assert controls.no_answers(answers).to_numpy().tolist() == [[0, 3], [2, 1]]
+    assert controls.no_answers(answers[:0]).empty
+
+
+# ---------------------------------------------------------------- features
+
+ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+ROWS[3] = 0  # an item about which nothing is known
+WRITTEN = {"summary": ROWS, "attributes": ROWS[:, :2].copy()}
+
+
+def lengths(matrix: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(matrix, axis=1)
+
+
+@pytest.mark.parametrize("kind", controls.FEATURES)
+def test_controls_keep_names_shapes_and_kind_and_are_seeded(kind: str) -> None:
+    made = controls.features(WRITTEN, kind, seed=1)
+    assert list(made) == list(WRITTEN)
+    for name, matrix in made.items():
+        assert matrix.shape == WRITTEN[name].shape and matrix.dtype == np.float32
+        assert matrix.flags.c_contiguous and not np.array_equal(matrix, WRITTEN[name])
+    again, other = (controls.features(WRITTEN, kind, seed=s)["summary"] for s in (1, 2))
+    assert np.array_equal(made["summary"], again)
+    assert np.array_equal(made["summary"], other) == (kind == "constant")
+    assert np.array_equal(WRITTEN["summary"], ROWS)  # what was handed in stays as it was
+
+
+def test_shuffled_moves_an_item_as_a_whole() -> None:
+    made = controls.features(WRITTEN, "shuffled", seed=0)
+    assert sorted(map(tuple, made["summary"])) == sorted(map(tuple, ROWS))
+    assert np.array_equal(made["summary"][:, :2], made["attributes"])
+    assert (made["summary"] == ROWS).all(axis=1).mean() < 0.2
+
+
+def test_constant_has_the_mean_length() -> None:
+    made = controls.features(WRITTEN, "constant")["summary"]
+    assert (made == made[0]).all()
+    assert lengths(made)[0] == pytest.approx(lengths(ROWS).mean(), rel=1e-5)
+
+
+def test_noise_has_the_length_of_each_row_and_nothing_else_of_it() -> None:
+    made = controls.features(WRITTEN, "noise", seed=0)
+    assert lengths(made["summary"]) == pytest.approx(lengths(ROWS), rel=1e-5)
+    assert not np.array_equal(made["summary"][:, :2], made["attributes"])
+    big = np.random.default_rng(1).standard_normal((3000, 8)).astype(np.float32) + 2
+    noise = controls.features({"x": big}, "noise")["x"]
+    assert abs(np.corrcoef(noise.ravel(), big.ravel())[0, 1]) < 0.03
+    assert abs(noise.mean(axis=0)).max() < 0.2
+
+
+def test_unknown_feature_control_and_no_features() -> None:
+    with pytest.raises(UserError, match="'zeros' is unknown; use shuffled, constant, noise"):
+        controls.features(WRITTEN, "zeros")
+    for kind in controls.FEATURES:
+        assert controls.features({}, kind) == {}
+        assert controls.features({"x": ROWS[:0]}, kind)["x"].shape == (0, 4)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor, nn
 
+from dallrec_core import cells as grids
 from dallrec_core import experiments
 from dallrec_core.artifacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiments import Arm, Cell, Study, cells, run_cells
+from dallrec_core.recommenders import base
 from dallrec_core.recommenders.ranking import Ranking
 from dallrec_core.study import direct_hits, score_arm
 from dallrec_core.training import TrainSettings
@@ -170,3 +175,132 @@ def test_features_are_part_of_the_key():
     one, two = np.zeros((N, 2), np.float32), np.ones((N, 2), np.float32)
     assert Arm(features={"text": one}).digest() != Arm(features={"text": two}).digest()
     assert Arm().digest() == Arm(pd.DataFrame({"user": [], "item": []})).digest()
+    said = pd.DataFrame({"user": [0, 1], "item": [2, 3]})
+    assert Arm(negatives=said).digest() != Arm().digest() == Arm(negatives=said[:0]).digest()
+    assert Arm(negatives=said).digest() != Arm(edges=said).digest()
+    assert Arm(negatives=said).digest() == Arm(negatives=said[::-1].assign(answer="no")).digest()
+
+
+# ---------------------------------------------------------------- what a backbone does not read
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of `Reader`."""
+
+
+class Reader(base.DotProduct):
+    """A user vector against a linear map of the item's features."""
+
+    uses_features = True
+
+    def __init__(self, graph, config, features) -> None:
+        super().__init__(graph)
+        self.users = nn.Embedding(graph.n_users, 3)
+        self.rows = torch.cat(list(features.values()), dim=1)
+        self.map = nn.Linear(self.rows.shape[1], 3)
+
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        return self.users.weight, self.map(self.rows)
+
+    def loss(self, users, positives, negatives, weights=None) -> Tensor:
+        of_users, of_items = self.user_item_vectors()
+        difference = of_items[positives] - of_items[negatives]
+        return -nn.functional.logsigmoid((of_users[users] * difference).sum(1)).mean()
+
+
+@pytest.fixture
+def reader() -> Iterator[str]:
+    base.register("Reader", NoOptions)(Reader)
+    yield "Reader"
+    del base._REGISTRY["Reader"]
+
+
+def rows(seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {name: random.random((N, 4)).astype(np.float32) for name in ("attributes", "summary")}
+
+
+def test_arms_that_differ_in_unread_features_are_trained_once(study, reader, tmp_path):
+    arms = {"base": Arm(features=rows(0)), "written": Arm(features=rows(1)), "same": Arm()}
+    backbones = ("MF-BPR", "EASE", reader)
+    settings = FAST | {reader: TrainSettings(epochs=1, batch_size=256, eval_every=1)}
+    grid = cells(backbones, ["base", "written"], [0], settings) + cells(["EASE"], ["same"], [0])
+    scores, runs, curves = run_cells(study, arms, grid, tmp_path, jobs=1)
+    assert len(list((tmp_path / "cells").glob("*.parquet"))) == 4  # MF-BPR, EASE, 2 of the reader
+    assert runs.loc[~runs["shared"], "run"].tolist() == [
+        "MF-BPR/base/0",
+        "EASE/base/0",
+        "Reader/base/0",
+        "Reader/written/0",
+    ]
+    assert len(runs) == len(grid) == 7 and set(curves["arm"]) == {"base", "written"}
+    by_run = scores.pivot_table("value", ["metric", "user"], "run", sort=False)
+    for name in ("MF-BPR", "EASE"):
+        assert by_run[f"{name}/base/0"].equals(by_run[f"{name}/written/0"].rename("other"))
+    assert not np.array_equal(by_run["Reader/base/0"], by_run["Reader/written/0"], equal_nan=True)
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writ")
+def test_features_may_be_read_only_as_other_processes_get_them(study, reader, tmp_path):
+    given = rows(0)
+    for matrix in given.values():
+        matrix.setflags(write=False)
+    settings = {reader: TrainSettings(epochs=1, batch_size=256)}
+    grid = cells([reader], ["base"], [0], settings)
+    run_cells(study, {"base": Arm(features=given)}, grid, tmp_path, jobs=1)
+
+
+@dataclass(frozen=True)
+class Sharing(TrainSettings):
+    """Settings with a share of hard negatives."""
+
+    hard_negative_share: float = 0.0
+
+
+def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them():
+    said = pd.DataFrame({"user": [0], "item": [1]})
+    with_them, without = Arm(negatives=said), Arm()
+    for backbone, share, arm, kept in (
+        ("MF-BPR", 0.5, with_them, True),
+        ("MF-BPR", 0.0, with_them, False),
+        ("MF-BPR", 0.5, without, False),
+        ("MF-BPR", 0.5, Arm(negatives=said[:0]), False),
+        ("EASE", 0.5, with_them, False),
+    ):
+        cell = Cell(backbone, "x", 0, Sharing(hard_negative_share=share))
+        left, needed = grids.reduced(cell, arm)
+        assert (needed.negatives is not None) == kept
+        assert left.settings == Sharing(hard_negative_share=share if kept else 0.0)
+        same = grids.key(left, "study", needed.digest()) == grids.key(
+            replace(cell, settings=Sharing()), "study", without.digest()
+        )
+        assert same != kept
+
+
+def test_the_share_of_hard_negatives_is_a_setting():
+    given = {"MF-BPR": Sharing(epochs=7)}
+    shares = [
+        cells(["MF-BPR"], ["x"], [0], given, hard_negatives=share)[0].settings.hard_negative_share
+        for share in (0, 0.3)
+    ]
+    assert shares == [0, 0.3]
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UserError, match="hard_negatives is .*between 0 and 1"):
+            cells(["MF-BPR"], ["x"], [0], hard_negatives=wrong)
+
+
+def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
+    seen = []
+    fit = experiments.training.fit
+
+    def spy(model, graph, *args, **options):
+        seen.append(list(zip(graph.hard_users.tolist(), graph.hard_items.tolist(), strict=True)))
+        return fit(model, graph, *args, **options)
+
+    monkeypatch.setattr(experiments.training, "fit", spy)
+    free = study.test.iloc[:2]
+    arms = {"base": None, "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
+    settings = {"MF-BPR": Sharing(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
+    run_cells(study, arms, cells(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
+    assert seen == [[], list(zip(free["user"], free["item"], strict=True))]

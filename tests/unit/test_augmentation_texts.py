@@ -1,0 +1,93 @@
+"""What is known about items in words: given, and written over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from tiny_data import books, movies
+
+from dallrec_core.augmentation import texts
+from dallrec_core.errors import UserError
+
+DATA = movies()
+
+
+def values(*rows: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows item, field, value[, parsed]; all written."""
+    full = [(*row[:3], "written", row[2], row[3] if len(row) > 3 else True) for row in rows]
+    return pd.DataFrame(full, columns=["item", "field", "value", "origin", "raw", "parsed"])
+
+
+def summaries(*rows: tuple[int, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["item", "summary"])
+    return frame.assign(tokens=9, truncated=False)
+
+
+def test_given_values_stay_whole_and_facts_keep_their_field() -> None:
+    made = texts.given(DATA).documents
+    assert list(made) == list(texts.MODALITIES) == ["attributes", "summary"]
+    facts = ("director: Director 4", "country: USA", "language: English")
+    assert made["attributes"][4] == ("Film-Noir", "Horror", *facts)
+    assert made["attributes"][6] == ("Sci-Fi",)
+    assert made["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
+    assert made["summary"][6] == "Film 06 (1956)"
+    assert {len(documents) for documents in made.values()} == {DATA.n_items}
+
+
+def test_books_have_authors_and_may_have_nothing_else() -> None:
+    made = texts.given(books())
+    assert made.documents["attributes"][1] == ("author: Author 1",)
+    assert made.documents["summary"][1] == "Volume 01 by Author 1 (1991)"
+    assert made.counts == {"attributes: nothing given": 0, "summary: nothing given": 0}
+    plain = books()
+    plain.items["author"] = None
+    assert texts.given(plain).counts["attributes: nothing given"] == 12
+
+
+def test_written_values_come_after_the_given_ones() -> None:
+    written = values(
+        (6, "genres", "Drama"),
+        (6, "genres", "Sci-Fi"),  # given already
+        (6, "genres", "Drama"),  # twice
+        (6, "director", "Somebody"),
+        (7, "genres", ""),  # nothing new
+        (8, "genres", "Horror!", False),  # unreadable
+    )
+    made = texts.written(DATA, written, summaries())
+    given = texts.given(DATA).documents
+    assert made.documents["attributes"][6] == ("Sci-Fi", "Drama", "director: Somebody")
+    assert made.documents["attributes"][7:] == given["attributes"][7:]
+    assert made.counts["attributes: items with something written"] == 1
+    assert made.counts["attributes: items left as given"] == DATA.n_items - 1
+    assert made.counts["attributes: items with nothing at all"] == 0
+
+
+def test_given_rows_of_the_table_are_not_read_twice_nor_needed() -> None:
+    rows = values((6, "genres", "Sci-Fi"), (6, "genres", "War")).assign(origin=["given", "written"])
+    assert texts.written(DATA, rows, summaries()).documents["attributes"][6] == ("Sci-Fi", "War")
+
+
+def test_summaries_of_part_of_the_items() -> None:
+    made = texts.written(DATA, values(), summaries((4, "A good film. It is long."), (5, " ")))
+    given = texts.given(DATA).documents["summary"]
+    assert made.documents["summary"][4] == "A good film. It is long."
+    assert made.documents["summary"][5:] == given[5:]  # an empty answer is no summary
+    assert made.counts["summary: items with something written"] == 1
+    assert made.counts["summary: items left as given"] == DATA.n_items - 1
+
+
+def test_the_order_of_rows_does_not_matter_for_summaries() -> None:
+    rows = summaries((9, "Nine."), (2, "Two."))
+    one, two = (texts.written(DATA, values(), r).documents for r in (rows, rows[::-1]))
+    assert one == two
+
+
+def test_tables_of_other_data_are_refused() -> None:
+    with pytest.raises(UserError, match="summaries, row 1: item 40 does not exist; there are 40"):
+        texts.written(DATA, values(), summaries((0, "x."), (40, "y.")))
+    with pytest.raises(UserError, match="attributes, row 0: item -1 does not exist"):
+        texts.written(DATA, values((-1, "genres", "War")), summaries())
+    with pytest.raises(UserError, match="summaries, row 2: item 3 has a summary already"):
+        texts.written(DATA, values(), summaries((3, "x."), (4, "y."), (3, "z.")))
