@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from dallrec_core.recommenders import baselines, lightgcn, mf_bpr
+from dallrec_core.recommenders import (
+    baselines,
+    grcn,
+    item_knn,
+    lightgcn,
+    mf_bpr,
+    mmgcn,
+    mmssl,
+    ngcf,
+    nmf,
+)
 from dallrec_core.recommenders.base import (
     DotProduct,
     Features,
@@ -20,8 +30,14 @@ __all__ = [
     "Recommender",
     "baselines",
     "build",
+    "grcn",
+    "item_knn",
     "lightgcn",
     "mf_bpr",
+    "mmgcn",
+    "mmssl",
     "model_class",
     "names",
+    "ngcf",
+    "nmf",
 ]

@@ -73,6 +73,21 @@ SETTINGS: dict[str, TrainSettings] = {
     "LightGCN": TrainSettings(
         epochs=40, batch_size=32768, min_steps=20, learning_rate=0.03, eval_every=2, patience=5
     ),
+    "NMF": TrainSettings(
+        epochs=80, batch_size=8192, min_steps=40, learning_rate=0.005, eval_every=5, patience=4
+    ),
+    "NGCF": TrainSettings(
+        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+    ),
+    "MMGCN": TrainSettings(
+        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+    ),
+    "GRCN": TrainSettings(
+        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+    ),
+    "MMSSL": TrainSettings(
+        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+    ),
 }
 """Defaults by backbone, chosen on validation interactions with `tools/tune_recommenders.py`."""
 

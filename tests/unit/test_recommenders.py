@@ -89,7 +89,7 @@ class TestGraph:
 
 class TestBuild:
     def test_unknown_name_lists_valid_ones(self):
-        with pytest.raises(UserError, match="'BPR' is unknown.*EASE, LightGCN, MF-BPR, Popularity"):
+        with pytest.raises(UserError, match="'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"):
             build("BPR", Graph.from_frame(small_frame(), U, N))
 
     def test_unknown_option_lists_valid_ones(self):
@@ -123,7 +123,8 @@ class TestBuild:
 
     @pytest.mark.parametrize("name", recommenders.names())
     def test_scores_have_one_column_per_item(self, name):
-        model = build(name, Graph.from_frame(small_frame(), U, N))
+        features = {"text": torch.eye(N)} if recommenders.model_class(name).uses_features else None
+        model = build(name, Graph.from_frame(small_frame(), U, N), features).eval()
         assert model.scores(torch.tensor([3, 0])).shape == (2, N)
         assert torch.equal(model.scores(torch.tensor([3]))[0], model.scorer()(torch.tensor([3]))[0])
 

@@ -1,0 +1,163 @@
+"""GRCN: a graph that is refined by what users are found to prefer.
+
+Wei, Wang, Nie, He and Chua, "Graph-refined convolutional network for multimedia recommendation with
+implicit feedback", ACM Multimedia 2020. For each modality m, with features `F^m`, the rows of
+`f = φ(F^m W_m + b_m)` and of the trainable preferences `p` scaled to length 1:
+
+    p_u ← norm(p_u + Σ_{i ∈ N(u)} softmax_i(p_u · f_i) f_i),    R times    preference routing
+    α_uv = softmax over the neighbours v of u of (x_u · x_v),   x = [p ; f]
+    rep^m = x + Σ_v α_uv x_v                                    [U + N, d]
+
+An edge that no modality explains is pruned. With trainable confidences `c` of `[U + N, M]`:
+
+    w_(v → u) = ReLU(max_m α^m_uv c_(v, m))
+    id_0 = rows of ID scaled to length 1,   id_k = Σ_v w_(v → u) id_(k-1),  k = 1 … K
+    E    = [id_0 + … + id_K ; rep^1 ; … ; rep^M]                [U + N, (1 + M) d]
+    s_ui = E[u] · E[U + i]
+
+Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · (½ Σ over the batch's nodes of ‖ID‖² / B + the same for
+the preferences of its users)`. The routing works towards the users; in the published code it sums
+at the items and changes nothing. A softmax weighs each neighbour by its edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.bipartite import Bipartite
+from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.sparse import batch_l2, bpr_loss
+
+
+@dataclass(frozen=True)
+class GRCNConfig:
+    """Options of GRCN."""
+
+    dim: int = 64
+    "Width d of embeddings, preferences and projected features."
+    routings: int = 3
+    "Number R of routing iterations."
+    layers: int = 2
+    "Number K of propagations of the ID embeddings."
+    prune: bool = True
+    "Whether weights below zero are cut off, which takes the edge out."
+    l2: float | None = None
+    "λ, weight of the squared norms; None derives it from `prior`."
+    prior: float = 0.05
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    init_std: float = 0.1
+    "Standard deviation of the normal initial values of ID embeddings and preferences."
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained."""
+        if self.dim < 1 or self.init_std <= 0:
+            raise UserError(f"GRCN: dim {self.dim} and init_std {self.init_std} must be positive")
+        if min(self.routings, self.layers, self.l2 or 0, self.prior) < 0:
+            raise UserError(
+                f"GRCN: routings {self.routings}, layers {self.layers}, l2 {self.l2} and "
+                f"prior {self.prior} must not be negative"
+            )
+
+
+class _Modality(nn.Module):
+    """What one modality says about users and items."""
+
+    def __init__(self, graph: Graph, features: Tensor, config: GRCNConfig) -> None:
+        super().__init__()
+        self.features: Tensor
+        self.register_buffer("features", features.float(), persistent=False)
+        self.routings = config.routings
+        self.preferences = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
+        self.project = nn.Linear(features.shape[1], config.dim)
+
+    def forward(self, edges: Bipartite) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return rep of users [U, d] and items [N, d], and α towards users and items, both [E]."""
+        items = functional.normalize(functional.leaky_relu(self.project(self.features)))
+        users = functional.normalize(self.preferences)
+        for _ in range(self.routings):
+            attention = edges.softmax_over_items(edges.dots(users, items))
+            users = functional.normalize(users + edges.to_users(attention, items))
+        alike = edges.dots(users, items)
+        to_users, to_items = edges.softmax_over_items(alike), edges.softmax_over_users(alike)
+        user_vectors = users + edges.to_users(to_users, items)
+        return user_vectors, items + edges.to_items(to_items, users), to_users, to_items
+
+
+@register("GRCN", GRCNConfig)
+class GRCN(DotProduct):
+    """Graph-refined convolution; see the module for the equations."""
+
+    uses_features = True
+    cost = 20.0
+
+    def __init__(self, graph: Graph, config: GRCNConfig, features: Features) -> None:
+        super().__init__(graph)
+        self.config = config
+        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        size, d = graph.n_users + graph.n_items, config.dim
+        self.ids = nn.Parameter(torch.randn(size, d) * config.init_std)
+        self.confidence = nn.Parameter(torch.rand(size, len(features)))
+        self.modalities = nn.ModuleDict(
+            {name: _Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
+        )
+        self.edges = Bipartite(graph)
+
+    @property
+    def parts(self) -> list[_Modality]:
+        """Return the networks of the modalities, in alphabetical order."""
+        return cast("list[_Modality]", list(self.modalities.values()))
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights)
+        if self.l2:
+            nodes = users, positives + self.n_users, negatives + self.n_users
+            penalty = batch_l2(self.ids, *nodes)
+            for part in self.parts:
+                penalty = penalty + batch_l2(part.preferences, users)
+            loss = loss + self.l2 * penalty
+        return loss
+
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        """Return the vectors of users [U, (1 + M) d] and of items [N, (1 + M) d]."""
+        reps = [part(self.edges) for part in self.parts]
+        to_users, to_items = self.refined_edges([r[2] for r in reps], [r[3] for r in reps])
+        ids = functional.normalize(self.ids)
+        users, items = ids[: self.n_users], ids[self.n_users :]
+        total_users, total_items = users, items
+        for _ in range(self.config.layers):
+            heard = self.edges.to_users(to_users, items), self.edges.to_items(to_items, users)
+            users, items = heard
+            total_users, total_items = total_users + users, total_items + items
+        user_parts = [total_users, *(rep[0] for rep in reps)]
+        item_parts = [total_items, *(rep[1] for rep in reps)]
+        return torch.cat(user_parts, dim=1), torch.cat(item_parts, dim=1)
+
+    def refined_edges(
+        self, to_users: list[Tensor], to_items: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the weights w of the edges towards users and towards items, both [E].
+
+        Args:
+            to_users: attention α^m towards users for each modality, each [E].
+            to_items: attention α^m towards items for each modality, each [E].
+        """
+        of_users, of_items = self.confidence.split([self.n_users, self.n_items])
+        towards_users = torch.stack(
+            [a * of_items[:, m].index_select(0, self.edges.items) for m, a in enumerate(to_users)]
+        ).amax(dim=0)
+        towards_items = torch.stack(
+            [a * of_users[:, m].index_select(0, self.edges.users) for m, a in enumerate(to_items)]
+        ).amax(dim=0)
+        if self.config.prune:
+            return towards_users.relu(), towards_items.relu()
+        return towards_users, towards_items

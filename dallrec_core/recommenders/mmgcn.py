@@ -1,0 +1,133 @@
+"""MMGCN: one graph network per modality, joined by a shared ID embedding.
+
+Wei, Wang, Nie, He, Hong and Chua, "MMGCN: multi-modal graph convolution network for personalized
+recommendation of micro-video", ACM Multimedia 2019. For each modality m with features `F^m` of
+`[N, width]`, trainable user preferences `P^m` of `[U, d]` and ID embeddings `ID` of `[U + N, d]`
+that all modalities share:
+
+    X_0 = rows of [P^m ; F^m W_m] scaled to length 1            [U + N, d]
+    H   = φ(mean over neighbours j of (X_(l-1) W_l)_j)          aggregation
+    X̂   = φ(X_(l-1) U_l + a_l) + ID                             combination
+    X_l = φ([H ; X̂] G_l + g_l),   l = 1 … L, φ = LeakyReLU
+    E   = mean over m of X_L^m,   s_ui = E[u] · E[U + i]
+
+Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · (½ Σ over the batch's nodes of ‖ID‖² / B + the same for
+P^m of its users)`. `ID` and `P^m` are parameters here; in the published code neither is ever
+trained. A mean over neighbours weighs each by its edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, multiply
+
+
+@dataclass(frozen=True)
+class MMGCNConfig:
+    """Options of MMGCN."""
+
+    dim: int = 64
+    "Width d of embeddings, preferences and layers."
+    layers: int = 3
+    "Number L of layers."
+    l2: float | None = None
+    "λ, weight of the squared norms; None derives it from `prior`."
+    prior: float = 0.05
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    init_std: float = 0.1
+    "Standard deviation of the normal initial values of ID embeddings and preferences."
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained."""
+        if self.dim < 1 or self.layers < 1 or self.init_std <= 0:
+            raise UserError(
+                f"MMGCN: dim {self.dim}, layers {self.layers} and init_std {self.init_std} "
+                "must be positive"
+            )
+        if (self.l2 or 0) < 0 or self.prior < 0:
+            raise UserError(f"MMGCN: l2 {self.l2} and prior {self.prior} must not be negative")
+
+
+class _Modality(nn.Module):
+    """The network of one modality."""
+
+    def __init__(self, graph: Graph, features: Tensor, config: MMGCNConfig) -> None:
+        super().__init__()
+        d = config.dim
+        self.features: Tensor
+        self.register_buffer("features", features.float(), persistent=False)
+        self.preferences = nn.Parameter(torch.randn(graph.n_users, d) * config.init_std)
+        self.project = nn.Linear(features.shape[1], d)
+        self.heard = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(config.layers))
+        self.own = nn.ModuleList(nn.Linear(d, d) for _ in range(config.layers))
+        self.join = nn.ModuleList(nn.Linear(2 * d, d) for _ in range(config.layers))
+
+    def forward(self, ids: Tensor, adjacency: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Return X_L [U + N, d]; `left ⊙ (adjacency (right ⊙ X))` is the mean over neighbours."""
+        layer = torch.cat([self.preferences, self.project(self.features)])
+        layer = functional.normalize(layer)
+        for heard, own, join in zip(self.heard, self.own, self.join, strict=True):
+            mean = left * multiply(adjacency, right * heard(layer))
+            mixed = functional.leaky_relu(own(layer)) + ids
+            layer = functional.leaky_relu(join(torch.cat([functional.leaky_relu(mean), mixed], 1)))
+        return layer
+
+
+@register("MMGCN", MMGCNConfig)
+class MMGCN(DotProduct):
+    """Multi-modal graph convolution; see the module for the equations."""
+
+    uses_features = True
+    cost = 14.0
+
+    def __init__(self, graph: Graph, config: MMGCNConfig, features: Features) -> None:
+        super().__init__(graph)
+        self.config = config
+        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        size = graph.n_users + graph.n_items
+        self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
+        self.modalities = nn.ModuleDict(
+            {name: _Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
+        )
+        # D^-1 A = D^-½ Ã D^½ with LightGCN's symmetric Ã
+        degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
+        self.adjacency: Tensor
+        self.left: Tensor
+        self.right: Tensor
+        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+        self.register_buffer("left", degrees.rsqrt().nan_to_num(posinf=0.0), persistent=False)
+        self.register_buffer("right", degrees.sqrt(), persistent=False)
+
+    @property
+    def parts(self) -> list[_Modality]:
+        """Return the networks of the modalities, in alphabetical order."""
+        return cast("list[_Modality]", list(self.modalities.values()))
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights)
+        if self.l2:
+            nodes = users, positives + self.n_users, negatives + self.n_users
+            penalty = batch_l2(self.ids, *nodes)
+            for part in self.parts:
+                penalty = penalty + batch_l2(part.preferences, users)
+            loss = loss + self.l2 * penalty
+        return loss
+
+    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
+        """Return the mean over modalities of the vectors of users [U, d] and of items [N, d]."""
+        graph = self.adjacency, self.left, self.right
+        vectors = [part(self.ids, *graph) for part in self.parts]
+        mean = torch.stack(vectors).mean(dim=0)
+        return mean[: self.n_users], mean[self.n_users :]

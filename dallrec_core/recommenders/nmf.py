@@ -1,0 +1,137 @@
+"""NMF: neural matrix factorisation, a small network in place of the inner product.
+
+After He, Liao, Zhang, Nie, Hu and Chua, "Neural collaborative filtering", WWW 2017, in the form
+that DALLRec uses. With embeddings `e_u`, `e_i` of width d:
+
+    z_0  = [e_u ; e_i ; e_u ⊙ e_i]             [3 d]
+    z_l  = dropout(ReLU(W_l z_(l-1) + b_l))    [widths_l],  l = 1 … L
+    s_ui = h · z_L
+
+Loss: that of MF-BPR, `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ(‖e_u‖² + ‖e_i‖² + ‖e_j‖²) / B`.
+
+The first layer splits into three, `W_1 z_0 = W_u e_u + W_i e_i + W_p (e_u ⊙ e_i)`. In training the
+first two are computed once per user and per item, not once per triple. In full ranking, for one
+user they fold into a single matrix: with the items' embeddings as rows of `Q` of `[N, d]`,
+
+    Q (W_i + W_p diag(e_u))ᵀ + (W_u e_u + b_1)   [N, widths_1]
+
+is one matrix product for a block of users, and no pair is sent through the network alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders.base import Features, Recommender, register
+from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.layers import dropout
+from dallrec_core.recommenders.sparse import batch_l2
+
+BLOCK = 2**20
+"""Hidden activations (floats) computed at a time in full ranking: 4 MiB stay in the cache."""
+
+
+@dataclass(frozen=True)
+class NMFConfig:
+    """Options of NMF."""
+
+    dim: int = 64
+    "Width d of the embeddings."
+    widths: tuple[int, ...] = (64,)
+    "Widths of the hidden layers."
+    dropout: float = 0.5
+    "Share of hidden activations set to zero in training."
+    l2: float | None = None
+    "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
+    prior: float = 1.0
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    init_std: float = 0.1
+    "Standard deviation of the embeddings' normal initial values."
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained."""
+        if self.dim < 1 or not self.widths or min(self.widths) < 1 or self.init_std <= 0:
+            raise UserError(
+                f"NMF: dim {self.dim}, widths {list(self.widths)} and init_std {self.init_std} "
+                "must be positive"
+            )
+        if not 0 <= self.dropout < 1 or (self.l2 or 0) < 0 or self.prior < 0:
+            raise UserError(
+                f"NMF: dropout {self.dropout} must be in [0, 1), "
+                f"l2 {self.l2} and prior {self.prior} not negative"
+            )
+
+
+@register("NMF", NMFConfig)
+class NMF(Recommender):
+    """Neural matrix factorisation; see the module for the equations."""
+
+    cost = 6.0
+
+    def __init__(self, graph: Graph, config: NMFConfig, features: Features | None = None) -> None:
+        super().__init__(graph)
+        self.config = config
+        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.users = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
+        self.items = nn.Parameter(torch.randn(graph.n_items, config.dim) * config.init_std)
+        first, widths = config.widths[0], config.widths
+        self.of_user = nn.Linear(config.dim, first)
+        self.of_item = nn.Linear(config.dim, first, bias=False)
+        self.of_product = nn.Linear(config.dim, first, bias=False)
+        self.deeper = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.output = nn.Parameter(torch.empty(widths[-1]))
+        nn.init.normal_(self.output, std=widths[-1] ** -0.5)
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        user_part, item_part = self.of_user(self.users), self.of_item(self.items)
+        user, shared = self.users.index_select(0, users), user_part.index_select(0, users)
+        margin = torch.zeros(len(users), device=users.device)
+        for items, sign in ((positives, 1), (negatives, -1)):
+            product = user * self.items.index_select(0, items)
+            hidden = self.of_product(product) + shared + item_part.index_select(0, items)
+            margin = margin + sign * self._rest(hidden)
+        losses = functional.softplus(-margin)
+        loss = (losses if weights is None else losses * weights).mean()
+        if self.l2:
+            penalty = batch_l2(self.users, users) + batch_l2(self.items, positives, negatives)
+            loss = loss + self.l2 * penalty
+        return loss
+
+    def _rest(self, hidden: Tensor) -> Tensor:
+        """Return the score from the first layer's sums [..., widths_1]."""
+        hidden = dropout(hidden.relu(), self.config.dropout, self.training)
+        for layer in self.deeper:
+            hidden = dropout(layer(hidden).relu(), self.config.dropout, self.training)
+        return hidden @ self.output
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return the scores of all items for `users` (int64 [B]), float32 [B, N]."""
+        width = self.config.widths[0]
+        result = self.items.new_empty(len(users), self.n_items)
+        ones = self.items.new_ones(self.n_items, 1)
+        items = torch.cat([self.items, ones], dim=1)  # the last column carries the user's part
+        together = max(1, min(16, BLOCK // width // 64))
+        rows = max(1, BLOCK // width // together)
+        for start in range(0, len(users), together):
+            folded = self._folded(self.users[users[start : start + together]])  # [d + 1, b * width]
+            for first in range(0, self.n_items, rows):
+                hidden = (items[first : first + rows] @ folded).view(-1, width)
+                scores = self._rest(hidden).view(-1, folded.shape[1] // width)
+                result[start : start + together, first : first + rows] = scores.T
+        return result
+
+    def _folded(self, user: Tensor) -> Tensor:
+        """Return the first layer for users `user` [b, d], as a matrix [d + 1, b * widths_1]."""
+        weight = self.of_item.weight + self.of_product.weight * user[:, None]  # [b, width, d]
+        bias = self.of_user(user)[..., None]
+        return torch.cat([weight, bias], dim=2).flatten(0, 1).T

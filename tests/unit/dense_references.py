@@ -1,0 +1,181 @@
+"""Every backbone again, written with dense matrices and loops over nodes, for comparison.
+
+Nothing here is fast or shares code with the library; each function takes a model for its weights
+and the adjacency `R` [U, N] and returns the vectors or scores its paper defines.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def whole(R: Tensor) -> Tensor:
+    """The adjacency of the bipartite graph [U + N, U + N]."""
+    U, N = R.shape
+    result = torch.zeros(U + N, U + N)
+    for u in range(U):
+        for i in range(N):
+            result[u, U + i] = result[U + i, u] = R[u, i]
+    return result
+
+
+def symmetric(A: Tensor) -> Tensor:
+    result = torch.zeros_like(A)
+    degrees = A.sum(1)
+    for a in range(len(A)):
+        for b in range(len(A)):
+            if A[a, b] > 0:
+                result[a, b] = A[a, b] / (degrees[a] * degrees[b]) ** 0.5
+    return result
+
+
+def by_rows(A: Tensor) -> Tensor:
+    degrees = A.sum(1)
+    rows = [row / total if total > 0 else row for row, total in zip(A, degrees, strict=True)]
+    return torch.stack(rows)
+
+
+def leaky(x: Tensor, slope: float = 0.01) -> Tensor:
+    return torch.where(x > 0, x, slope * x)
+
+
+def unit(x: Tensor) -> Tensor:
+    return torch.stack([row / row.norm().clamp(min=1e-12) for row in x])
+
+
+def light(model, R: Tensor, ego: Tensor, layers: int) -> Tensor:
+    adjacency, layer, total = symmetric(whole(R)), ego, ego
+    for _ in range(layers):
+        layer = adjacency @ layer
+        total = total + layer
+    return total / (layers + 1)
+
+
+def lightgcn(model, R: Tensor) -> Tensor:
+    vectors = light(model, R, model.ego, model.config.layers)
+    return vectors[: len(R)] @ vectors[len(R) :].T
+
+
+def mf_bpr(model, R: Tensor) -> Tensor:
+    return model.users @ model.items.T
+
+
+def nmf(model, R: Tensor) -> Tensor:
+    weight = torch.cat([model.of_user.weight, model.of_item.weight, model.of_product.weight], dim=1)
+    rows = []
+    for user in model.users:
+        row = []
+        for item in model.items:
+            z = (weight @ torch.cat([user, item, user * item]) + model.of_user.bias).relu()
+            for layer in model.deeper:
+                z = (layer.weight @ z + layer.bias).relu()
+            row.append(model.output @ z)
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+def ngcf(model, R: Tensor) -> Tensor:
+    A = whole(R) + torch.eye(sum(R.shape))
+    adjacency = symmetric(A) if model.config.normalisation == "symmetric" else by_rows(A)
+    layer, parts = model.ego, [model.ego]
+    for first, second in zip(model.of_sum, model.of_product, strict=True):
+        S = adjacency @ layer
+        one = leaky(S @ first.weight.T + first.bias, 0.2)
+        layer = one + leaky((layer * S) @ second.weight.T + second.bias, 0.2)
+        parts.append(unit(layer))
+    vectors = torch.cat(parts, dim=1)
+    return vectors[: len(R)] @ vectors[len(R) :].T
+
+
+def mmgcn(model, R: Tensor) -> Tensor:
+    adjacency, results = by_rows(whole(R)), []
+    for part in model.modalities.values():
+        items = part.features @ part.project.weight.T + part.project.bias
+        X = unit(torch.cat([part.preferences, items]))
+        for heard, own, join in zip(part.heard, part.own, part.join, strict=True):
+            H = leaky(adjacency @ (X @ heard.weight.T))
+            mixed = leaky(X @ own.weight.T + own.bias) + model.ids
+            X = leaky(torch.cat([H, mixed], dim=1) @ join.weight.T + join.bias)
+        results.append(X)
+    vectors = sum(results) / len(results)
+    return vectors[: len(R)] @ vectors[len(R) :].T
+
+
+def attention(queries: Tensor, keys: Tensor, R: Tensor) -> Tensor:
+    """Softmax over the neighbours of each row, weighted by the edges; [rows of R, columns]."""
+    result = torch.zeros(R.shape)
+    rows = []
+    for a in range(len(R)):
+        powers = R[a] * torch.exp(keys @ queries[a])
+        rows.append(powers / powers.sum() if powers.sum() > 0 else powers)
+    return torch.stack(rows) if rows else result
+
+
+def grcn(model, R: Tensor) -> Tensor:
+    U = len(R)
+    to_users, to_items, reps = [], [], []
+    for m, part in enumerate(model.modalities.values()):
+        f = unit(leaky(part.features @ part.project.weight.T + part.project.bias))
+        p = unit(part.preferences)
+        for _ in range(model.config.routings):
+            p = unit(p + attention(p, f, R) @ f)
+        users, items = attention(p, f, R), attention(f, p, R.T)
+        reps.append((p + users @ f, f + items @ p))
+        to_users.append(users * model.confidence[U:, m])
+        to_items.append(items * model.confidence[:U, m])
+    pruned = torch.stack(to_users).amax(0).relu(), torch.stack(to_items).amax(0).relu()
+    x = unit(model.ids)
+    user, item = x[:U], x[U:]
+    all_users, all_items = user, item
+    for _ in range(model.config.layers):
+        user, item = pruned[0] @ item, pruned[1] @ user
+        all_users, all_items = all_users + user, all_items + item
+    left = torch.cat([all_users, *(rep[0] for rep in reps)], dim=1)
+    return left @ torch.cat([all_items, *(rep[1] for rep in reps)], dim=1).T
+
+
+def mmssl(model, R: Tensor) -> Tensor:
+    U, N = R.shape
+    adjacency, config = symmetric(whole(R)), model.config
+    to_users, modal, views = adjacency[:U, U:], [], []
+    for m, name in enumerate(model.names):
+        layer = model.project[name]
+        f = getattr(model, f"features_{name}") @ layer.weight.T + layer.bias
+        users = to_users @ f
+        modal.append(torch.cat([users, to_users.T @ users]))
+        chosen = torch.zeros(U, N)
+        for u in range(U):
+            for i in model.learned[m, u]:
+                chosen[u, i] += 1
+        views.append(
+            torch.cat([by_rows(chosen) @ model.ids[U:], by_rows(chosen.T) @ model.ids[:U]])
+        )
+    mixed, d, heads = torch.zeros(U + N, config.dim), config.dim, config.heads
+    rows = []
+    for node in range(U + N):
+        own = torch.stack([view[node] for view in views])
+        query, key = own @ model.attention.query.weight.T, own @ model.attention.key.weight.T
+        parts = []
+        for head in range(heads):
+            at = slice(head * d // heads, (head + 1) * d // heads)
+            scores = query[:, at] @ key[:, at].T / (d / heads) ** 0.5
+            parts.append((scores.softmax(1) @ own[:, at]).mean(0))
+        rows.append(torch.cat(parts))
+    mixed = unit(torch.stack(rows))
+    vectors = light(model, R, model.ids + config.attention_weight * mixed, config.layers)
+    for x in modal:
+        vectors = vectors + config.feature_weight * functional.normalize(x)
+    return vectors[:U] @ vectors[U:].T
+
+
+REFERENCES = {
+    "MF-BPR": mf_bpr,
+    "NMF": nmf,
+    "NGCF": ngcf,
+    "LightGCN": lightgcn,
+    "MMGCN": mmgcn,
+    "GRCN": grcn,
+    "MMSSL": mmssl,
+}

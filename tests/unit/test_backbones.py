@@ -1,0 +1,262 @@
+"""The seven backbones against dense references, and what must hold for every one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dense_references import REFERENCES
+
+from dallrec_core.errors import UserError
+from dallrec_core.evaluation import evaluate
+from dallrec_core.recommenders import Graph, build, model_class
+from dallrec_core.recommenders.layers import dropout
+from dallrec_core.training import SETTINGS, TrainSettings, fit
+
+U, N = 8, 11
+SMALL = {"dim": 16}
+MORE = {
+    "NMF": [{"widths": (6, 4)}],
+    "NGCF": [{"normalisation": "row", "layers": 3}],
+    "GRCN": [{"prune": False, "routings": 1}],
+    "MMSSL": [{"heads": 2, "neighbours": 3}],
+}
+CASES = [(name, {}) for name in REFERENCES] + [
+    (name, options) for name, several in MORE.items() for options in several
+]
+
+
+def toy(seed: int = 0, isolated: bool = True) -> tuple[Graph, pd.DataFrame]:
+    """Weighted edges among U users and N items; the last user and item have none."""
+    random = np.random.default_rng(seed)
+    users, items = np.nonzero(random.random((U - isolated, N - isolated)) < 0.4)
+    weights = random.uniform(0.2, 1, len(users)).astype(np.float32)
+    frame = pd.DataFrame({"user": users, "item": items, "weight": weights})
+    return Graph.from_frame(frame, U, N), frame
+
+
+def dense(graph: Graph) -> torch.Tensor:
+    matrix = torch.zeros(graph.n_users, graph.n_items)
+    matrix[graph.users, graph.items] = graph.weights
+    return matrix
+
+
+def features(n_items: int = N, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "attributes": torch.randn(n_items, 5, generator=generator),
+        "summary": torch.randn(n_items, 7, generator=generator),
+        "poster": torch.randn(n_items, 3, generator=generator),
+    }
+
+
+def made(name: str, graph: Graph, options: dict | None = None, seed: int = 0):
+    given = features(graph.n_items) if model_class(name).uses_features else None
+    model = build(name, graph, given, SMALL | (options or {}), seed=seed)
+    if name == "MMSSL":
+        model.rebuild_graphs()
+    return model.eval()
+
+
+def triples(graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    negatives = torch.from_numpy(np.random.default_rng(3).integers(0, N, len(graph.users)))
+    return graph.users, graph.items, negatives
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_scores_and_gradients_equal_the_dense_reference(name, options):
+    graph, _ = toy()
+    model = made(name, graph, options)
+    expected = REFERENCES[name](model, dense(graph))
+    torch.testing.assert_close(model.scores(torch.arange(U)), expected, atol=2e-6, rtol=2e-5)
+    # the plain ranking loss on both sides: the gradient of each weight must agree
+    users, positives, negatives = triples(graph)
+    margin = expected[users, positives] - expected[users, negatives]
+    margin.sigmoid().log().mean().neg().backward()
+    wanted = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    plain = made(name, graph, options | {"l2": 0.0} | QUIET.get(name, {}))
+    plain.loss(users, positives, negatives).backward()
+    assert wanted
+    for key, parameter in plain.named_parameters():
+        if key in wanted:
+            torch.testing.assert_close(parameter.grad, wanted[key], atol=2e-6, rtol=1e-4)
+
+
+QUIET = {"MMSSL": {"contrast": 0.0, "adversary": 0.0}}
+"""Options that leave the ranking loss alone."""
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_every_weight_is_trained(name):
+    """The published MMGCN never trains its embeddings, and MMSSL's contrast is dead."""
+    graph, _ = toy(isolated=False)
+    model = made(name, graph).train()
+    model.loss(*triples(graph)).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_labels_do_not_matter(name):
+    """Renaming users and items, with their embeddings and features, renames the scores."""
+    graph, frame = toy()
+    model = made(name, graph)
+    user_of, item_of = torch.randperm(U), torch.randperm(N)  # new code of each old one
+    renamed = frame.assign(user=user_of.numpy()[frame["user"]], item=item_of.numpy()[frame["item"]])
+    again = Graph.from_frame(renamed, U, N)
+    given = None
+    if model_class(name).uses_features:
+        given = {key: _moved(value, item_of) for key, value in features().items()}
+    other = build(name, again, given, SMALL).eval()
+    nodes = torch.cat([user_of, item_of + U])
+    orders = {U: user_of, N: item_of, U + N: nodes}
+    state = {}
+    for key, value in model.state_dict().items():
+        if key == "learned":
+            value = torch.stack([_moved(item_of[part], user_of) for part in value])
+        elif value.ndim == 2 and len(value) in orders and not key.startswith("critic"):
+            value = _moved(value, orders[len(value)])
+        state[key] = value
+    other.load_state_dict(state)
+    scores = other.scores(torch.arange(U))[user_of][:, item_of]
+    torch.testing.assert_close(scores, model.scores(torch.arange(U)), atol=2e-6, rtol=2e-5)
+
+
+def _moved(rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    result = torch.empty_like(rows)
+    result[new] = rows
+    return result
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_overfits_twenty_users(name):
+    random = np.random.default_rng(1)
+    rows = [(u, i) for u in range(20) for i in random.choice(30, 5, replace=False)]
+    train = pd.DataFrame(rows, columns=["user", "item"])
+    graph = Graph.from_frame(train, 20, 30)
+    given = features(30) if model_class(name).uses_features else None
+    config = {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {})
+    model = build(name, graph, given, config)
+    settings = TrainSettings(epochs=300, batch_size=100, learning_rate=0.02, eval_every=300)
+    fit(model, graph, None, settings)
+    model.eval()
+    found = evaluate(model, train.iloc[:0], train, (5,)).query("metric == 'recall@5'")
+    assert found["value"].mean() > 0.97
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_same_seed_same_scores_other_seed_other_scores(name):
+    graph, frame = toy()
+    given = features() if model_class(name).uses_features else None
+    results = []
+    for seed in (0, 0, 1):
+        model = build(name, graph, given, SMALL, seed=seed)
+        fit(model, graph, None, TrainSettings(epochs=3, batch_size=16), seed)
+        results.append(model.eval().scores(torch.arange(U)))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_killed_training_continues_exactly(name, tmp_path):
+    graph, frame = toy(isolated=False)
+    given = features() if model_class(name).uses_features else None
+    settings = TrainSettings(epochs=6, batch_size=16, eval_every=2, patience=9)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch, model):
+        if epoch == 5:
+            raise Killed
+
+    results = []
+    for after in (None, kill):
+        model = build(name, graph, given, SMALL)
+        checkpoint = tmp_path / f"{after is None}.pt"
+        try:
+            fit(model, graph, frame, settings, checkpoint=checkpoint, after_epoch=after)
+        except Killed:
+            model = build(name, graph, given, SMALL)
+            fit(model, graph, frame, settings, checkpoint=checkpoint)
+        results.append(model.eval().scores(torch.arange(U)))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", [n for n in REFERENCES if model_class(n).uses_features])
+def test_features_matter_and_any_number_of_modalities(name):
+    graph, _ = toy()
+    for count in (1, 2, 3):
+        given = dict(list(features().items())[:count])
+        build(name, graph, given, SMALL).loss(*triples(graph)).backward()
+    one, other = (build(name, graph, features(seed=s), SMALL).eval() for s in (0, 9))
+    other.load_state_dict(one.state_dict())
+    users = torch.arange(U)
+    assert not torch.allclose(one.scores(users), other.scores(users))
+    with pytest.raises(UserError, match="needs item features"):
+        build(name, graph, None, SMALL)
+
+
+def test_mmssl_graphs_live_on_a_small_catalogue_and_refresh():
+    graph, _ = toy(isolated=False)
+    model = build("MMSSL", graph, features(), SMALL | {"refresh": 2, "neighbours": 3}).train()
+    seen = []
+    for _ in range(3):
+        model.loss(*triples(graph)).backward()
+        with torch.no_grad():
+            for parameter in model.project.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        seen.append(model.learned.clone())
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+    assert seen[0].shape == (3, U, 3)
+
+
+def test_dropout_drops_the_right_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    ones = torch.ones(1000, 101)
+    for share in (0.1, 0.5):
+        result = dropout(ones, share, training=True)
+        assert (result == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+        assert result.mean().item() == pytest.approx(1, abs=0.01)
+    assert dropout(ones, 0.5, training=False) is ones
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("NMF", {"widths": ()}, "widths"),
+        ("NMF", {"dropout": 1.0}, "dropout 1.0"),
+        ("NGCF", {"normalisation": "both"}, "symmetric, row"),
+        ("NGCF", {"layers": 0}, "layers 0"),
+        ("MMGCN", {"layers": 0}, "layers 0"),
+        ("GRCN", {"routings": -1}, "routings -1"),
+        ("MMSSL", {"heads": 3}, "must divide"),
+        ("MMSSL", {"neighbours": 0}, "neighbours is 0"),
+    ],
+)
+def test_impossible_options_are_refused(name, options, message):
+    graph, _ = toy()
+    given = features() if model_class(name).uses_features else None
+    with pytest.raises(UserError, match=message):
+        build(name, graph, given, options)
+
+
+def test_defaults_exist_for_all_seven():
+    assert set(REFERENCES) <= set(SETTINGS)
+
+
+def test_item_knn_equals_its_formula_and_breaks_ties_by_code():
+    graph, _ = toy()
+    X = dense(graph)
+    S = torch.zeros(N, N)
+    for i in range(N):
+        for j in range(N):
+            if i != j:
+                length = X[:, i].norm() * X[:, j].norm() + 2
+                S[i, j] = X[:, i] @ X[:, j] / length
+        best = S[i].sort(descending=True, stable=True).indices[:3]
+        S[i] = torch.zeros(N).scatter(0, best, S[i, best])
+    model = build("ItemKNN", graph, config={"neighbours": 3, "shrink": 2.0})
+    expected = X @ S.T
+    torch.testing.assert_close(model.scores(torch.arange(U)), expected, atol=1e-6, rtol=1e-5)
