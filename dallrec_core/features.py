@@ -105,23 +105,29 @@ def open_encoder(
         else:
             reader = embeddings.load_encoder(model, device=device, revision=revision)
     except UserError as error:
-        raise UserError(f"encoder '{name}': {error}. {_VALID}") from error
+        raise UserError(f"encoder '{name}': {error}. An encoder is {_VALID}") from error
     return lambda documents: embeddings.mean_states(
         reader, [_joined(document) for document in documents], batch_tokens=batch_tokens
     )
 
 
 _VALID = (
-    "An encoder is 'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or "
-    "Hugging Face id of a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
+    "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging Face id of "
+    "a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
 )
+
+
+def problem(name: str) -> str:
+    """Say what an encoder's name should be; empty when there may be an encoder of that name."""
+    slip = name != "tfidf" and difflib.get_close_matches(name.lower(), ["tfidf"])
+    return _VALID if slip or name in ("", "lm", "lm:") else ""
 
 
 def _parse(name: str) -> tuple[str, str, str | None]:
     """Return "lm" or "encoder", the model's name, and its revision or None."""
+    if wrong := problem(name):
+        raise UserError(f"encoder '{name}' is unknown; it should be {wrong}")
     kind, _, model = name.partition(":") if name.startswith("lm:") else ("encoder", "", name)
-    if not model or name == "lm" or difflib.get_close_matches(name.lower(), ["tfidf"]):
-        raise UserError(f"encoder '{name}' is unknown. {_VALID}")
     if "@" not in model or Path(model).expanduser().is_dir():
         return kind, model, None
     model, _, revision = model.rpartition("@")

@@ -65,14 +65,29 @@ class Choice:
     def _words(self) -> Sequence[str]:
         if not isinstance(self.words, str):
             return self.words
-        # By name, because the room may be heavy to import and is seldom needed.
-        room, _, name = self.words.partition(":")
-        found: Sequence[str] | Callable[[], Sequence[str]]
-        found = getattr(importlib.import_module(f"dallrec_core.{room}"), name)
+        found: Sequence[str] | Callable[[], Sequence[str]] = _named(self.words)
         return found() if callable(found) else found
 
 
-Limit = Number | Choice
+@dataclass(frozen=True)
+class Form:
+    """A word that only the library can judge, as one of its functions does."""
+
+    judge: str
+    "`room.module:function`, which says what the word should be, or nothing."
+
+    def problem(self, value: str) -> str:
+        """Say what the value should be; empty when it is that."""
+        return str(_named(self.judge)(value))
+
+
+def _named(place: str) -> Any:
+    # By name, because the room may be heavy to import and is seldom needed.
+    room, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"dallrec_core.{room}"), name)
+
+
+Limit = Number | Choice | Form
 
 SEED = Number(0, 2_000_000_000)
 """Seeds of every notebook; they have to fit into 32 bits with those that follow them."""
@@ -102,7 +117,7 @@ LIMITS: dict[str, dict[str, Limit]] = {
         "budget": _ONE,
         "precision": Number(0, 1),
         "max_per_user": _COUNT,
-        "base": Choice(("EASE", "Popularity")),
+        "base": Choice(("EASE", "ItemKNN", "Popularity")),
     },
     "04_attributes": {"max_items": _COUNT, "max_new_tokens": _ONE, "fact_tokens": _ONE},
     "05_summaries": {"max_items": _COUNT, "max_new_tokens": _ONE},
@@ -111,6 +126,7 @@ LIMITS: dict[str, dict[str, Limit]] = {
         "references": Choice(_MODELS, least=0),
         "arms": Choice("arms:ARMS", must="base"),
         "seeds": Number(1, 1000),
+        "encoder": Form("features:problem"),
         "epochs": _COUNT,
         "hard_negatives": Number(0, 1),
         "top_k": Number(1, 100),

@@ -10,7 +10,7 @@ import pytest
 
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, Stage
-from dallrec_core.limits import LIMITS, Choice, Number, check
+from dallrec_core.limits import LIMITS, Choice, Form, Number, check
 from dallrec_core.parameters import read_parameters
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -41,12 +41,22 @@ def test_limits_fit_the_notebooks(stage: Stage) -> None:
         (Choice(("a", "b"), must="a"), ["b"], "a list with 'a'"),
         (Choice("prompts:WORDINGS"), "paper", ""),
         (Choice("recommenders:names"), ["EASE"], ""),
+        (Choice("arms:ARMS", must="base"), ["base", "shuffled"], ""),
+        (Form("features:problem"), "tfidf", ""),
+        (Form("features:problem"), "sentence-transformers/all-MiniLM-L6-v2", ""),
     ],
 )
-def test_problems(limit: Number | Choice, value: Any, problem: str) -> None:
+def test_problems(limit: Number | Choice | Form, value: Any, problem: str) -> None:
     assert limit.problem(value) == problem
 
 
 def test_lists_of_something_else_are_told() -> None:
     with pytest.raises(UserError, match=r"06_recommenders.arms should be a list .*, but is \[1\]"):
         check("06_recommenders", "arms", [1])
+
+
+def test_an_encoder_that_cannot_be_meant_is_refused_before_anything_runs() -> None:
+    with pytest.raises(UserError, match="06_recommenders.encoder should be 'tfidf', 'lm:' and a l"):
+        check("06_recommenders", "encoder", "tf-idf")
+    with pytest.raises(UserError, match="hard_negatives should be at least 0 and at most 1"):
+        check("06_recommenders", "hard_negatives", 2.0)
