@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -144,7 +145,12 @@ class _Run:
         """Run epochs until the last or until patience is at its end."""
         settings = self.settings
         share = max(1, int((self.graph.loss_weights > 0).sum()) // settings.min_steps)
-        sampler = Sampler(self.graph, settings.sampler, min(settings.batch_size, share))
+        sampler = Sampler(
+            self.graph,
+            settings.sampler,
+            min(settings.batch_size, share),
+            hard_share=settings.hard_negative_share,
+        )
         self.optimiser = _optimiser(self.model, settings)
         self._resume()
         for epoch in range(len(self.history) + 1, settings.epochs + 1):
@@ -170,6 +176,7 @@ class _Run:
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0]))
         total, steps = torch.zeros((), device=self.settings.device), 0
         for batch in sampler.epoch(np.random.default_rng([self.seed, epoch])):
+            self._set_learning_rate((epoch - 1 + steps / sampler.steps) / self.settings.epochs)
             self.optimiser.zero_grad(set_to_none=True)
             loss = self.model.loss(*batch.to(self.settings.device))
             loss.backward()
@@ -183,6 +190,13 @@ class _Run:
                 f"lower learning_rate (now {self.settings.learning_rate}) or raise the model's l2"
             )
         return mean
+
+    def _set_learning_rate(self, progress: float) -> None:
+        """Set the step size for the share of all epochs that is done, in [0, 1)."""
+        if self.settings.schedule == "cosine":
+            rate = self.settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
 
     def validate(self) -> float:
         """Return the validation nDCG@20 of the present weights, NaN without validation data."""
@@ -239,6 +253,8 @@ class _Run:
             self.graph.items,
             self.graph.weights,
             self.graph.loss_weights,
+            self.graph.hard_users,
+            self.graph.hard_items,
         ):
             digest.update(tensor.numpy().tobytes())
         if self.validation is not None:

@@ -2,7 +2,8 @@
 
 Two samplers. `edges` visits every interaction once an epoch (in proportion to activity);
 `uniform_users` is that of the DALLRec code: each batch holds distinct users drawn uniformly, with
-one of their items each. Negatives are uniform over the items that the user does not have.
+one of their items each. Negatives are uniform over the items that the user does not have; a chosen
+share of them can be drawn from the user's hard negatives instead.
 
 Everything is vectorised over a whole epoch; random numbers come from the generator handed in.
 """
@@ -54,6 +55,7 @@ class Sampler:
             as negatives. A user who has every item teaches nothing and is left out.
         kind: one of `SAMPLERS`.
         batch_size: B. Batches of `edges` are made equally long, at most B.
+        hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
         bitmap_bits: see `MAX_BITMAP_BITS`.
 
     Raises:
@@ -61,7 +63,13 @@ class Sampler:
     """
 
     def __init__(
-        self, graph: Graph, kind: str, batch_size: int, *, bitmap_bits: int = MAX_BITMAP_BITS
+        self,
+        graph: Graph,
+        kind: str,
+        batch_size: int,
+        *,
+        hard_share: float = 0.0,
+        bitmap_bits: int = MAX_BITMAP_BITS,
     ) -> None:
         if kind not in SAMPLERS:
             raise UserError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
@@ -77,18 +85,26 @@ class Sampler:
         self._weights = None if (weights == 1).all() else weights
         self._counts = np.bincount(self._users, minlength=graph.n_users)
         self._starts = np.cumsum(self._counts) - self._counts
+        self.hard_share, self._hard_items = hard_share, graph.hard_items.numpy()
+        self._hard_counts = np.bincount(graph.hard_users.numpy(), minlength=graph.n_users)
+        self._hard_starts = np.cumsum(self._hard_counts) - self._hard_counts
+
+    @property
+    def steps(self) -> int:
+        """Number of batches in an epoch."""
+        if self.kind == "edges":
+            return -(-len(self._users) // self.batch_size)
+        return len(self._users) // self.batch_size + 1
 
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         if self.kind == "edges":
             edges = random.permutation(len(self._users))
-            count = -(-len(edges) // self.batch_size)
         else:
-            count = len(self._users) // self.batch_size + 1
-            edges = self._edges_of_uniform_users(random, count)
+            edges = self._edges_of_uniform_users(random, self.steps)
         users = self._users[edges]
         negatives = self.negatives(users, random)
-        for part in np.array_split(np.arange(len(edges)), count):
+        for part in np.array_split(np.arange(len(edges)), self.steps):
             chosen = slice(part[0], part[-1] + 1)
             weights = None if self._weights is None else self._weights[edges[chosen]]
             yield Batch(
@@ -107,12 +123,18 @@ class Sampler:
         return self._starts[users] + random.integers(0, self._counts[users])
 
     def negatives(self, users: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Draw for each of `users` (int64 [n]) an item the user does not have, int64 [n]."""
+        """Draw for each of `users` (int64 [n]) an item that is none of the user's, int64 [n]."""
         items = random.integers(0, self.n_items, len(users))
         wrong = np.flatnonzero(self._known(users, items))
         while len(wrong):
             items[wrong] = random.integers(0, self.n_items, len(wrong))
             wrong = wrong[self._known(users[wrong], items[wrong])]
+        if self.hard_share and len(self._hard_items):
+            chosen = random.random(len(users)) < self.hard_share
+            chosen = np.flatnonzero(chosen & (self._hard_counts[users] > 0))
+            whose = users[chosen]
+            place = self._hard_starts[whose] + random.integers(0, self._hard_counts[whose])
+            items[chosen] = self._hard_items[place]
         return items
 
 

@@ -15,6 +15,10 @@ OPTIMISERS = ("adam", "rmsprop_tf1")
 """Names of the optimisers; the second is the one of the published code."""
 
 
+SCHEDULES = ("constant", "cosine")
+"""How the step size changes: not at all, or down to almost nothing along half a cosine."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a backbone is trained."""
@@ -26,11 +30,15 @@ class TrainSettings:
     min_steps: int = 1
     "Steps of an epoch at least; with little data batches are made smaller to reach it."
     learning_rate: float = 0.01
-    "Step size of the optimiser."
+    "Step size of the optimiser, at the start."
+    schedule: str = "constant"
+    "One of `SCHEDULES`; the cosine reaches its end with the last of `epochs`."
     optimiser: str = "adam"
     "One of `OPTIMISERS`."
     sampler: str = "edges"
     "One of `SAMPLERS`."
+    hard_negative_share: float = 0.0
+    "Share of negatives drawn from a user's hard negatives (the model's No answers), if any."
     eval_every: int = 5
     "Epochs between two looks at the validation interactions; the last epoch is always looked at."
     patience: int = 4
@@ -49,8 +57,14 @@ class TrainSettings:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.learning_rate > 0:
             raise UserError(f"learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 <= self.hard_negative_share <= 1:
+            raise UserError(
+                f"hard_negative_share is {self.hard_negative_share}; it must lie between 0 and 1"
+            )
         if self.optimiser not in OPTIMISERS:
             raise UserError(f"optimiser '{self.optimiser}' is unknown; use {', '.join(OPTIMISERS)}")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"schedule '{self.schedule}' is unknown; use {', '.join(SCHEDULES)}")
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler '{self.sampler}' is unknown; use {', '.join(SAMPLERS)}")
         if self.device != "cpu" and not _available(self.device):

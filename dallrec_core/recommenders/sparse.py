@@ -152,13 +152,14 @@ def bpr_loss(
 class _BatchL2(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, counts: Tensor) -> Tensor:
-        ctx.save_for_backward(table, counts)
-        return torch.dot(torch.linalg.vecdot(table, table), counts) / 2
+        scaled = table * counts[:, None]
+        ctx.save_for_backward(scaled)
+        return torch.dot(table.flatten(), scaled.flatten()) / 2
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        table, counts = ctx.saved_tensors
-        return table * (counts * gradients[0])[:, None], None
+        (scaled,) = ctx.saved_tensors
+        return scaled * gradients[0], None
 
 
 def batch_l2(table: Tensor, *rows: Tensor) -> Tensor:

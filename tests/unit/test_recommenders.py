@@ -89,7 +89,9 @@ class TestGraph:
 
 class TestBuild:
     def test_unknown_name_lists_valid_ones(self):
-        with pytest.raises(UserError, match="'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"):
+        with pytest.raises(
+            UserError, match="'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"
+        ):
             build("BPR", Graph.from_frame(small_frame(), U, N))
 
     def test_unknown_option_lists_valid_ones(self):
@@ -251,6 +253,19 @@ class TestSampler:
         else:
             seen = sorted((u, i) for b in drawn for u, i in zip(*map(list, b[:2]), strict=True))
             assert [(int(u), int(i)) for u, i in seen] == sorted(known)
+
+    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+    def test_share_of_hard_negatives(self, share):
+        known = pd.DataFrame({"user": [0, 1], "item": [0, 0]})
+        no = pd.DataFrame({"user": [0, 0], "item": [3, 4]})
+        graph = Graph.from_frame(known, U, 200, negatives=no)
+        sampler = Sampler(graph, "edges", 4, hard_share=share)
+        users = np.repeat([0, 1], 2000)
+        drawn = sampler.negatives(users, np.random.default_rng(0))
+        hard = np.isin(drawn, [3, 4])
+        assert hard[:2000].mean() == pytest.approx(share, abs=0.05)
+        assert hard[2000:].mean() < 0.05  # this user said nothing
+        assert not share or {3, 4} <= set(drawn[:2000])
 
     def test_bitmap_and_search_draw_alike(self):
         users = np.repeat(np.arange(U), 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.evaluation import evaluate
 from dallrec_core.recommenders import Graph, build
 from dallrec_core.recommenders.mf_bpr import MFBPR, MFConfig
-from dallrec_core.training import AUTHORS_MF, SETTINGS, TrainSettings, fit
+from dallrec_core.training import AUTHORS_MF, SETTINGS, TrainSettings, _Run, fit
 
 U, N = 60, 40
 QUICK = TrainSettings(
@@ -50,6 +51,8 @@ class TestSettings:
             ({"learning_rate": float("nan")}, "learning_rate"),
             ({"optimiser": "sgd"}, "adam, rmsprop_tf1"),
             ({"sampler": "all"}, "edges, uniform_users"),
+            ({"schedule": "linear"}, "constant, cosine"),
+            ({"hard_negative_share": 1.5}, "between 0 and 1"),
             ({"device": "abacus"}, "use device 'cpu'"),
         ],
     )
@@ -60,10 +63,25 @@ class TestSettings:
     def test_every_default_can_be_built(self):
         graph = Graph.from_frame(clustered()[0], U, N)
         for name, settings in SETTINGS.items():
-            build(name, graph, config=dict(settings.model))
+            build(name, graph, {"text": torch.eye(N)}, config=dict(settings.model))
 
 
 class TestFit:
+    def test_cosine_ends_near_zero_and_constant_stays(self):
+        for schedule, last in (("cosine", 0.0), ("constant", 0.01)):
+            rates = []
+            graph = Graph.from_frame(clustered()[0], U, N)
+            model = build("MF-BPR", graph)
+            settings = TrainSettings(
+                epochs=3, batch_size=8, learning_rate=0.01, schedule=schedule, eval_every=3
+            )
+            run = _Run(model, graph, None, settings, 0, None, None)
+            with patch.object(torch.optim.Adam, "step", autospec=True) as step:
+                step.side_effect = lambda adam: rates.append(adam.param_groups[0]["lr"])
+                run.train(None)
+            assert rates[0] == 0.01 and rates[-1] == pytest.approx(last, abs=1e-4)
+            assert rates == sorted(rates, reverse=True)
+
     def test_little_data_still_makes_enough_steps(self):
         steps = []
 
