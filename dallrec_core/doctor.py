@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from dallrec_core.datasets import books
 from dallrec_core.datasets.download import RECIPES, data_dir, folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, runs_dir
@@ -161,6 +162,8 @@ def downloads(profile: Profile) -> list[str]:
     chosen = _chosen(profile)
     dataset, model = chosen["dataset"], chosen["language_model"]
     wanted = [] if has_data(dataset) else [f"the data of {dataset}"]
+    if dataset == "published-book" and not chosen["keep_untitled"] and not books.has_catalogue():
+        wanted.append(f"the titles of its books ({books.BOOKS})")
     known = model == "standin" or Path(model).exists()
     if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):
         wanted.append(f"the model {model}")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.datasets.bx_dump import read_dump
+from dallrec_core.datasets.download import data_dir
 from dallrec_core.datasets.tables import decode, read_bytes
 from dallrec_core.errors import UserError
 
@@ -42,6 +43,11 @@ def repair_isbn(text: str) -> str:
     ISBN (Book-Crossing has a few ASINs) only becomes upper case.
     """
     return text.strip().upper().zfill(10)
+
+
+def has_catalogue() -> bool:
+    """Tell whether a catalogue of titles is on this machine."""
+    return any((data_dir() / FOLDER / name).is_file() for name in (BOOKS, CATALOGUE))
 
 
 def read_catalogue(folder: Path) -> tuple[pd.DataFrame | None, list[str]]:

@@ -50,7 +50,8 @@ def test_a_large_machine_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_memory_gib", "_gpu_gib", "_disk_gib"):
         monkeypatch.setattr(doctor, name, lambda: 100.0)
     monkeypatch.setattr(doctor, "_has", lambda module: True)
-    assert [doctor.lacking(load_profile(name)) for name in profile_names()] == [[]] * 5
+    names = profile_names()
+    assert [doctor.lacking(load_profile(name)) for name in names] == [[]] * len(names)
 
 
 def test_downloads_are_announced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -58,6 +59,17 @@ def test_downloads_are_announced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     wanted = doctor.downloads(load_profile("colab"))
     assert wanted[0] == "the data of ml-100k" and wanted[1].startswith("the model Qwen/")
     assert doctor.downloads(load_profile("smoke")) == []
+
+
+def test_book_titles_are_announced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
+    books = load_profile("book-crossing")
+    data, titles = "the data of published-book", "the titles of its books (BX-Books.csv)"
+    assert doctor.downloads(books) == [data, titles]
+    (tmp_path / "bookcrossing").mkdir()
+    (tmp_path / "bookcrossing" / "items.tsv").touch()
+    assert doctor.downloads(books) == [data]
+    assert any("put BX-*.csv into" in line for line in doctor.examine())
 
 
 def test_a_missing_lock_is_an_error(tmp_path: Path) -> None:

@@ -168,10 +168,12 @@ def test_every_notebook_has_run_and_seed() -> None:
 
 
 def test_the_profiles_fit_the_notebooks() -> None:
-    assert set(profile_names()) == {"smoke", "ml-100k", "ml-1m", "colab", "paper"}
+    expected = {"smoke", "ml-100k", "ml-1m", "book-crossing", "colab", "paper"}
+    assert set(profile_names()) == expected
     profiles = {name: load_profile(name) for name in profile_names()}
     assert profiles["smoke"].parameters == {}
     assert profiles["ml-1m"].parameters["01_data"]["split"] == "random"
+    assert profiles["book-crossing"].parameters["01_data"]["dataset"] == "published-book"
     assert profiles["paper"].parameters["02_finetune"]["quantize"] == "4bit"
     for profile in profiles.values():
         assert profile.description and profile.hardware and "memory_gib" in profile.needs
