@@ -57,11 +57,14 @@ def load_encoder(name: str, *, device: str = "auto", revision: str | None = None
             output_loading_info=True,
         )
         model, report = loaded
-        # The pooler reads the first token's state and is often absent; the mean does not need it.
-        missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-        if missing:
-            raise ValueError(f"its files lack {len(missing)} weights, e.g. {missing[0]}")
-        if getattr(model.config, "is_encoder_decoder", False):
+        halves = hasattr(model, "encoder") and hasattr(model, "decoder")
+        # The mean needs neither the pooler, which reads the first token's state, nor a decoder, and
+        # the files of an encoder often lack them.
+        needless = ("pooler", "decoder.") if halves else ("pooler",)
+        lacking = sorted(k for k in report["missing_keys"] if not k.startswith(needless))
+        if lacking:
+            raise ValueError(f"its files lack {len(lacking)} weights, e.g. {lacking[0]}")
+        if halves:
             model = model.get_encoder()
         model = model.to(place).eval()
     return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)

@@ -6,13 +6,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5EncoderModel,
+)
 
 from dallrec_core import features
 from dallrec_core.errors import UserError
@@ -23,8 +33,8 @@ WORDS = "a film about the war and love in space crime night city river gold ston
 LONG = [" ".join(WORDS[i : i + 2 + i % 7]) for i in range(len(WORDS) - 2)]
 
 
-def bert(folder: Path, kind: type = BertModel, *, places: int = 32) -> Path:
-    """Write a small random BERT with a word tokenizer."""
+def bert(folder: Path, kind: type = BertModel, *, places: int = 32, config: Any = None) -> Path:
+    """Write a small random BERT, or a `kind` of another `config`, with a word tokenizer."""
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", *WORDS]
     vocabulary = {word: i for i, word in enumerate(names)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -35,7 +45,7 @@ def bert(folder: Path, kind: type = BertModel, *, places: int = 32) -> Path:
         sep_token="[SEP]", mask_token="[MASK]",
     )  # fmt: skip
     torch.manual_seed(0)
-    config = BertConfig(
+    config = config or BertConfig(
         vocab_size=len(names), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=places, initializer_range=0.5,
     )  # fmt: skip
@@ -191,6 +201,27 @@ def test_long_texts_are_cut_and_counted(tmp_path: Path) -> None:
     assert cut == 1 and np.allclose(vectors[0], vectors[1], atol=1e-6)
     made = encode({"x": ["war and love in the city at night"]}, str(tmp_path))
     assert made.counts["x: texts cut short"] == 1
+
+
+def test_positions_that_begin_after_the_padding_are_not_overrun(tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=8, pad_token_id=0,
+    )  # fmt: skip
+    reader = load_encoder(str(bert(tmp_path, RobertaModel, config=config)), device="cpu")
+    assert reader.max_tokens == 7
+    vectors, cut = mean_states(reader, [" ".join(WORDS), "war"])
+    assert cut == 1 and vectors.any(axis=1).all()
+
+
+def test_the_encoder_half_of_a_model_is_enough(tmp_path: Path) -> None:
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    bert(tmp_path, T5EncoderModel, config=config)
+    one, all_ = (
+        mean_states(load_encoder(str(tmp_path), device="cpu"), LONG, batch_tokens=size)[0]
+        for size in (1, 10**6)
+    )
+    assert one.shape == (len(LONG), 16) and np.abs(one - all_).max() < 1e-5
 
 
 def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path) -> None:
