@@ -67,20 +67,17 @@ class TestSettings:
 
 
 class TestFit:
-    def test_cosine_ends_near_zero_and_constant_stays(self):
-        for schedule, last in (("cosine", 0.0), ("constant", 0.01)):
-            rates = []
-            graph = Graph.from_frame(clustered()[0], U, N)
-            model = build("MF-BPR", graph)
-            settings = TrainSettings(
-                epochs=3, batch_size=8, learning_rate=0.01, schedule=schedule, eval_every=3
-            )
-            run = _Run(model, graph, None, settings, 0, None, None)
-            with patch.object(torch.optim.Adam, "step", autospec=True) as step:
-                step.side_effect = lambda adam: rates.append(adam.param_groups[0]["lr"])
-                run.train(None)
-            assert rates[0] == 0.01 and rates[-1] == pytest.approx(last, abs=1e-4)
-            assert rates == sorted(rates, reverse=True)
+    @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.01)])
+    def test_cosine_ends_near_zero_and_constant_stays(self, schedule, last):
+        rates = []
+        graph = Graph.from_frame(clustered()[0], U, N)
+        settings = TrainSettings(epochs=3, batch_size=8, learning_rate=0.01, schedule=schedule)
+        run = _Run(build("MF-BPR", graph), graph, None, settings, 0, None, None)
+        with patch.object(torch.optim.Adam, "step", autospec=True) as step:
+            step.side_effect = lambda adam: rates.append(adam.param_groups[0]["lr"])
+            run.train(None)
+        assert rates[0] == 0.01 and rates[-1] == pytest.approx(last, abs=1e-4)
+        assert rates == sorted(rates, reverse=True)
 
     def test_little_data_still_makes_enough_steps(self):
         steps = []
