@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -83,28 +82,22 @@ def cells(
 
 def _changed(settings: TrainSettings, epochs: int, share: float) -> TrainSettings:
     if share:
-        settings = _with_share(settings, share)
+        settings = replace(settings, hard_negative_share=share)
     if epochs:
         settings = replace(settings, epochs=epochs, eval_every=min(settings.eval_every, epochs))
     return settings
 
 
-def _with_share(settings: TrainSettings, share: float) -> TrainSettings:
-    change: dict[str, Any] = {"hard_negative_share": share}
-    return replace(settings, **change)
-
-
 def reduced(cell: Cell, arm: Arm) -> tuple[Cell, Arm]:
     """Return a cell and its arm without what its backbone does not read."""
-    model = recommenders.model_class(cell.backbone)
-    share = getattr(cell.settings, "hard_negative_share", 0.0)
+    model, share = recommenders.model_class(cell.backbone), cell.settings.hard_negative_share
     if not model.uses_features and arm.features is not None:
         arm = replace(arm, features=None)
     given = arm.negatives is not None and len(arm.negatives) > 0
     if model.closed_form or not (given and share):
         arm = replace(arm, negatives=None)
         if share:
-            cell = replace(cell, settings=_with_share(cell.settings, 0.0))
+            cell = replace(cell, settings=replace(cell.settings, hard_negative_share=0.0))
     return cell, arm
 
 

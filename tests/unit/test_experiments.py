@@ -251,11 +251,13 @@ def test_features_may_be_read_only_as_other_processes_get_them(study, reader, tm
     run_cells(study, {"base": Arm(features=given)}, grid, tmp_path, jobs=1)
 
 
-@dataclass(frozen=True)
-class Sharing(TrainSettings):
-    """Settings with a share of hard negatives."""
-
-    hard_negative_share: float = 0.0
+def test_large_features_reach_other_processes(study, tmp_path):
+    big = {"x": np.random.default_rng(0).random((N, 2500)).astype(np.float32)}  # goes as a file
+    small = TrainSettings(epochs=1, batch_size=256, model={"dim": 4})
+    grid = cells(["MMGCN"], ["base"], [0, 1], {"MMGCN": small})
+    arms = {"base": Arm(features=big)}
+    two, one = (run_cells(study, arms, grid, tmp_path / str(jobs), jobs=jobs)[0] for jobs in (2, 1))
+    pd.testing.assert_frame_equal(one, two)
 
 
 def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them():
@@ -268,18 +270,18 @@ def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them():
         ("MF-BPR", 0.5, Arm(negatives=said[:0]), False),
         ("EASE", 0.5, with_them, False),
     ):
-        cell = Cell(backbone, "x", 0, Sharing(hard_negative_share=share))
+        cell = Cell(backbone, "x", 0, TrainSettings(hard_negative_share=share))
         left, needed = grids.reduced(cell, arm)
         assert (needed.negatives is not None) == kept
-        assert left.settings == Sharing(hard_negative_share=share if kept else 0.0)
+        assert left.settings == TrainSettings(hard_negative_share=share if kept else 0.0)
         same = grids.key(left, "study", needed.digest()) == grids.key(
-            replace(cell, settings=Sharing()), "study", without.digest()
+            replace(cell, settings=TrainSettings()), "study", without.digest()
         )
         assert same != kept
 
 
 def test_the_share_of_hard_negatives_is_a_setting():
-    given = {"MF-BPR": Sharing(epochs=7)}
+    given = {"MF-BPR": TrainSettings(epochs=7)}
     shares = [
         cells(["MF-BPR"], ["x"], [0], given, hard_negatives=share)[0].settings.hard_negative_share
         for share in (0, 0.3)
@@ -301,6 +303,6 @@ def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
     monkeypatch.setattr(experiments.training, "fit", spy)
     free = study.test.iloc[:2]
     arms = {"base": None, "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
-    settings = {"MF-BPR": Sharing(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
+    settings = {"MF-BPR": TrainSettings(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
     run_cells(study, arms, cells(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
     assert seen == [[], list(zip(free["user"], free["item"], strict=True))]
