@@ -6,7 +6,7 @@ nothing in this book uses it.
 
 The server that published the dump no longer answers everywhere. It is tried when the files are
 missing, and the archive is refused unless it has the md5 that several public projects noted for it;
-nobody has noted checksums of the single files, so a folder placed by hand is used as it is.
+no checksum of the single files is known, so a folder placed by hand is used as it is.
 
 A rating of 0 is *implicit*: the reader listed the book and gave no rating. It is kept as an
 interaction without a rating, or left out, by choice.
@@ -74,7 +74,7 @@ def load_book_crossing(
     if changed:
         notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
     left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
-    catalogue, said = read_catalogue(located.folder)
+    catalogue, heard = read_catalogue(located.folder)
     if not keep_untitled:
         titled = has_title(list(ratings["item_id"]), catalogue)
         left_out[UNTITLED] = int(np.count_nonzero(~titled))
@@ -93,10 +93,13 @@ def load_book_crossing(
         source=Source(RATINGS, BOOKS, _theirs(), row="line"),
         like_threshold=float(like_threshold),
         dropped=left_out,
-        notes=[*notes, *said, *unnamed],
+        notes=[*notes, *heard, *unnamed],
     )
     # Only here: the checks of `make_dataset` take a missing rating for a slip.
     explicit = data.interactions["rating"].where(data.interactions["rating"] > 0)
+    if implicit := int(explicit.isna().sum()):
+        said = f"{implicit:,} interactions are implicit (0 in {RATINGS}) and count as likes"
+        data = replace(data, notes=(*data.notes, said))
     return replace(data, interactions=data.interactions.assign(rating=explicit))
 
 

@@ -96,6 +96,7 @@ def test_the_same_from_utf8(folder):
 def test_implicit_ratings_are_kept_without_a_rating_or_left_out(folder):
     data = load()
     assert len(data.interactions) == 9 and not data.has_ratings
+    assert "3 interactions are implicit" in data.notes[-1]
     ratings = data.interactions["rating"]
     assert ratings.isna().sum() == 3 and ratings.min() == 5
     assert data.dropped["repeated ratings of a pair (the highest is kept)"] == 1
