@@ -8,6 +8,7 @@ drawing needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,16 +16,25 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 COLOURS = {
     "base": "#5b6470",
     "dallrec": "#0072b2",
     "random": "#e69f00",
+    "interactions": "#56b4e9",
+    "attributes": "#009e73",
+    "summaries": "#cc79a7",
+    "shuffled": "#d55e00",
+    "constant": "#8a6d1a",
+    "noise": "#000000",
     "good": "#009e73",
     "bad": "#d55e00",
     "light": "#c9ced6",
 }
 """Okabe-Ito colours by meaning; the same arm has the same colour on every page."""
+
+_CONTROLS = ("random", "shuffled", "constant", "noise")  # dashed, for eyes that see no colours
 
 _WIDTH = 7.0
 
@@ -172,20 +182,37 @@ def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) ->
     return _closed(figure)
 
 
-def training_curves(curves: pd.DataFrame) -> Figure:
-    """Draw validation quality over epochs (columns backbone, arm, seed, epoch, value)."""
-    backbones = list(dict.fromkeys(curves["backbone"])) or ["nothing was trained"]
-    figure, axes = _canvas(len(backbones), 3.4)
-    for ax, backbone in zip(axes, backbones, strict=True):
-        of_backbone = curves[curves["backbone"] == backbone]
-        for (arm, _), run in of_backbone.groupby(["arm", "seed"], sort=False):
-            ax.plot(run["epoch"], run["value"], color=COLOURS.get(str(arm), "black"), alpha=0.8)
-        ax.set(title=backbone, xlabel="epoch")
-    axes[0].set_ylabel("validation nDCG@20")
-    arms = list(dict.fromkeys(curves["arm"]))
-    handles = [plt.Line2D([], [], color=COLOURS.get(arm, "black"), label=arm) for arm in arms]
-    axes[-1].legend(handles=handles)
+def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
+    """Draw one backbone's validation quality over epochs, a dot where its weights were kept.
+
+    Prints a line and returns None where the backbone was not trained, so that a page which shows
+    one figure per backbone can be run with any choice of them.
+
+    Args:
+        curves: columns backbone, arm, seed, epoch, value.
+        backbone: whose runs to draw.
+    """
+    runs = curves[curves["backbone"] == backbone]
+    if runs.empty:
+        print(f"{backbone} was not trained in this run: add it to the parameter backbones.")
+        return None
+    figure, (ax,) = _canvas(1, 2.8)
+    for (arm, _), run in runs.groupby(["arm", "seed"], sort=False):
+        look = _line(str(arm))
+        ax.plot(run["epoch"], run["value"], alpha=0.8, linewidth=1.6, **look)
+        best = run.loc[run["value"].idxmax()]
+        ax.scatter(best["epoch"], best["value"], s=34, color=look["color"], zorder=3)
+    ax.set(title=backbone, xlabel="epoch", ylabel="validation nDCG@20", xlim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    arms = dict.fromkeys(str(arm) for arm in runs["arm"])
+    handles = [Line2D([], [], label=arm, **_line(arm)) for arm in arms]
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _closed(figure)
+
+
+def _line(arm: str) -> dict[str, Any]:
+    style = "--" if arm in _CONTROLS else "-"
+    return {"color": COLOURS.get(arm, "black"), "linestyle": style}
 
 
 def forest(table: pd.DataFrame) -> Figure:

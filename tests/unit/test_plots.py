@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dallrec_core import plots
+from dallrec_core.arms import ARMS
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +78,43 @@ def test_histogram_counts_whole_numbers() -> None:
     assert [patch.get_height() for patch in ax.patches] == [2, 1]
 
 
-def test_training_curves_and_forest() -> None:
-    curves = pd.DataFrame({"backbone": "MF-BPR", "arm": ["base", "dallrec"], "seed": 0})
-    figure = drawn(plots.training_curves(curves.assign(epoch=[1, 1], value=[0.1, 0.2])))
-    assert "MF-BPR" in labels(figure) and "dallrec" in labels(figure)
-    nothing = curves.assign(epoch=1, value=0.1).iloc[:0]
-    assert "nothing was trained" in labels(drawn(plots.training_curves(nothing)))
+CURVES = pd.DataFrame(
+    {
+        "backbone": ["MF-BPR"] * 4 + ["NMF"],
+        "arm": ["base", "base", "random", "random", "dallrec"],
+        "seed": 0,
+        "epoch": [5, 10, 5, 10, 5],
+        "value": [0.1, 0.3, 0.2, 0.15, 0.9],
+    }
+)
+
+
+def test_a_training_curve_shows_one_backbone_and_the_weights_that_were_kept() -> None:
+    figure = drawn(plots.training_curve(CURVES, "MF-BPR"))
+    (ax,) = figure.axes
+    assert ax.get_title() == "MF-BPR" and len(ax.lines) == 2
+    assert {"base", "random"} <= set(labels(figure).split()) and "dallrec" not in labels(figure)
+    kept = [tuple(dots.get_offsets()[0]) for dots in ax.collections]
+    assert kept == [(10, 0.3), (5, 0.2)]
+    base, control = ax.lines
+    assert base.get_linestyle() != control.get_linestyle()
+    assert base.get_color() != control.get_color()
+
+
+def test_a_backbone_that_was_not_trained_costs_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plots.training_curve(CURVES, "GRCN") is None
+    assert plots.training_curve(CURVES.iloc[:0], "NMF") is None
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == ["GRCN", "NMF"]
+    assert all("not trained" in line for line in said)
+
+
+def test_every_arm_has_a_look_of_its_own() -> None:
+    looks = [tuple(plots._line(arm).values()) for arm in ARMS]
+    assert len(set(looks)) == len(ARMS) and ("black", "-") not in looks
+
+
+def test_forest_names_backbone_and_arm() -> None:
     table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
     figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
     assert "EASE · random" in labels(figure)
