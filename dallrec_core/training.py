@@ -31,9 +31,14 @@ from dallrec_core.recommenders.base import Graph, Recommender
 from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.sampling import Sampler
-from dallrec_core.recommenders.settings import AUTHORS_MF, SETTINGS, TrainSettings
+from dallrec_core.recommenders.settings import (
+    AUTHORS_MF,
+    SETTINGS,
+    TrainSettings,
+    settings_for,
+)
 
-__all__ = ["AUTHORS_MF", "SETTINGS", "FitResult", "TrainSettings", "fit", "threads"]
+__all__ = ["AUTHORS_MF", "SETTINGS", "FitResult", "TrainSettings", "fit", "settings_for", "threads"]
 
 VALIDATION_K = 20
 """Models are selected by nDCG at this K on the validation interactions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,29 +81,65 @@ def _available(device: str) -> bool:
 
 SETTINGS: dict[str, TrainSettings] = {
     "MF-BPR": TrainSettings(
-        epochs=80, batch_size=4096, min_steps=40, learning_rate=0.003, eval_every=5, patience=4
-    ),
-    # each step propagates over the whole graph, so few large ones
-    "LightGCN": TrainSettings(
-        epochs=40, batch_size=32768, min_steps=20, learning_rate=0.03, eval_every=2, patience=5
+        epochs=40, batch_size=8192, min_steps=40, learning_rate=0.01, schedule="cosine"
     ),
     "NMF": TrainSettings(
-        epochs=80, batch_size=8192, min_steps=40, learning_rate=0.005, eval_every=5, patience=4
+        epochs=40,
+        batch_size=8192,
+        min_steps=40,
+        learning_rate=0.01,
+        schedule="cosine",
+        model={"dropout": 0.2, "prior": 0.3},
     ),
+    # each step of a graph model propagates over the whole graph, so few large ones
     "NGCF": TrainSettings(
-        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+        epochs=50,
+        batch_size=32768,
+        min_steps=20,
+        learning_rate=0.03,
+        schedule="cosine",
+        model={"layers": 1, "dropout": 0.0, "prior": 0.4},
+    ),
+    "LightGCN": TrainSettings(
+        epochs=50,
+        batch_size=32768,
+        min_steps=20,
+        learning_rate=0.05,
+        schedule="cosine",
+        model={"layers": 2},
     ),
     "MMGCN": TrainSettings(
-        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+        epochs=30, batch_size=32768, min_steps=20, learning_rate=0.01, schedule="cosine"
     ),
     "GRCN": TrainSettings(
-        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+        epochs=30, batch_size=32768, min_steps=20, learning_rate=0.03, schedule="cosine"
     ),
     "MMSSL": TrainSettings(
-        epochs=40, batch_size=16384, min_steps=20, learning_rate=0.01, eval_every=2, patience=5
+        epochs=40, batch_size=32768, min_steps=20, learning_rate=0.05, schedule="cosine"
     ),
 }
 """Defaults by backbone, chosen on validation interactions with `tools/tune_recommenders.py`."""
+
+BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
+    "matinee": {
+        "MF-BPR": {"epochs": 60, "batch_size": 4096, "learning_rate": 0.003}
+        | {"schedule": "constant"},
+        "LightGCN": {"epochs": 20, "learning_rate": 0.03, "eval_every": 2, "model": {"layers": 3}},
+        "GRCN": {"epochs": 12, "learning_rate": 0.01, "eval_every": 2},
+        "MMSSL": {"epochs": 12, "learning_rate": 0.01, "eval_every": 2},
+    },
+}
+"""What is different for a dataset: backbone → setting → value; found like `SETTINGS`."""
+
+
+def settings_for(dataset: str) -> dict[str, TrainSettings]:
+    """Return the defaults of every backbone for a dataset, by its name.
+
+    A dataset without settings of its own gets `SETTINGS`.
+    """
+    changes = BY_DATASET.get(dataset, {})
+    return {name: replace(base, **changes.get(name, {})) for name, base in SETTINGS.items()}
+
 
 AUTHORS_MF = TrainSettings(
     epochs=10,
