@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = {
     "base": "#5b6470",
@@ -203,7 +204,7 @@ def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
         best = run.loc[run["value"].idxmax()]
         ax.scatter(best["epoch"], best["value"], s=34, color=look["color"], zorder=3)
     ax.set(title=backbone, xlabel="epoch", ylabel="validation nDCG@20", xlim=(0, None))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     arms = dict.fromkeys(str(arm) for arm in runs["arm"])
     handles = [Line2D([], [], label=arm, **_line(arm)) for arm in arms]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -221,7 +222,7 @@ def forest(table: pd.DataFrame) -> Figure:
     Args:
         table: columns backbone, arm, difference, low, high (absolute units of the metric).
     """
-    figure, (ax,) = _canvas(1, 1.1 + 0.45 * len(table))
+    figure, (ax,) = _canvas(1, 1.1 + 0.34 * len(table))
     rows = np.arange(len(table))[::-1]
     for row, line in zip(rows, table.itertuples(index=False), strict=True):
         colour = COLOURS.get(line.arm, "black")

@@ -7,6 +7,7 @@ hierarchical bootstrap), because another seed is as arbitrary as another sample 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,6 +201,26 @@ _COLUMNS = [
     "seeds",
     "verdict",
 ]
+
+
+def without_repeats(
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    keep: Collection[str] = ("base", "dallrec", "random"),
+) -> pd.DataFrame:
+    """Leave out arms that a backbone could not tell from an earlier one.
+
+    Arms that differ only in features which a backbone does not read are one training under several
+    names. Comparing each of them would say the same thing twice (or compare base with itself), and
+    Holm's correction would pay for it.
+
+    Args:
+        scores: rows with the column run, among others.
+        runs: columns run, arm, shared: whether an earlier run is the same training.
+        keep: arms that stay in any case.
+    """
+    repeats = runs.loc[runs["shared"] & ~runs["arm"].isin(keep), "run"]
+    return scores[~scores["run"].isin(repeats)]
 
 
 def compare_groups(

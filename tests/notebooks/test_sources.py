@@ -12,6 +12,7 @@ from second_run import ROOT
 
 from dallrec_core.layout import STAGES
 from dallrec_core.parameters import read_parameters
+from dallrec_core.training import SETTINGS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -75,3 +76,24 @@ def test_prose_leads_and_code_follows(path: Path) -> None:
     words = len(re.findall(r"\w+", prose(path)))
     lines = sum(len(source(cell).splitlines()) for cell in cells(path, "code"))
     assert words / lines >= 6, f"{words} words for {lines} lines of code"
+
+
+def test_each_backbone_has_a_section_a_curve_and_a_row_in_the_book() -> None:
+    path = ROOT / "notebooks" / "06_recommenders.ipynb"
+    chosen = read_parameters(path)
+    backbones, references = chosen["backbones"].default, chosen["references"].default
+    assert set(backbones) == set(SETTINGS), "page 6 trains what there are settings for"
+    content = [source(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    places = []
+    for name in backbones:
+        heading = next(n for n, text in enumerate(content) if f"### {name}\n" in text)
+        equation = content[heading].partition(f"### {name}\n")[2]
+        assert re.search(r"\(eq-|\{eq\}", equation), f"{name} has no equation"
+        assert content[heading + 1].startswith("show("), f"{name} shows no code"
+        assert content[heading + 2] == f'plots.training_curve(curves, "{name}")'
+        places.append(heading)
+    training = next(n for n, text in enumerate(content) if "run_cells(" in text)
+    test = next(n for n, text in enumerate(content) if "## One look at the test set" in text)
+    assert [training, *places, test] == sorted([training, *places, test])
+    page = (ROOT / "book" / "backbones.md").read_text(encoding="utf-8")
+    assert all(f"**{name}**" in page for name in (*backbones, *references))

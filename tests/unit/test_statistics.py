@@ -16,6 +16,7 @@ from dallrec_core.statistics import (
     minimum_detectable_effect,
     paired_bootstrap,
     wilcoxon,
+    without_repeats,
 )
 
 
@@ -155,3 +156,20 @@ def test_compare_refuses_what_is_not_there():
 def test_compare_with_the_base_alone_is_empty():
     scores = long_scores().query("arm == 'base'")
     assert compare(scores, "recall@20").empty
+
+
+def test_arms_that_are_the_same_training_are_compared_once():
+    scores = long_scores()
+    scores["run"] = scores["backbone"] + "/" + scores["arm"] + "/" + scores["seed"].astype(str)
+    alike = scores[scores["arm"] == "base"]
+    alike = alike.assign(arm="attributes", run=alike["run"].str.replace("base", "attributes"))
+    scores = pd.concat([scores, alike])
+    runs = scores[["run", "backbone", "arm", "seed"]].drop_duplicates()
+    # EASE reads no features; the other one is taken to read them
+    runs["shared"] = (runs["arm"] == "attributes") & (runs["backbone"] == "EASE")
+    left = without_repeats(scores, runs)
+    assert set(left["arm"]) == {"base", "dallrec", "random", "attributes"}
+    table = compare(left, "recall@20", resamples=50)
+    assert len(table) == 5 and "attributes" not in set(table.query("backbone == 'EASE'")["arm"])
+    # the arms that every page speaks of stay, were they all the same
+    assert without_repeats(left, runs.assign(shared=True))["arm"].nunique() == 3
