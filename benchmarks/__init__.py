@@ -1,0 +1,1 @@
+"""Speed, memory and quality of the library, against physical limits and against other libraries."""
