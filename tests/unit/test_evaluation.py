@@ -93,6 +93,25 @@ def test_constant_scores_rank_by_code():
     assert top_items(torch.zeros(2, 9), 4).tolist() == [[0, 1, 2, 3]] * 2
 
 
+@pytest.mark.parametrize("n_items", [9, 511, 513, 1000, 1031])
+@pytest.mark.parametrize("depth", [1, 50])
+def test_best_items_of_large_and_small_catalogues_equal_a_full_sort(n_items, depth):
+    draw = torch.Generator().manual_seed(n_items)
+    scores = torch.randn(40, n_items, generator=draw)
+    scores[10:20] = scores[10:20].round()  # many ties
+    scores[20:30] = torch.where(scores[20:30] > 2.5, scores[20:30], -torch.inf)  # short lists
+    scores[30:34] = 0
+    scores[34:37] = -torch.inf
+    depth = min(depth, n_items)
+    values, items = scores.sort(dim=1, descending=True, stable=True)
+    expected = torch.where(values == -torch.inf, -1, items)[:, :depth]
+    assert torch.equal(top_items(scores, depth), expected)
+    for column in (0, n_items - 1):
+        scores[3, column] = torch.nan
+        with pytest.raises(UserError, match="NaN"):
+            top_items(scores, depth)
+
+
 def test_vectors_and_scores_rank_alike():
     users, items = torch.randn(12, 3), torch.randn(25, 3)
     nothing = pd.DataFrame({"user": [0], "item": [0]})
