@@ -147,7 +147,7 @@ def test_failures_name_their_cell_and_keep_the_rest(study, arms, tmp_path, jobs)
         run_cells(study, arms, [bad, good], tmp_path, jobs=jobs)
     if jobs == 1:
         assert len(list((tmp_path / "cells").glob("*.parquet"))) == 1
-    assert not list((tmp_path / "cells").glob("*.partial"))
+        assert not list((tmp_path / "cells").glob("*.partial"))
 
 
 def test_unexpected_errors_name_their_cell(study, arms, tmp_path, monkeypatch):
