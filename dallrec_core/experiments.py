@@ -9,8 +9,6 @@ can be added without training anything again.
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +27,7 @@ from dallrec_core.artifacts import atomic, read_json, write_json
 from dallrec_core.cells import DEPTH, Cell, cells, key, reduced
 from dallrec_core.errors import UserError
 from dallrec_core.evaluation import Ranking
+from dallrec_core.memory import peak_mib
 from dallrec_core.progress import progress
 from dallrec_core.study import Arm, Study, direct_hits, score_arm
 
@@ -163,17 +162,11 @@ def _train_cell(study: Study, cell: Cell, arm: Arm, path: Path) -> tuple[Ranking
         "validation": result.validation,
         "edges": len(graph.users),
         "seconds": result.seconds,
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
         "settings": asdict(cell.settings),
         "history": result.history.to_dict("list"),
     }
     return ranking, record
-
-
-def _peak_mib() -> float:
-    """Return this process's largest resident memory so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _finished(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import pandas as pd
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
 from dallrec_core.layout import ARTEFACTS, Stage, find_stage, run_dir, runs_dir
+from dallrec_core.memory import peak_mib
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,9 @@ class Here:
         the same for every run of the same commit on the same kind of machine.
         """
         seconds = time.monotonic() - self.began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        mib = peak / (2**20 if sys.platform == "darwin" else 2**10)
         self.write_json(
-            "costs", {"seconds": round(seconds, 1), "peak_mib": round(mib), "device": device()}
+            "costs",
+            {"seconds": round(seconds, 1), "peak_mib": round(peak_mib()), "device": device()},
         )
         rows = {"run": self.run, "seed": str(seed), "commit": keys.commit(), "device": device()}
         rows["Python"] = platform.python_version()

@@ -149,13 +149,12 @@ class _Run:
     def train(self, after_epoch: Callable[[int, Recommender], None] | None) -> None:
         """Run epochs until the last or until patience is at its end."""
         settings = self.settings
-        share = max(1, int((self.graph.loss_weights > 0).sum()) // settings.min_steps)
-        sampler = Sampler(
-            self.graph,
-            settings.sampler,
-            min(settings.batch_size, share),
-            hard_share=settings.hard_negative_share,
-        )
+        edges = int((self.graph.loss_weights > 0).sum())
+        size = min(settings.batch_size, max(1, edges // settings.min_steps))
+        if settings.sampler == "edges":  # the other one is for parity with published settings
+            size = max(size, -(-edges // settings.max_steps))
+        share = settings.hard_negative_share
+        sampler = Sampler(self.graph, settings.sampler, size, hard_share=share)
         self.optimiser = _optimiser(self.model, settings)
         self._resume()
         for epoch in range(len(self.history) + 1, settings.epochs + 1):

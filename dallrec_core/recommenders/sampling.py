@@ -130,8 +130,8 @@ class Sampler:
             items[wrong] = random.integers(0, self.n_items, len(wrong))
             wrong = wrong[self._known(users[wrong], items[wrong])]
         if self.hard_share and len(self._hard_items):
-            chosen = random.random(len(users)) < self.hard_share
-            chosen = np.flatnonzero(chosen & (self._hard_counts[users] > 0))
+            drawn = random.random(len(users)) < self.hard_share
+            chosen = np.flatnonzero(drawn & (self._hard_counts[users] > 0))
             whose = users[chosen]
             place = self._hard_starts[whose] + random.integers(0, self._hard_counts[whose])
             items[chosen] = self._hard_items[place]

@@ -29,6 +29,8 @@ class TrainSettings:
     "Triples (user, positive, negative) per step at most."
     min_steps: int = 1
     "Steps of an epoch at least; with little data batches are made smaller to reach it."
+    max_steps: int = 100
+    "Steps of an epoch at most; with much data batches are made larger, or time would grow faster."
     learning_rate: float = 0.01
     "Step size of the optimiser, at the start."
     schedule: str = "constant"
@@ -52,7 +54,15 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other or could not train."""
-        for name in ("epochs", "batch_size", "min_steps", "eval_every", "patience", "threads"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "min_steps",
+            "max_steps",
+            "eval_every",
+            "patience",
+            "threads",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.learning_rate > 0:
@@ -84,49 +94,73 @@ SETTINGS: dict[str, TrainSettings] = {
         epochs=40, batch_size=8192, min_steps=40, learning_rate=0.01, schedule="cosine"
     ),
     "NMF": TrainSettings(
-        epochs=40,
+        epochs=80,
         batch_size=8192,
         min_steps=40,
-        learning_rate=0.01,
+        learning_rate=0.02,
         schedule="cosine",
-        model={"dropout": 0.2, "prior": 0.3},
+        model={"dropout": 0.5, "prior": 0.5, "init_std": 0.3},
     ),
     # each step of a graph model propagates over the whole graph, so few large ones
     "NGCF": TrainSettings(
         epochs=50,
         batch_size=32768,
         min_steps=20,
+        max_steps=30,
         learning_rate=0.03,
         schedule="cosine",
-        model={"layers": 1, "dropout": 0.0, "prior": 0.4},
+        model={"layers": 1, "dropout": 0.0, "prior": 1.0},
     ),
     "LightGCN": TrainSettings(
         epochs=50,
         batch_size=32768,
         min_steps=20,
+        max_steps=30,
         learning_rate=0.05,
         schedule="cosine",
         model={"layers": 2},
     ),
     "MMGCN": TrainSettings(
-        epochs=30, batch_size=32768, min_steps=20, learning_rate=0.01, schedule="cosine"
+        epochs=40,
+        batch_size=32768,
+        min_steps=20,
+        max_steps=30,
+        learning_rate=0.01,
+        schedule="cosine",
+        model={"layers": 2, "prior": 0.5},
     ),
     "GRCN": TrainSettings(
-        epochs=30, batch_size=32768, min_steps=20, learning_rate=0.03, schedule="cosine"
+        epochs=40,
+        batch_size=32768,
+        min_steps=20,
+        max_steps=30,
+        learning_rate=0.05,
+        schedule="cosine",
+        model={"prior": 0.5},
     ),
     "MMSSL": TrainSettings(
-        epochs=40, batch_size=32768, min_steps=20, learning_rate=0.05, schedule="cosine"
+        epochs=40,
+        batch_size=32768,
+        min_steps=20,
+        max_steps=30,
+        learning_rate=0.05,
+        schedule="cosine",
+        model={"prior": 0.12, "feature_weight": 0.1, "contrast": 0.002},
     ),
 }
 """Defaults by backbone, chosen on validation interactions with `tools/tune_recommenders.py`."""
 
 BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "matinee": {
-        "MF-BPR": {"epochs": 60, "batch_size": 4096, "learning_rate": 0.003}
-        | {"schedule": "constant"},
+        "MF-BPR": {"epochs": 30, "batch_size": 4096, "learning_rate": 0.006},
+        "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
+        "NGCF": {"epochs": 20, "eval_every": 2},
         "LightGCN": {"epochs": 20, "learning_rate": 0.03, "eval_every": 2, "model": {"layers": 3}},
-        "GRCN": {"epochs": 12, "learning_rate": 0.01, "eval_every": 2},
-        "MMSSL": {"epochs": 12, "learning_rate": 0.01, "eval_every": 2},
+        "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.005, "eval_every": 2},
+        "GRCN": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
+        | {"model": {}},
+        "MMSSL": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
+        | {"model": {}},
     },
 }
 """What is different for a dataset: backbone → setting → value; found like `SETTINGS`."""

@@ -16,7 +16,7 @@ from dallrec_core.keys import PACKAGE, imported_rooms
 # `recommenders` no language model, and `augmentation` is where the two meet.
 LAYERS = [
     {"errors"},
-    {"artifacts", "progress"},
+    {"artifacts", "memory", "progress"},
     {"datasets", "prompts", "llm", "recommenders", "statistics", "plots"},
     {"augmentation", "evaluation", "features"},
     {"training", "study"},
