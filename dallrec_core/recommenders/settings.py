@@ -89,6 +89,11 @@ def _available(device: str) -> bool:
     return True
 
 
+# each step of a graph model propagates over the whole graph, so few large ones
+_GRAPH = TrainSettings(
+    batch_size=32768, min_steps=20, max_steps=30, learning_rate=0.05, schedule="cosine"
+)
+
 SETTINGS: dict[str, TrainSettings] = {
     "MF-BPR": TrainSettings(
         epochs=40, batch_size=8192, min_steps=40, learning_rate=0.01, schedule="cosine"
@@ -101,54 +106,27 @@ SETTINGS: dict[str, TrainSettings] = {
         schedule="cosine",
         model={"dropout": 0.5, "prior": 0.5, "init_std": 0.3},
     ),
-    # each step of a graph model propagates over the whole graph, so few large ones
-    "NGCF": TrainSettings(
+    "NGCF": replace(
+        _GRAPH,
         epochs=50,
-        batch_size=32768,
-        min_steps=20,
-        max_steps=30,
         learning_rate=0.03,
-        schedule="cosine",
         model={"layers": 1, "dropout": 0.0, "prior": 1.0},
     ),
-    "LightGCN": TrainSettings(
-        epochs=50,
-        batch_size=32768,
-        min_steps=20,
-        max_steps=30,
-        learning_rate=0.05,
-        schedule="cosine",
-        model={"layers": 2},
-    ),
-    "MMGCN": TrainSettings(
+    "LightGCN": replace(_GRAPH, epochs=50, model={"layers": 2}),
+    "MMGCN": replace(_GRAPH, epochs=40, learning_rate=0.01, model={"layers": 2, "prior": 0.5}),
+    "GRCN": replace(_GRAPH, epochs=40, model={"prior": 0.5}),
+    "MMSSL": replace(
+        _GRAPH,
         epochs=40,
-        batch_size=32768,
-        min_steps=20,
-        max_steps=30,
-        learning_rate=0.01,
-        schedule="cosine",
-        model={"layers": 2, "prior": 0.5},
-    ),
-    "GRCN": TrainSettings(
-        epochs=40,
-        batch_size=32768,
-        min_steps=20,
-        max_steps=30,
-        learning_rate=0.05,
-        schedule="cosine",
-        model={"prior": 0.5},
-    ),
-    "MMSSL": TrainSettings(
-        epochs=40,
-        batch_size=32768,
-        min_steps=20,
-        max_steps=30,
-        learning_rate=0.05,
-        schedule="cosine",
         model={"prior": 0.12, "feature_weight": 0.1, "contrast": 0.002},
     ),
 }
-"""Defaults by backbone, chosen on validation interactions with `tools/tune_recommenders.py`."""
+"""Defaults by backbone, chosen on validation interactions of MovieLens-1M.
+
+Those of MF-BPR, NGCF and LightGCN were measured as they stand by `benchmarks/recommenders.py`. For
+NMF, GRCN and MMSSL they are the best of a few that were tried, with more epochs than were tried;
+those of MMGCN were only tried on matinee. `tools/tune_recommenders.py` tries others.
+"""
 
 BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "matinee": {
@@ -163,7 +141,11 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
         | {"model": {}},
     },
 }
-"""What is different for a dataset: backbone → setting → value; found like `SETTINGS`."""
+"""What is different for a dataset: backbone → setting → value.
+
+The best of a few that were tried on two seeds of its validation interactions; `model` replaces
+the whole `model` of `SETTINGS`.
+"""
 
 
 def settings_for(dataset: str) -> dict[str, TrainSettings]:
