@@ -1,4 +1,4 @@
-"""Try training settings on validation interactions; the defaults were chosen with this script.
+"""Try training settings of a recommender on validation interactions.
 
     python tools/tune_recommenders.py ml-1m LightGCN learning_rate=0.02,0.03,0.05 model.prior=0.1
     python tools/tune_recommenders.py published MF-BPR

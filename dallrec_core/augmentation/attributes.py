@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.answers import Parsed, parse_facts, parse_genres
 from dallrec_core.augmentation.cases import COMPLETE, facts_of, instructions, parts, question
 from dallrec_core.augmentation.data import Data
-from dallrec_core.prompts import (
-    Parsed,
-    Prompt,
-    check_wording,
-    facts_prompt,
-    genres_prompt,
-    parse_facts,
-    parse_genres,
-    split_values,
-)
+from dallrec_core.prompts import Prompt, check_wording, facts_prompt, genres_prompt, split_values
 
 __all__ = ["augment", "compare", "evaluate", "examples", "instructions", "merged", "parts"]
 

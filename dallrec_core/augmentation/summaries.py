@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.answers import parse_summary, sentences
 from dallrec_core.augmentation.data import Data, Parts
 from dallrec_core.augmentation.instructions import record
-from dallrec_core.prompts import (
-    check_wording,
-    parse_summary,
-    sentences,
-    split_values,
-    summary_prompt,
-)
+from dallrec_core.prompts import check_wording, split_values, summary_prompt
 
 COLUMNS = ("item", "summary", "tokens", "truncated", "parsed", "reason")
 

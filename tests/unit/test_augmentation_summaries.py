@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from tiny_data import books, fake_llm, movies  # noqa: F401  (fake_llm is a fixture)
 
+from dallrec_core.answers import sentences
 from dallrec_core.artifacts import read_table, write_table
 from dallrec_core.augmentation import summaries
-from dallrec_core.prompts import sentences
 
 
 def test_given_texts_come_first_and_the_rest_is_composed():

@@ -16,8 +16,8 @@ from dallrec_core.keys import PACKAGE, imported_rooms
 # `recommenders` no language model, and `augmentation` is where the two meet.
 LAYERS = [
     {"errors"},
-    {"artifacts", "memory", "progress"},
-    {"datasets", "prompts", "llm", "recommenders", "statistics", "plots"},
+    {"artifacts", "memory", "progress", "prompts"},
+    {"datasets", "answers", "llm", "recommenders", "statistics", "plots"},
     {"augmentation", "evaluation", "features"},
     {"training", "study"},
     {"cells"},

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dallrec_core import prompts
+from dallrec_core.answers import parse_facts, parse_genres, parse_summary, parse_yes_no, sentences
 from dallrec_core.errors import UserError
 from dallrec_core.prompts import (
     facts_answer,
@@ -16,11 +17,6 @@ from dallrec_core.prompts import (
     genres_prompt,
     interaction_prompt,
     item_text,
-    parse_facts,
-    parse_genres,
-    parse_summary,
-    parse_yes_no,
-    sentences,
     summary_prompt,
     yes_no_answer,
 )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dallrec_core.answers import parse_genres
 from dallrec_core.augmentation import attributes, interactions, summaries
 from dallrec_core.augmentation.data import Data
 from dallrec_core.datasets.matinee import HELD_OUT, catalogue, load_matinee
@@ -22,7 +23,7 @@ from dallrec_core.datasets.splits import split
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generation import generate
 from dallrec_core.llm.models import load
-from dallrec_core.prompts import genres_prompt, parse_genres, summary_prompt
+from dallrec_core.prompts import genres_prompt, summary_prompt
 from tools.standin.probe import Probe
 from tools.standin.tokenizer import Encoder
 from tools.standin.wordings import INTERACTION_DEFAULT, INTERACTION_PAPER
