@@ -96,7 +96,7 @@ _GRAPH = TrainSettings(
 
 SETTINGS: dict[str, TrainSettings] = {
     "MF-BPR": TrainSettings(
-        epochs=40, batch_size=8192, min_steps=40, learning_rate=0.01, schedule="cosine"
+        epochs=40, batch_size=16384, min_steps=40, learning_rate=0.02, schedule="cosine"
     ),
     "NMF": TrainSettings(
         epochs=80,
@@ -117,8 +117,9 @@ SETTINGS: dict[str, TrainSettings] = {
     "GRCN": replace(_GRAPH, epochs=40, model={"prior": 0.5}),
     "MMSSL": replace(
         _GRAPH,
-        epochs=40,
-        model={"prior": 0.12, "feature_weight": 0.1, "contrast": 0.002},
+        epochs=60,
+        learning_rate=0.1,
+        model={"prior": 0.12, "attention_weight": 0.1, "feature_weight": 0.1, "contrast": 0.001},
     ),
 }
 """Defaults by backbone, chosen on validation interactions of MovieLens-1M.
@@ -129,6 +130,7 @@ those of MMGCN were only tried on matinee. `tools/tune_recommenders.py` tries ot
 """
 
 BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
+    "ml-100k": {"MF-BPR": {"learning_rate": 0.01}},
     "matinee": {
         "MF-BPR": {"epochs": 30, "batch_size": 4096, "learning_rate": 0.006},
         "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
