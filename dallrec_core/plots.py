@@ -7,7 +7,7 @@ drawing needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -133,6 +133,28 @@ def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: f
     )
     ax.set(xlabel="p(yes)", ylabel="held-out pairs")
     sns.move_legend(ax, "upper right", title="")
+    return _closed(figure)
+
+
+def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the share really liked over p(yes), by kind of p(yes), with 95 % intervals.
+
+    Args:
+        tables: by label (first what the model said, then what it was mapped to), columns said,
+            liked, from, to, n of each bin.
+    """
+    figure, (ax,) = _canvas(1, 4.0)
+    ax.plot([0, 1], [0, 1], color=COLOURS["light"], linestyle="--", linewidth=2, zorder=1)
+    looks = zip(("base", "dallrec"), ("o", "s"), strict=True)
+    for (label, table), (colour, marker) in zip(tables.items(), looks, strict=False):
+        said, liked = table["said"], table["liked"]
+        reach = np.abs(table[["from", "to"]].sub(liked, axis=0)).to_numpy().T
+        ax.errorbar(
+            said, liked, yerr=reach, label=label, color=COLOURS[colour], marker=marker,
+            markersize=8, linewidth=1.6, elinewidth=1.2,
+        )  # fmt: skip
+    ax.set(xlabel="p(yes)", ylabel="share really liked", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _closed(figure)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.augmentation.calibration import Calibration
 from dallrec_core.augmentation.candidates import candidates, random_users
 from dallrec_core.augmentation.data import Data
 from dallrec_core.augmentation.instructions import record
@@ -22,6 +23,7 @@ from dallrec_core.prompts import NO_WORDS, YES_WORDS, Prompt, check_wording, yes
 __all__ = [
     "ask",
     "augment",
+    "calibrated",
     "choose_threshold",
     "evaluate",
     "examples",
@@ -149,6 +151,14 @@ def _paper(
 # ---------------------------------------------------------------- deciding
 
 
+def calibrated(frame: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Replace ``p_yes`` by its calibrated value; what the model said stays as ``p_model``.
+
+    ``answer`` stays too: it is what the model said, and not what we make of it.
+    """
+    return frame.assign(p_yes=calibration(frame["p_yes"]), p_model=frame["p_yes"])
+
+
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:
     """The lowest probability from which on held-out pairs are right with this precision.
 
@@ -180,7 +190,10 @@ def select(frame: pd.DataFrame, threshold: float = 0.5, max_per_user: int = 5) -
     usable = frame["p_yes"] >= threshold  # NaN (unparsed) compares False
     paper = usable & (frame["strategy"] == "paper")
     usable &= ~(paper & frame["item"].where(paper).duplicated())
-    ranked = frame[usable].sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
+    # an isotonic calibration has steps; on one step the model's own probability decides
+    order = ["user", "p_yes", *(["p_model"] if "p_model" in frame else []), "item"]
+    rising = [column in ("user", "item") for column in order]
+    ranked = frame[usable].sort_values(order, ascending=rising)
     if max_per_user > 0:
         ranked = ranked.groupby("user", sort=False).head(max_per_user)
     out["added"] = out.index.isin(ranked.index)
