@@ -14,6 +14,7 @@ import pandas as pd
 
 from dallrec_core.augmentation.calibration import Calibration
 from dallrec_core.augmentation.candidates import candidates, random_users
+from dallrec_core.augmentation.cold import cold_items
 from dallrec_core.augmentation.data import Data
 from dallrec_core.augmentation.instructions import record
 from dallrec_core.augmentation.pairs import parts
@@ -33,7 +34,7 @@ __all__ = [
     "select",
 ]
 
-STRATEGIES = ("candidates", "paper")
+STRATEGIES = ("candidates", "cold_items", "paper")
 COLUMNS = ("user", "item", "answer", "p_yes", "added", "strategy", "prompt_key")
 
 
@@ -109,13 +110,17 @@ def augment(
     seed: int = 0,
     cache: Any = None,
     max_rounds: int = 50,
+    max_share: float = 0.0,
 ) -> pd.DataFrame:
     """Ask at most `budget` questions about unseen pairs; schema `added`, nothing added yet.
 
     ``candidates``: a fitted `base` recommender proposes (see `candidates.candidates`).
+    ``cold_items``: only items without training interactions (see `cold.cold_items`).
     ``paper``: for each item random users, until one Yes and one No have been found. All unfinished
     items are asked about in one batch per round, for at most `max_rounds` rounds.
 
+    :param max_share: questions per user and per item at most, as a share of their training
+        interactions; 0 for no limit. The ``paper`` strategy knows none.
     :raises UserError: for an unknown strategy, or ``candidates`` without a base recommender.
     """
     if strategy not in STRATEGIES:
@@ -123,9 +128,12 @@ def augment(
     settings = {"wording": wording, "seed": seed, "cache": cache, "strategy": strategy}
     if strategy == "paper":
         return _paper(lm, data, budget, max_rounds, settings)
+    limits: dict[str, Any] = {"budget": budget, "seed": seed, "max_share": max_share}
+    if strategy == "cold_items":
+        return ask(lm, data, cold_items(data, **limits), **settings)
     if base is None:
         raise UserError("strategy 'candidates' needs a fitted base recommender")
-    return ask(lm, data, candidates(data, base, budget=budget, seed=seed), **settings)
+    return ask(lm, data, candidates(data, base, **limits), **settings)
 
 
 def _paper(
