@@ -115,6 +115,8 @@ LIMITS: dict[str, dict[str, Limit]] = {
     "03_interactions": {
         "strategy": Choice("augmentation.interactions:STRATEGIES"),
         "budget": _ONE,
+        "calibration_method": Choice("augmentation.calibration:METHODS"),
+        "max_share": Number(0),
         "precision": Number(0, 1),
         "max_per_user": _COUNT,
         "base": Choice(("EASE", "ItemKNN", "Popularity")),

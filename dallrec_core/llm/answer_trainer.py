@@ -13,6 +13,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED
 from dallrec_core.llm.models import head_on
+from dallrec_core.llm.usage import usage
 from dallrec_core.progress import progress
 
 
@@ -23,6 +24,7 @@ class AnswerTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
+        usage().tokens_in += int(inputs["attention_mask"].sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
         bare = self.accelerator.unwrap_model(model)
         with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):

@@ -35,6 +35,7 @@ from dallrec_core.llm.adapters import (
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.models import LanguageModel, load, quiet
+from dallrec_core.llm.usage import usage
 
 _LOG_ROWS = 200  # at most this many losses are logged
 
@@ -125,6 +126,7 @@ def finetune(
     train = encode_examples(lm, examples, settings.max_length, task)
     held = encode_examples(lm, held_out or [], settings.max_length, f"{task}, held out")
     record = _record(lm, settings, task, examples, held_out or [])
+    usage().questions += len(examples)
     done = finished_log(out, record)
     if done is not None:
         return done

@@ -18,7 +18,7 @@ LAYERS = [
     {"errors"},
     {"artifacts", "memory", "progress", "prompts"},
     {"datasets", "answers", "llm", "recommenders", "statistics", "plots"},
-    {"augmentation", "evaluation", "features"},
+    {"augmentation", "evaluation", "features", "ledger"},
     {"training", "study"},
     {"cells"},
     {"experiments", "arms"},
