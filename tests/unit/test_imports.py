@@ -26,7 +26,8 @@ LAYERS = [
     {"parameters", "execution"},
     {"keys"},
     {"here", "status"},
-    {"stages", "book", "doctor"},
+    {"stages", "book", "doctor", "exports"},
+    {"imports"},
     {"cli"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
