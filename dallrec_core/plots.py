@@ -102,6 +102,24 @@ def loss_curves(log: pd.DataFrame) -> Figure:
     return _closed(figure)
 
 
+def learning_curve(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
+    """Draw how well yes and no are told apart after how many examples.
+
+    Args:
+        table: columns examples (0 for the untuned model) and auc.
+        marks: AUC of what the curve is compared with, by name; drawn as dashed lines.
+    """
+    figure, (ax,) = _canvas(1, 3.4)
+    places = np.arange(len(table))  # sizes are chosen by doubling, so equal steps are a log scale
+    ax.plot(places, table["auc"], color=COLOURS["dallrec"], marker="o", markersize=9, linewidth=2.2)
+    for name, value in marks.items():
+        ax.axhline(value, color=COLOURS["base"], linestyle="--", linewidth=1.3)
+        ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    ax.set_xticks(places, [f"{n:,}" for n in table["examples"]])
+    ax.set(xlabel="examples", ylabel="AUC on held-out pairs", ylim=(0.4, 1.02))
+    return _closed(figure)
+
+
 def before_after(table: pd.DataFrame) -> Figure:
     """Draw one line per measure from the untuned to the tuned model.
 
