@@ -17,8 +17,8 @@ _LINES = 5
 """Lines printed by a headless loop; a notebook shows at most ten in all."""
 
 LINE = re.compile(
-    r"^.+: (\d+(/\d+)? \S+ in .+ \(\S+ a second\)(, about .+ left)?"
-    r"|about \S+ \S+, about .+ on this machine)\n?",
+    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)( \(\S+ a second\))?(, about [\d.]+ (s|min|h) left)?"
+    r"|about \S+ \S+, about [\d.]+ (s|min|h) on this machine)\n?",
     re.MULTILINE,
 )
 """A line of a headless loop, or an estimate; it tells about the machine that day, and nothing about

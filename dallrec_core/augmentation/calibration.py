@@ -122,7 +122,7 @@ def reliability(p: Any, liked: Any, bins: int = 10) -> pd.DataFrame:
 def expected_calibration_error(p: Any, liked: Any, bins: int = 10) -> float:
     """Mean distance between what was said and what was so, over bins weighted by their pairs.
 
-    It is $\\sum_b \\frac{n_b}{n} |\\bar{p}_b - \\bar{y}_b|$ (Naeini et al. 2015); 0 is best.
+    The gap of bin b, `abs(said_b - liked_b)`, counts `n_b / n` (Naeini et al. 2015); 0 is best.
     """
     table = reliability(p, liked, bins)
     gaps = (table["said"] - table["liked"]).abs()

@@ -65,11 +65,10 @@ def disagreement(answers: pd.DataFrame, base: Scorer | Any, data: Data) -> dict[
         data: the training view.
 
     Returns:
-        - pairs: that both have an opinion on;
-        - rank_correlation: Spearman's, of p_yes and the base's score standardised per user;
-        - refused: share of them that the language model answered with no;
-        - chosen_by_both: of the added pairs, the share that would also be there had the base chosen
-          as many of each user's asked pairs by its own score.
+        pairs that both have an opinion on; rank_correlation, Spearman's, of p_yes and the base's
+        score standardised per user; refused, the share that the language model answered with no;
+        and chosen_by_both, of the added pairs the share that would also be there had the base
+        chosen as many of each user's asked pairs by its own score.
     """
     from scipy.stats import spearmanr
 
