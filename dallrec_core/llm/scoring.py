@@ -17,6 +17,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Group, Question, batches, group_rows, only, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
+from dallrec_core.llm.usage import read_tokens, usage
 
 
 def p_yes(
@@ -54,15 +55,23 @@ def p_yes(
     _check_disjoint(lm, words)
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
+    counts = usage()
     settings = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
         rows = tokenize(lm, texts, unique)
         shared = share_prefix and _can_share(lm)
         groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
-        for batch in batches(groups, batch_tokens):
-            if rest := only(batch, missing):
-                yield _score(lm, rest, words)
+        plan = [rest for batch in batches(groups, batch_tokens) if (rest := only(batch, missing))]
+        reads = [read_tokens([(g.prefix, [t for _, t in g.rows]) for g in rest]) for rest in plan]
+        counts.plan(rows, missing, sum(reads))
+        whole = {position: len(tokens) for position, tokens in rows}
+        for rest, read in zip(plan, reads, strict=True):
+            found = _score(lm, rest, words)
+            counts.tokens_in += read
+            counts.saved_by_prefix += sum(whole[position] for position in found) - read
+            counts.done += read
+            yield found
 
     with quiet():
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
