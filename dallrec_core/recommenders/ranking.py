@@ -56,7 +56,7 @@ class Pairs:
         lengths = stop - start
         position = np.repeat(np.arange(len(users)), lengths)
         within = np.arange(len(position)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return position, self.keys[start[position] + within] % self.n_items
+        return position, self.keys[start[position] + within] - users[position] * self.n_items
 
     def counts(self, users: np.ndarray) -> np.ndarray:
         """Return the number of pairs of each of `users`, int64 [n]."""
@@ -104,9 +104,10 @@ def rank(
     items = np.full((len(users), depth), -1, np.int32)
     for start in range(0, len(users), block):
         part = users[start : start + block]
-        scores = score(torch.tensor(part, device=device)).float()
-        rows, columns = (torch.from_numpy(index).to(device) for index in pairs.of(part))
-        scores[rows, columns] = -torch.inf
+        scores = score(torch.tensor(part, device=device)).float().contiguous()
+        rows, columns = pairs.of(part)
+        own = torch.from_numpy(rows * n_items + columns).to(device)
+        scores.view(-1).index_fill_(0, own, -torch.inf)
         best = top_items(scores, min(depth, n_items))
         items[start : start + len(part), : best.shape[1]] = best
     return Ranking(users, items)
@@ -143,6 +144,7 @@ def top_items(scores: Tensor, depth: int) -> np.ndarray:
     rows, n_items = scores.shape
     groups = max(128, 2 * depth)
     width = n_items // groups
+    scores = scores.contiguous()
     bar = scores.new_full((rows, 1), -torch.inf)
     if width >= 4:
         maxima = scores[:, : groups * width].unflatten(1, (width, groups)).amax(dim=1)
