@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from dallrec_core.errors import UserError
+from dallrec_core.llm.processes import gather, place
 from dallrec_core.progress import progress
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -94,6 +95,17 @@ class AnswerCache:
         self.misses += len(keys) - len(found)
         return found
 
+    def pages(self, size: int = 10_000) -> Iterator[dict[str, Any]]:
+        """Yield all answers in the order of their keys, `size` at a time."""
+        last = ""
+        while True:
+            sql = f"SELECT key, value FROM answers WHERE key > ? ORDER BY key LIMIT {size:d}"
+            rows = self._run(sql, [last])
+            if not rows:
+                return
+            yield {key: self._decode(value) for key, value in rows}
+            last = rows[-1][0]
+
     def put_many(self, answers: Mapping[str, Any]) -> None:
         """Store answers durably in one transaction; an answer already there stays."""
         rows = [(key, json.dumps(value)) for key, value in answers.items()]
@@ -151,8 +163,9 @@ def ask_once(
         cache: where answers are kept, or None.
         compute: takes the positions in `prompts` of all different questions, and the set of
             those that must be asked; yields, batch by batch, the answers of the latter by
-            position. Batches are planned over all questions, so that a resumed run asks the rest
-            in the same company and its answers are the same to the last bit.
+            position: all, or this process's share of the batches (see `processes.own`). Batches
+            are planned over all questions, so that a resumed run asks the rest in the same company
+            and its answers are the same to the last bit.
         desc: the progress bar's label.
 
     Returns:
@@ -173,7 +186,15 @@ def ask_once(
             known.update(by_key)
             yield from (None for _ in by_key)
 
+    rank, count = place()
     if missing:
-        for _ in progress(answers(), total=len(missing), desc=desc, unit="questions"):
+        share = -(-len(missing) // count)
+        asked = answers()
+        for _ in asked if rank else progress(asked, total=share, desc=desc, unit="questions"):
             pass
+    if count > 1:
+        theirs = {key: value for key, value in gather(known).items() if key not in known}
+        if cache is not None:  # each machine may have a cache of its own
+            cache.put_many(theirs)
+        known.update(theirs)
     return [known[key] for key in keys]

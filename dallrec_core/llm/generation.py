@@ -14,6 +14,8 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Question, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, quiet
+from dallrec_core.llm.processes import own
+from dallrec_core.llm.served import ServedModel, texts_of
 
 
 class Generated(NamedTuple):
@@ -25,7 +27,7 @@ class Generated(NamedTuple):
 
 
 def generate(
-    lm: LanguageModel,
+    lm: LanguageModel | ServedModel,
     prompts: Sequence[Question],
     *,
     max_new_tokens: int,
@@ -38,12 +40,14 @@ def generate(
     """Let the model answer every prompt.
 
     Args:
-        lm: the model; the chat template or Alpaca form is put around each instruction here.
+        lm: the model, loaded or served; the chat template or Alpaca form is put around each
+            instruction here (by the server, where it is served).
         prompts: `[n]` instructions, whole or as (prefix, suffix).
         max_new_tokens: longest answer, in tokens.
         stop: strings that end an answer; they are not part of it.
         temperature: 0 takes the likeliest token; above 0 samples.
-        seed: of the samples. Each prompt has its own stream, so batches do not matter.
+        seed: of the samples. Each prompt has its own stream, so batches do not matter; a server
+            does with it what it can.
         cache: where answers are kept; questions found there are not asked.
         batch_size: prompts per batch.
 
@@ -61,9 +65,15 @@ def generate(
         settings |= {"temperature": temperature, "seed": seed}
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
+        if isinstance(lm, ServedModel):
+            options = {"stop": stops} if stops else {}
+            options |= {k: settings[k] for k in ("temperature", "seed") if k in settings}
+            todo = [i for i in own(unique) if i in missing]
+            yield from texts_of(lm, texts, todo, max_new_tokens, options)
+            return
         rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         rows.sort(key=lambda row: -len(row[1]))
-        for start in range(0, len(rows), batch_size):
+        for start in own(range(0, len(rows), batch_size)):
             rest = [row for row in rows[start : start + batch_size] if row[0] in missing]
             if not rest:
                 continue

@@ -19,10 +19,12 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Group, Question, batches, group_rows, only, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
+from dallrec_core.llm.processes import own
+from dallrec_core.llm.served import ServedModel, chances
 
 
 def p_yes(
-    lm: LanguageModel,
+    lm: LanguageModel | ServedModel,
     prompts: Sequence[Question],
     yes: Sequence[str],
     no: Sequence[str],
@@ -36,7 +38,8 @@ def p_yes(
     It is `P(yes) / (P(yes) + P(no))` at the first answer token, each summed over all spellings.
 
     Args:
-        lm: the model; the chat template or Alpaca form is put around each instruction here.
+        lm: the model, loaded or served; the chat template or Alpaca form is put around each
+            instruction here (by the server, where it is served).
         prompts: `[n]` instructions; a (prefix, suffix) pair lets questions share the prefix, which
             is whatever the template begins with: a user's history, or an item's text.
         yes: spellings of the positive answer.
@@ -46,24 +49,31 @@ def p_yes(
         share_prefix: encode common prefixes once. The result is the same to 1e-4 (float32).
 
     Returns:
-        `[n]` float32 in [0, 1], in the order of `prompts`.
+        `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
 
     Raises:
         UserError: when a prompt is too long, the spellings cannot be told apart, or memory ends.
     """
     if batch_tokens < 1:
         raise UserError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-    words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
-    _check_disjoint(lm, words)
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
-    settings = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
+    settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
+    if isinstance(lm, ServedModel):
+        settings["logprobs"] = lm.logprobs > 0
+        spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    else:
+        words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
+        _check_disjoint(lm, words)
 
-    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        if isinstance(lm, ServedModel):
+            yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
+            return
         rows = tokenize(lm, texts, unique)
         shared = share_prefix and _can_share(lm)
         groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
-        for batch in batches(groups, batch_tokens):
+        for batch in own(batches(groups, batch_tokens)):
             if rest := only(batch, missing):
                 yield _score(lm, rest, words)
 
@@ -116,7 +126,7 @@ def _can_share(lm: LanguageModel) -> bool:
 
 def _score(
     lm: LanguageModel, batch: list[Group], words: tuple[torch.Tensor, torch.Tensor]
-) -> dict[int, float]:
+) -> dict[int, float | None]:
     rows = [row for group in batch for row in group.rows]
     try:
         logits = _last_logits(lm, batch)
@@ -166,7 +176,7 @@ def _behind(
     real = (torch.arange(prefixes.shape[1], device=ids.device) < start)[:, None]
     seen = torch.cat([real.expand(-1, ids.shape[1], -1),
                       (own[:, :, None] == own[:, None]) & causal], dim=-1)  # fmt: skip
-    mask = torch.zeros(seen.shape, dtype=lm.model.dtype, device=ids.device)
+    mask = torch.zeros(seen.shape, dtype=lm.dtype, device=ids.device)
     mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
     return {"past_key_values": past, "attention_mask": mask[:, None], "position_ids": start + place}
 
