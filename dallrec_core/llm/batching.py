@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.models import LanguageModel, render
+from dallrec_core.llm.models import LanguageModel, frame, render
 
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
 
 _WORTH_SHARING = 16  # tokens; a shorter common start costs more in overhead than it saves
-_ROW = 128  # tokens of questions per row; more would mostly attend to what the mask hides
+_MARGIN = 24  # characters of the shared beginning that are tokenized with each prompt's own end
+_ROW = 192  # tokens of questions per row; more would mostly attend to what the mask hides
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,55 @@ class Group:
 
 
 def tokenize(
-    lm: LanguageModel, texts: Sequence[str], positions: Sequence[int], *, answer: int = 0
+    lm: LanguageModel,
+    texts: Sequence[str],
+    positions: Sequence[int],
+    *,
+    prefixes: Sequence[str] = (),
+    answer: int = 0,
 ) -> list[tuple[int, list[int]]]:
     """Render and tokenize the prompts at `positions`: (position, token ids) of each.
+
+    Args:
+        lm: the model whose template and tokenizer are used.
+        texts: all prompts.
+        positions: those that are wanted.
+        prefixes: beginning of each wanted prompt, empty where it is not shared. What prompts share
+            is tokenized once; the result is the same.
+        answer: tokens that must still fit behind a prompt.
 
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    ids = lm.encode([render(lm, texts[i]) for i in positions])
-    rows = list(zip(positions, ids, strict=True))
+    found: dict[int, list[int]] = {}
+    around = frame(lm)
+    members: dict[str, list[int]] = defaultdict(list)
+    for position, prefix in zip(positions, prefixes, strict=bool(prefixes)):
+        members[prefix].append(position)
+    for prefix, those in members.items():
+        cut = prefix[:-_MARGIN].rfind(" ")
+        if cut > 0 and len(those) > 2 and around:
+            tails = [texts[i][cut:] + around[1] for i in those]
+            found |= _continued(lm, around[0] + prefix[:cut], tails, those)
+    if rest := [i for i in positions if i not in found]:
+        found |= zip(rest, lm.encode([render(lm, texts[i]) for i in rest]), strict=True)
+    rows = [(i, found[i]) for i in positions]
     _check_lengths(lm, texts, rows, answer)
     return rows
+
+
+def _continued(
+    lm: LanguageModel, head: str, tails: list[str], positions: list[int]
+) -> dict[int, list[int]]:
+    """Token ids of `head` + each tail, from both apart; nothing if they depend on each other.
+
+    All tails begin with the same words, so what holds at the cut for one holds for all.
+    """
+    start, whole = lm.encode([head, head + tails[0]])
+    ends = lm.tokenizer(tails, add_special_tokens=False)["input_ids"]
+    if start + ends[0] != whole:
+        return {}
+    return {i: start + end for i, end in zip(positions, ends, strict=True)}
 
 
 def _check_lengths(

@@ -12,6 +12,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
+from dallrec_core.errors import UserError
+
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)
@@ -32,13 +34,25 @@ def own(batches: Iterable[T]) -> Iterator[T]:
 
 
 def gather(answers: dict[str, Any]) -> dict[str, Any]:
-    """Return the answers of all processes; each must call this, in the same order."""
-    if place()[1] == 1:
+    """Return the answers of all processes; each must call this, in the same order.
+
+    Raises:
+        UserError: when the processes do not know of each other.
+    """
+    count = place()[1]
+    if count == 1:
         return answers
+    import torch
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    PartialState(timeout=_PATIENCE)  # connects the processes, unless they are connected already
+    # connects the processes, unless they are connected already
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    if state.num_processes != count:
+        raise UserError(
+            f"{count} processes were started, but accelerate sees {state.num_processes}; start "
+            "them with `accelerate launch`, or unset LOCAL_RANK and WORLD_SIZE"
+        )
     together: dict[str, Any] = {}
     for part in gather_object([answers]):
         together |= part

@@ -70,9 +70,10 @@ def p_yes(
         if isinstance(lm, ServedModel):
             yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
             return
-        rows = tokenize(lm, texts, unique)
+        prefixes = [pairs[i][0] for i in unique]
+        rows = tokenize(lm, texts, unique, prefixes=prefixes)
         shared = share_prefix and _can_share(lm)
-        groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
+        groups = group_rows(rows, prefixes if shared else [""] * len(rows))
         for batch in own(batches(groups, batch_tokens)):
             if rest := only(batch, missing):
                 yield _score(lm, rest, words)

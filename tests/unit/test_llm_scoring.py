@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from llm_support import tiny_model
+from tokenizers import processors
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import models, scoring
+from dallrec_core.llm import batching, models, scoring
 from dallrec_core.llm.batching import Group, batches
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.scoring import first_tokens, p_yes
@@ -190,7 +192,7 @@ def test_questions_of_a_prefix_are_packed_into_few_rows_of_like_width() -> None:
     group = Group((1,) * 50, [(i, [2] * (10 + i % 3)) for i in range(50)])
     (batch,) = batches([group], 100_000)
     widths = [row.widths[1] for row in batch]
-    assert len(batch) == 5 and max(widths) - min(widths) <= 10 and max(widths) <= 128
+    assert len(batch) == 3 and max(widths) - min(widths) <= 20 and max(widths) <= 192
     wide = Group((1,) * 50, [(i, [2] * 300) for i in range(3)])
     assert [len(row.rows) for batch in batches([wide], 100) for row in batch] == [1, 1, 1]
 
@@ -209,6 +211,51 @@ def test_whatever_stands_first_is_shared(monkeypatch: pytest.MonkeyPatch) -> Non
     (prefix, rows) = shapes
     assert prefix[0] == 1 and rows[0] < 4  # one item, and few rows for twelve users
     np.testing.assert_allclose(got, [naive(lm, a + b) for a, b in questions], atol=1e-5)
+
+
+CUTS = [
+    "A viewer liked: Heat (1995) (Action|Crime|Thriller). Will the viewer like this movie:",
+    "Gemocht:   Zwölf Äpfel, 東京物語 (1953) & <b>. Wird   das 17 der Film gefallen, mit Glück? ",
+]
+
+
+@pytest.mark.parametrize("kind", ["standin", "chat", "alpaca", "ending"])
+def test_shared_beginnings_are_tokenized_once_and_alike(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = (
+        models.load("standin", device="cpu")
+        if kind == "standin"
+        else tiny_model(chat=kind == "chat")
+    )
+    if kind == "ending":  # marks the end of every text, so nothing can be continued
+        tokenizer = copy.deepcopy(tiny_model(chat=False).tokenizer)
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <|end|>", special_tokens=[("<|end|>", 1)]
+        )
+        lm = replace(lm, tokenizer=tokenizer)
+    ends = [" Up (2009)?", "Up?", "1234?", "", " ", "?  é", "\n\nx", "&amp; 東", " a  b "]
+    prefixes = [cut for cut in CUTS for _ in ends] + ["", "short "]
+    texts = [cut + end for cut in CUTS for end in ends] + ["alone", "short one"]
+    expected = [(i, lm.encode([models.render(lm, text)])[0]) for i, text in enumerate(texts)]
+    sizes = []
+    monkeypatch.setattr(batching, "render", lambda *a: (sizes.append(a[1]), models.render(*a))[1])
+    positions = list(range(len(texts)))
+    assert batching.tokenize(lm, texts, positions, prefixes=prefixes) == expected
+    assert len(sizes) == (len(texts) if kind == "ending" else 2)  # the others were continued
+
+
+def test_templates_that_change_the_text_are_rendered_whole() -> None:
+    lm = tiny_model()
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = lm.tokenizer.chat_template.replace(
+        "content'] }}", "content'] | upper }}"
+    )
+    shouting = replace(lm, tokenizer=tokenizer)
+    assert models.frame(shouting) is None and "UP?" in models.render(shouting, "Up?")
+    texts = [CUTS[0] + f" Film {i}?" for i in range(4)]
+    rows = batching.tokenize(shouting, texts, range(4), prefixes=[CUTS[0]] * 4)
+    assert [row for _, row in rows] == lm.encode([models.render(lm, t.upper()) for t in texts])
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
