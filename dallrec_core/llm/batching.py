@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.models import LanguageModel, frame, render
+from dallrec_core.llm.models import LanguageModel, render
 
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
@@ -68,6 +68,13 @@ def tokenize(
     rows = [(i, found[i]) for i in positions]
     _check_lengths(lm, texts, rows, answer)
     return rows
+
+
+def frame(lm: LanguageModel) -> tuple[str, str] | None:
+    """What `render` puts before and after an instruction; None where it changes the text itself."""
+    probe = "A question: is 'this' & <that> changed?  Yes\nor no."
+    before, found, after = render(lm, probe).partition(probe)
+    return (before, after) if found else None
 
 
 def _continued(

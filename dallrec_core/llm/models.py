@@ -150,13 +150,6 @@ def render(lm: LanguageModel, instruction: str) -> str:
     return str(rendered)
 
 
-def frame(lm: LanguageModel) -> tuple[str, str] | None:
-    """What `render` puts before and after an instruction; None where it changes the text itself."""
-    probe = "A question: is 'this' & <that> changed?  Yes\nor no."
-    before, found, after = render(lm, probe).partition(probe)
-    return (before, after) if found else None
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' and peft's warnings and loading bars off the screen, then restore them."""

@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from dallrec_core.errors import UserError
+from dallrec_core.llm.served_answers import Answer, from_logprobs, from_text, read_answer
 
 KEY_VARIABLE = "DALLREC_LLM_KEY"
 """Environment variable that holds the server's key, where it wants one."""
@@ -119,11 +118,11 @@ def chances(
 
     def ask(text: str) -> float | None:
         if not lm.logprobs:
-            return _from_text(_request(lm, text, _TEXT_TOKENS).text, yes, no)
+            return from_text(_request(lm, text, _TEXT_TOKENS).text, yes, no)
         answer = _request(lm, text, 1, logprobs=lm.logprobs)
         if not answer.top:
             raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
-        return _from_logprobs(answer.top, yes, no)
+        return from_logprobs(answer.top, yes, no)
 
     yield from _side_by_side(lm, ask, texts, positions)
 
@@ -147,14 +146,6 @@ def texts_of(
 # ---------------------------------------------------------------- requests
 
 
-class _Answer(NamedTuple):
-    text: str
-    tokens: int
-    cut: bool
-    top: dict[str, float]
-    """The likeliest first tokens with their log-probabilities; empty when there are none."""
-
-
 class _Refused(UserError):
     """The server does not accept the request as it stands; asking again would not help."""
 
@@ -169,14 +160,17 @@ def _openai() -> Any:
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.username or parts.password or parts.query:
         raise UserError(
             "llm_backend is an address with a user, a password or a query in it, and parameters "
             f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
         )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
     return url
 
 
@@ -195,7 +189,7 @@ def _choose(client: Any, url: str, names: Sequence[str]) -> str:
 
 def _request(
     lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0, **options: Any
-) -> _Answer:
+) -> Answer:
     """Ask one question; every failure is a `UserError` that does not hold the key."""
     openai = _openai()
     if logprobs:
@@ -208,7 +202,7 @@ def _request(
             extra_body=lm.extra,
             **{"temperature": 0.0, **options},
         )
-        return _read(answer)
+        return read_answer(answer)
     except openai.APITimeoutError:
         reason = f"did not answer within {lm.client.timeout:g} seconds, though asked repeatedly"
     except openai.APIConnectionError:
@@ -221,22 +215,6 @@ def _request(
         reason = f"sent what is no answer: {_safe(str(error))}"
     # without its cause, which holds the request and with it the key
     raise UserError(_said(lm, reason)) from None
-
-
-def _read(answer: Any) -> _Answer:
-    """Take from a completion what is needed; `ValueError` when it is not one."""
-    try:
-        choice = answer.choices[0]
-        text, cut = choice.message.content or "", choice.finish_reason == "length"
-        tokens = int(getattr(answer.usage, "completion_tokens", None) or 0)
-        first = choice.logprobs.content[0].top_logprobs if choice.logprobs else []
-        top = {each.token: float(each.logprob) for each in first}
-        values = list(top.values())
-    except (AttributeError, IndexError, TypeError) as error:
-        raise ValueError(str(answer)) from error
-    if not isinstance(text, str) or not all(value <= 1e-3 for value in values):  # nor NaN
-        raise ValueError(str(answer))
-    return _Answer(text, tokens, cut, top)
 
 
 def _said(lm: ServedModel, what: str) -> str:
@@ -269,22 +247,3 @@ def _side_by_side(
                 running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(done))}
     if failure:
         raise failure
-
-
-def _from_logprobs(top: dict[str, float], yes: set[str], no: set[str]) -> float | None:
-    """`P(yes) / (P(yes) + P(no))`, each summed over the first tokens of its spellings."""
-    sums = []
-    for words, others in ((yes, no), (no, yes)):
-        tokens = {t for t in top if _begins(t, words) and not _begins(t, others)}
-        sums.append(math.fsum(math.exp(top[t]) for t in tokens))
-    return sums[0] / sum(sums) if sum(sums) > 0 else None
-
-
-def _begins(token: str, words: set[str]) -> bool:
-    return bool(token.strip()) and any(word.startswith(token.strip()) for word in words)
-
-
-def _from_text(text: str, yes: set[str], no: set[str]) -> float | None:
-    said = set(re.findall(r"\w+", text))
-    both = bool(said & yes), bool(said & no)
-    return None if both[0] == both[1] else float(both[0])

@@ -206,6 +206,8 @@ def test_the_cache_tells_models_apart() -> None:
     [
         ("localhost:8000/v1", "should look like http"),
         ("ftp://host/v1", "should look like http"),
+        ("http://[host/v1", "should look like http"),
+        ("ftp://me:sesame@host/v1", "put the key into the environment"),
         ("http://me:sesame@host/v1", f"put the key into the environment variable {KEY_VARIABLE}"),
         ("http://host/v1?key=sesame", "put the key into the environment"),
         ("http://127.0.0.1:9/v1", "no server answers at http://127.0.0.1:9/v1"),
