@@ -57,6 +57,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         {"run": _STR, "backbone": _STR, "arm": _STR, "seed": _I32, "epochs": _I32}
         | {"best_epoch": _I32, "validation": _F32, "edges": _I32, "seconds": _F32, "peak_mib": _F32}
     ),
+    "ledger": _schema(
+        {"stage": _STR, "task": _STR, "device": _STR}
+        | dict.fromkeys(("questions", "from_cache", "tokens_in", "tokens_out"), _I64)
+        | {"saved_by_prefix": _I64, "saved_by_cache": _I64, "seconds": _F32, "peak_mib": _F32}
+    ),
     "training_log": _schema(
         {"task": _STR, "step": _I32, "epoch": _F32}, {"loss": _F32, "eval_loss": _F32}
     ),
@@ -64,9 +69,11 @@ SCHEMAS: dict[str, pa.Schema] = {
 """Required (and nullable) columns of every table, by schema name; more may be present."""
 
 VOLATILE = frozenset(
-    {"seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs"}
+    ("seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs")
+    # what the model had to read depends on what the cache has kept from earlier runs
+    + ("from_cache", "tokens_in", "tokens_out", "saved_by_prefix", "saved_by_cache")
 )
-"""Columns and keys that measure the machine, not the result; digests leave them out."""
+"""Columns and keys that measure the machine that day, not the result; digests leave them out."""
 
 
 def _check(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:

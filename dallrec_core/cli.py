@@ -1,4 +1,4 @@
-"""The command line: `dallrec run`, `stage`, `book`, `data`, `cache`, `doctor`, `digests`.
+"""The command line: `dallrec run`, `book`, `data`, `export`, `import`, `cache`, `doctor`, ...
 
 Everything heavy is imported inside the commands, so that `dallrec --help` answers at once.
 """
@@ -198,11 +198,11 @@ def merge(file: Path | None, sources: tuple[Path, ...]) -> None:
     click.echo(f"{cache_files.merge(_cache(file), sources):,} answers were new")
 
 
-@answers.command()
+@answers.command("export")
 @CACHE
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--shard", default="1/1", show_default=True, help="Only this part of the keys.")
-def export(file: Path | None, out: Path, shard: str) -> None:
+def export_answers(file: Path | None, out: Path, shard: str) -> None:
     """Write the answers as parquet, whole or in parts such as 1/4."""
     from dallrec_core.llm import cache_files
 
@@ -211,6 +211,51 @@ def export(file: Path | None, out: Path, shard: str) -> None:
         raise UserError(f"--shard is '{shard}'; write which part of how many, such as 1/4")
     written = cache_files.export(_cache(file), out, shard=int(part), shards=int(parts))
     click.echo(f"{written:,} answers in {out}")
+
+
+@main.group()
+def export() -> None:
+    """Write a run's data for other tools."""
+
+
+@export.command("alpaca")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--run", "run_name", default="smoke", show_default=True, help="Run to export.")
+def export_alpaca(folder: Path, run_name: str) -> None:
+    """Write the instructions as data of LLaMA-Factory (json files and dataset_info.json)."""
+    from dallrec_core.exports import alpaca
+
+    for path in alpaca(run_name, folder):
+        click.echo(path)
+
+
+@export.command("recbole")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--run", "run_name", default="smoke", show_default=True, help="Run to export.")
+@click.option("--augmented", is_flag=True, help="With what the language model wrote.")
+def export_recbole(folder: Path, run_name: str, augmented: bool) -> None:
+    """Write the split as atomic files of RecBole, with a configuration that reads them."""
+    from dallrec_core.exports import recbole
+
+    for path in recbole(run_name, folder, augmented=augmented):
+        click.echo(path)
+
+
+@main.command("import")
+@click.argument("what", type=click.Choice(("interactions", "attributes", "summaries", "adapter")))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--run", "run_name", required=True, help="Run to take it in.")
+@click.option("--task", default="interactions", show_default=True, help="Task of an adapter.")
+def import_(what: str, path: Path, run_name: str, task: str) -> None:
+    """Take in edges, attributes or summaries (CSV or parquet), or a LoRA adapter (a folder)."""
+    from dallrec_core import imports
+
+    if what != "adapter":
+        click.echo(imports.table(what, path, run_name))
+    elif task in imports.TASKS:
+        click.echo(imports.adapter(task, path, run_name))
+    else:
+        raise UserError(f"there is no task '{task}'; use one of: {', '.join(imports.TASKS)}")
 
 
 @main.command()

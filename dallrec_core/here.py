@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pandas as pd
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
 from dallrec_core.layout import ARTEFACTS, Stage, answers_path, find_stage, run_dir
-from dallrec_core.memory import peak_mib
+from dallrec_core.memory import device, peak_mib
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,3 @@ def _schema(stage: str, table: str) -> str:
             f"{stage} has no table '{table}'; layout.ARTEFACTS lists {', '.join(known)}"
         )
     return known[table]
-
-
-def device() -> str:
-    """Return the device that torch computes on here: the GPU's name, or "cpu"."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return "cpu"

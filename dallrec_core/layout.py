@@ -87,10 +87,10 @@ STAGES: tuple[Stage, ...] = (
 ARTEFACTS: dict[str, dict[str, str]] = {
     "01_data": {name: "split" for name in ("train", "validation", "test")}
     | {"items": "items", "users": "users", "truth": "truth"},
-    "02_finetune": {"training_log": "training_log"},
-    "03_interactions": {"interactions": "added"},
-    "04_attributes": {"attributes": "attributes"},
-    "05_summaries": {"summaries": "summaries"},
+    "02_finetune": {"training_log": "training_log", "ledger": "ledger"},
+    "03_interactions": {"interactions": "added", "ledger": "ledger"},
+    "04_attributes": {"attributes": "attributes", "ledger": "ledger"},
+    "05_summaries": {"summaries": "summaries", "ledger": "ledger"},
     "06_recommenders": {"scores": "scores", "runs": "runs"},
     "07_analysis": {},
 }

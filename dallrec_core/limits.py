@@ -18,7 +18,7 @@ from dallrec_core.errors import UserError
 
 @dataclass(frozen=True)
 class Number:
-    """A number between two bounds."""
+    """A number between two bounds, or a list of such numbers."""
 
     low: float
     "Smallest value."
@@ -27,13 +27,17 @@ class Number:
     above: bool = False
     "Whether `low` itself is excluded."
 
-    def problem(self, value: float) -> str:
+    def problem(self, value: float | list[float]) -> str:
         """Say what the value should be; empty when it is that."""
-        inside = value > self.low if self.above else value >= self.low
-        if inside and value <= self.high and value < math.inf:
+        given = value if isinstance(value, list) else [value]
+        if all(self._holds(number) for number in given):
             return ""
         low = f"{'above' if self.above else 'at least'} {self.low:g}"
         return f"{low} and " + (f"at most {self.high:,.12g}" if self.high < math.inf else "finite")
+
+    def _holds(self, value: float) -> bool:
+        inside = value > self.low if self.above else value >= self.low
+        return inside and value <= self.high and value < math.inf
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,16 @@ LIMITS: dict[str, dict[str, Limit]] = {
         "epochs": _ONE,
         "learning_rate": Number(0, above=True),
         "lora_rank": _ONE,
+        "batch_size": _ONE,
+        "gradient_accumulation": _ONE,
+        "patience": _COUNT,
+        "curve_sizes": Number(2),
     },
     "03_interactions": {
         "strategy": Choice("augmentation.interactions:STRATEGIES"),
         "budget": _ONE,
+        "calibration_method": Choice("augmentation.calibration:METHODS"),
+        "max_share": Number(0),
         "precision": Number(0, 1),
         "max_per_user": _COUNT,
         "base": Choice(("EASE", "ItemKNN", "Popularity")),

@@ -1,4 +1,4 @@
-"""How much memory this process has used."""
+"""What this process computes on, and how much memory it has used."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def peak_mib() -> float:
                 return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def device() -> str:
+    """Return the device that torch computes on here: the GPU's name, or "cpu"."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return "cpu"

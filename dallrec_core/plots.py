@@ -7,7 +7,7 @@ drawing needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -102,6 +102,24 @@ def loss_curves(log: pd.DataFrame) -> Figure:
     return _closed(figure)
 
 
+def learning_curve(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
+    """Draw how well yes and no are told apart after how many examples.
+
+    Args:
+        table: columns examples (0 for the untuned model) and auc.
+        marks: AUC of what the curve is compared with, by name; drawn as dashed lines.
+    """
+    figure, (ax,) = _canvas(1, 3.4)
+    places = np.arange(len(table))  # sizes are chosen by doubling, so equal steps are a log scale
+    ax.plot(places, table["auc"], color=COLOURS["dallrec"], marker="o", markersize=9, linewidth=2.2)
+    for name, value in marks.items():
+        ax.axhline(value, color=COLOURS["base"], linestyle="--", linewidth=1.3)
+        ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    ax.set_xticks(places, [f"{n:,}" for n in table["examples"]])
+    ax.set(xlabel="examples", ylabel="AUC on held-out pairs", ylim=(0.4, 1.02))
+    return _closed(figure)
+
+
 def before_after(table: pd.DataFrame) -> Figure:
     """Draw one line per measure from the untuned to the tuned model.
 
@@ -133,6 +151,28 @@ def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: f
     )
     ax.set(xlabel="p(yes)", ylabel="held-out pairs")
     sns.move_legend(ax, "upper right", title="")
+    return _closed(figure)
+
+
+def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the share really liked over p(yes), by kind of p(yes), with 95 % intervals.
+
+    Args:
+        tables: by label (first what the model said, then what it was mapped to), columns said,
+            liked, from, to, n of each bin.
+    """
+    figure, (ax,) = _canvas(1, 4.0)
+    ax.plot([0, 1], [0, 1], color=COLOURS["light"], linestyle="--", linewidth=2, zorder=1)
+    looks = zip(("base", "dallrec"), ("o", "s"), strict=True)
+    for (label, table), (colour, marker) in zip(tables.items(), looks, strict=False):
+        said, liked = table["said"], table["liked"]
+        reach = np.abs(table[["from", "to"]].sub(liked, axis=0)).to_numpy().T
+        ax.errorbar(
+            said, liked, yerr=reach, label=label, color=COLOURS[colour], marker=marker,
+            markersize=8, linewidth=1.6, elinewidth=1.2,
+        )  # fmt: skip
+    ax.set(xlabel="p(yes)", ylabel="share really liked", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return _closed(figure)
 
 

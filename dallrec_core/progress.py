@@ -16,8 +16,13 @@ T = TypeVar("T")
 _LINES = 5
 """Lines printed by a headless loop; a notebook shows at most ten in all."""
 
-LINE = re.compile(r"^.+: \d+(/\d+)? \S+ in \d+ s(, about \d+ s left)?\n?", re.MULTILINE)
-"""A line of a headless loop; it tells about the machine that day, and nothing about the result."""
+LINE = re.compile(
+    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)( \(\S+ a second\))?(, about [\d.]+ (s|min|h) left)?"
+    r"|about \S+ \S+, about [\d.]+ (s|min|h) on this machine)\n?",
+    re.MULTILINE,
+)
+"""A line of a headless loop, or an estimate; it tells about the machine that day, and nothing about
+the result."""
 
 
 def is_interactive() -> bool:
@@ -52,7 +57,28 @@ def progress(
         yield element
         elapsed = time.monotonic() - start
         if elapsed >= due and shown < _LINES and done != total:
-            left = f", about {elapsed * (total - done) / done:.0f} s left" if total else ""
-            print(f"{desc}: {done}{f'/{total}' if total else ''} {unit} in {elapsed:.0f} s{left}")
+            left = f", about {span(elapsed * (total - done) / done)} left" if total else ""
+            so_far = f"{done}{f'/{total}' if total else ''} {unit} in {span(elapsed)}"
+            print(f"{desc}: {so_far} ({done / elapsed:.3g} a second){left}")
             shown += 1
             due = elapsed * 2.5
+
+
+def announce(desc: str, count: int, unit: str, seconds: float) -> None:
+    """Say how much is to come and how long it should take, unless that is no time at all.
+
+    Args:
+        desc: what is going to be done, in a few words.
+        count: how many there are.
+        unit: the word for one of them, in the plural.
+        seconds: expected for all of them.
+    """
+    if seconds >= 10:
+        print(f"{desc}: about {count:,} {unit}, about {span(seconds)} on this machine")
+
+
+def span(seconds: float) -> str:
+    """Return a time in words: seconds, from 100 s on minutes, from 100 min on hours."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"

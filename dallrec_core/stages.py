@@ -81,7 +81,7 @@ def begin(stage: str, run: str = DEFAULT_RUN) -> Here:
     if lacking:
         _run_missing(lacking, run)
     if by_hand:
-        with _locked(run):
+        with locked(run):
             (here.folder / keys.MANIFEST).unlink(missing_ok=True)
             artifacts.write_json({"key": "by hand"}, here.path("started.json"))
     return here
@@ -139,7 +139,7 @@ def run_chain(
         UserError: for what the user can mend, also when a notebook raised it.
         StageFailed: when a notebook failed otherwise.
     """
-    with _locked(run):
+    with locked(run):
         steps = plan(run, overrides, only, force)
         _require_inputs(steps, run)
         for step in steps:
@@ -153,7 +153,12 @@ def run_chain(
 
 
 @contextmanager
-def _locked(run: str) -> Iterator[None]:
+def locked(run: str) -> Iterator[None]:
+    """Keep other processes from working in the folder of a run.
+
+    Raises:
+        UserError: when another one does, or the folder cannot be written.
+    """
     folder = run_dir(run)
     try:
         folder.mkdir(parents=True, exist_ok=True)

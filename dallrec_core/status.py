@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import nbformat
+import pandas as pd
 
-from dallrec_core import keys
+from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, Stage, run_dir
+from dallrec_core.ledger import COUNTS, shown
 from dallrec_core.parameters import profiles
 
 _HEAD = """\
@@ -25,8 +27,8 @@ written from the metadata that Papermill and the stages left.
 def status_page(run: str) -> str:
     """Return the status page of a run as Markdown: times, slowest cells, versions, inputs."""
     executed = [stage for stage in STAGES if _notebook(stage, run).is_file()]
-    parts = [_HEAD, _summary(executed, run), _times(executed, run), _inputs(executed, run)]
-    return "\n".join(parts)
+    parts = [_HEAD, _summary(executed, run), _times(executed, run), _ledger(executed, run)]
+    return "\n".join([*parts, _inputs(executed, run)])
 
 
 def profile_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -106,6 +108,28 @@ def _times(stages: Sequence[Stage], run: str) -> str:
         rows.append((link, f"{seconds:.1f}", *slowest, peak, _minute(manifest)))
     head = ["notebook", "seconds", "slowest cell", "its seconds", "peak MiB", "finished (UTC)"]
     return "\n## Time and memory per notebook\n\n" + _table(head, rows)
+
+
+def _ledger(stages: Sequence[Stage], run: str) -> str:
+    """What the language model cost, task by task, and all of it."""
+    files = [run_dir(run) / stage.name / "ledger.parquet" for stage in stages]
+    tables = [artifacts.read_table(file, "ledger") for file in files if file.is_file()]
+    if not tables:
+        return ""
+    whole = pd.concat(tables, ignore_index=True)
+    rows = [
+        (stage, task, *counts)
+        for stage, (task, *counts) in zip(whole["stage"], shown(whole).itertuples(), strict=True)
+    ]
+    total = whole[list(COUNTS)].sum()
+    sums = [f"{total[column]:,}" for column in COUNTS]
+    rows.append(("all", "", *sums, f"{whole['seconds'].sum():.1f}", "", ""))
+    note = (
+        "\n## Cost of the language model\n\nTokens were read (in) and written (out), or saved: by "
+        "encoding a shared beginning once, and by answers that earlier questions had left in the "
+        "cache. Memory is the largest up to then.\n\n"
+    )
+    return note + _table(["notebook", "task", *shown(whole).columns], rows)
 
 
 def _minute(manifest: Mapping[str, Any]) -> str:

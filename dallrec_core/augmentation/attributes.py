@@ -64,7 +64,7 @@ def augment(
     """
     check_wording(wording)
     counts: Counter[str] = Counter()
-    rows = _given(data)
+    rows = given(data)
     counts["given values"] = len(rows)
     rows += _write_genres(lm, data, wording, max_items, max_new_tokens, cache, counts)
     if data.fact_fields:
@@ -73,7 +73,8 @@ def augment(
     return frame.sort_values(["item", "field"], kind="stable", ignore_index=True), dict(counts)
 
 
-def _given(data: Data) -> list[tuple[Any, ...]]:
+def given(data: Data) -> list[tuple[Any, ...]]:
+    """Return the values that the dataset gives, as rows of `COLUMNS`."""
     rows = []
     for item, row in enumerate(data.rows):
         fields = {data.attribute: data.values[item], **facts_of(data, row)}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from dallrec_core.artifacts import read_json, read_table
 from dallrec_core.errors import UserError
@@ -73,6 +74,15 @@ class Data:
         """Known attribute values of each item, by item code."""
         column = self.items["attributes"] if "attributes" in self.items else [None] * self.n_items
         return [split_values(text) for text in column]
+
+    @cached_property
+    def attribute_matrix(self) -> csr_array:
+        """Which item has which value of the vocabulary; [N, V] of zeros and ones."""
+        column = {value: place for place, value in enumerate(self.vocabulary or ())}
+        items = np.repeat(np.arange(self.n_items), [len(values) for values in self.values])
+        columns = [column[value] for values in self.values for value in values]
+        shape = (self.n_items, len(column))
+        return csr_array((np.ones(len(items)), (items, columns)), shape=shape)
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...] | None:

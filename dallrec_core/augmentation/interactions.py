@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.augmentation.calibration import Calibration
 from dallrec_core.augmentation.candidates import candidates, random_users
+from dallrec_core.augmentation.cold import cold_items
 from dallrec_core.augmentation.data import Data
 from dallrec_core.augmentation.instructions import record
 from dallrec_core.augmentation.pairs import parts
@@ -22,6 +24,7 @@ from dallrec_core.prompts import NO_WORDS, YES_WORDS, Prompt, check_wording, yes
 __all__ = [
     "ask",
     "augment",
+    "calibrated",
     "choose_threshold",
     "evaluate",
     "examples",
@@ -31,7 +34,7 @@ __all__ = [
     "select",
 ]
 
-STRATEGIES = ("candidates", "paper")
+STRATEGIES = ("candidates", "cold_items", "paper")
 COLUMNS = ("user", "item", "answer", "p_yes", "added", "strategy", "prompt_key")
 
 
@@ -107,13 +110,17 @@ def augment(
     seed: int = 0,
     cache: Any = None,
     max_rounds: int = 50,
+    max_share: float = 0.0,
 ) -> pd.DataFrame:
     """Ask at most `budget` questions about unseen pairs; schema `added`, nothing added yet.
 
     ``candidates``: a fitted `base` recommender proposes (see `candidates.candidates`).
+    ``cold_items``: only items without training interactions (see `cold.cold_items`).
     ``paper``: for each item random users, until one Yes and one No have been found. All unfinished
     items are asked about in one batch per round, for at most `max_rounds` rounds.
 
+    :param max_share: questions per user and per item at most, as a share of their training
+        interactions; 0 for no limit. The ``paper`` strategy knows none.
     :raises UserError: for an unknown strategy, or ``candidates`` without a base recommender.
     """
     if strategy not in STRATEGIES:
@@ -121,9 +128,12 @@ def augment(
     settings = {"wording": wording, "seed": seed, "cache": cache, "strategy": strategy}
     if strategy == "paper":
         return _paper(lm, data, budget, max_rounds, settings)
+    limits: dict[str, Any] = {"budget": budget, "seed": seed, "max_share": max_share}
+    if strategy == "cold_items":
+        return ask(lm, data, cold_items(data, **limits), **settings)
     if base is None:
         raise UserError("strategy 'candidates' needs a fitted base recommender")
-    return ask(lm, data, candidates(data, base, budget=budget, seed=seed), **settings)
+    return ask(lm, data, candidates(data, base, **limits), **settings)
 
 
 def _paper(
@@ -147,6 +157,14 @@ def _paper(
 
 
 # ---------------------------------------------------------------- deciding
+
+
+def calibrated(frame: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """Replace ``p_yes`` by its calibrated value; what the model said stays as ``p_model``.
+
+    ``answer`` stays too: it is what the model said, and not what we make of it.
+    """
+    return frame.assign(p_yes=calibration(frame["p_yes"]), p_model=frame["p_yes"])
 
 
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:
@@ -180,7 +198,10 @@ def select(frame: pd.DataFrame, threshold: float = 0.5, max_per_user: int = 5) -
     usable = frame["p_yes"] >= threshold  # NaN (unparsed) compares False
     paper = usable & (frame["strategy"] == "paper")
     usable &= ~(paper & frame["item"].where(paper).duplicated())
-    ranked = frame[usable].sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
+    # an isotonic calibration has steps; on one step the model's own probability decides
+    order = ["user", "p_yes", *(["p_model"] if "p_model" in frame else []), "item"]
+    rising = [column in ("user", "item") for column in order]
+    ranked = frame[usable].sort_values(order, ascending=rising)
     if max_per_user > 0:
         ranked = ranked.groupby("user", sort=False).head(max_per_user)
     out["added"] = out.index.isin(ranked.index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,27 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
-from dallrec_core.llm.examples import IGNORED
+from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.models import head_on
+from dallrec_core.llm.usage import usage
 from dallrec_core.progress import progress
 
 
 class AnswerTrainer(Trainer):
-    """Computes logits where an answer is to be learnt, not at every token of the prompts."""
+    """Batches examples of similar length; computes logits only where an answer is to be learnt."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(row["input_ids"]) for row in rows]  # type: ignore[union-attr]
+        # whole steps, so that accumulating small batches equals one large batch
+        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return Buckets(lengths, step, self.args.seed)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
+        usage().tokens_in += int(inputs["attention_mask"].sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
         bare = self.accelerator.unwrap_model(model)
         with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):
@@ -49,10 +58,11 @@ class Watch(TrainerCallback):
 
     Args:
         task: the word for what is learnt, for the progress bar and messages.
+        patience: stop after so many epochs without a lower held-out loss; 0 never.
     """
 
-    def __init__(self, task: str) -> None:
-        self.task = task
+    def __init__(self, task: str, patience: int = 0) -> None:
+        self.task, self.patience = task, patience
         self.bar: Iterator[int] = iter(())
 
     def on_train_begin(
@@ -73,6 +83,23 @@ class Watch(TrainerCallback):
     ) -> None:
         """Close the progress bar."""
         next(self.bar, None)  # past the last step: closes the bar
+        if isinstance(self.bar, Generator):
+            self.bar.close()  # stopped early
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop when the held-out loss has not fallen for a while.
+
+        The trainer's own log is read, which is part of every checkpoint, so a run that is continued
+        stops where it would have stopped.
+        """
+        # by step, because a continued run measures the step where it begins once more
+        found = {e["step"]: e["eval_loss"] for e in state.log_history if "eval_loss" in e}
+        losses = [loss for step, loss in found.items() if step > 0]
+        best = losses.index(min(losses)) if losses else 0
+        if self.patience and len(losses) - 1 - best >= self.patience:
+            control.should_training_stop = True
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

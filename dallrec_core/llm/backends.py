@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dallrec_core.llm.models import LanguageModel, load
 from dallrec_core.llm.served import ServedModel, connect
+
+_say = cache(print)
+"""Prints each different line once: a page opens its model many times."""
 
 
 def open_model(
@@ -31,6 +35,6 @@ def open_model(
     if not address:
         return load(name, adapter=adapter, quantize=chosen["quantize"], revision=revision or None)
     lm = connect(address, [task, name] if llm_backend else [name], revision=revision)
-    print(f"asking '{lm.name}' at {address}; p(yes) is read from "
-          f"{'log-probabilities' if lm.logprobs else 'the text: 1 or 0'}")  # fmt: skip
+    _say(f"asking '{lm.name}' at {address}; p(yes) is read from "
+         f"{'log-probabilities' if lm.logprobs else 'the text: 1 or 0'}")  # fmt: skip
     return lm

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ from typing import Any
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.processes import gather, place
-from dallrec_core.progress import progress
+from dallrec_core.llm.usage import is_metered, usage
+from dallrec_core.progress import announce, progress
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _CHUNK = 500  # keys per SELECT; old SQLite builds allow 999 parameters
@@ -177,18 +179,28 @@ def ask_once(
         first.setdefault(key, position)
     known = cache.get_many(list(first)) if cache is not None else {}
     missing = {position for key, position in first.items() if key not in known}
+    rank, count = place()
+    share = -(-len(missing) // count)
+    counts = usage()
+    counts.questions += len(prompts)
+    counts.from_cache += len(prompts) - len(missing)
 
     def answers() -> Iterator[None]:
-        for batch in compute(list(first.values()), missing):
+        before = time.monotonic(), counts.done
+        for number, batch in enumerate(compute(list(first.values()), missing)):
+            now = time.monotonic(), counts.done
+            # the first batch warms up, the second is timed
+            if number == 1 and not rank and now[1] > before[1]:
+                seconds = (now[0] - before[0]) / (now[1] - before[1]) * counts.todo
+                announce(desc, share, "questions", seconds)
+            before = now
             by_key = {keys[position]: value for position, value in batch.items()}
             if cache is not None:
                 cache.put_many(by_key)
             known.update(by_key)
             yield from (None for _ in by_key)
 
-    rank, count = place()
-    if missing:
-        share = -(-len(missing) // count)
+    if missing or is_metered():  # to count what the cache saves, questions must be tokenized
         asked = answers()
         for _ in asked if rank else progress(asked, total=share, desc=desc, unit="questions"):
             pass

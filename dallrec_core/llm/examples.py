@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from dallrec_core.errors import UserError
@@ -74,6 +75,47 @@ def _check_lengths(rows: list[dict[str, list[int]]], limit: int, where: str) -> 
             f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them, "
             "or raise max_length if the model can read more"
         )
+
+
+class Buckets(torch.utils.data.Sampler[int]):
+    """An order of examples in which those of one batch are about equally long.
+
+    Examples are shuffled, sorted by length in pools of a few batches, and the batches shuffled, so
+    that little is padded and yet every epoch has other batches. The order is drawn from seed and
+    epoch alone: a continued run finds it again.
+
+    Args:
+        lengths: of the examples, in tokens.
+        batch_size: examples per batch.
+        seed: of the order.
+    """
+
+    POOL = 4
+    """Batches that are sorted together."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, whose order is wanted next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Positions of all examples, batch behind batch; only the last one is not full."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.lengths)).tolist()
+        pool = self.POOL * self.batch_size
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = sorted(
+                order[start : start + pool], key=lambda i: self.lengths[i]
+            )
+        full = len(order) // self.batch_size
+        for batch in [*rng.permutation(full).tolist(), full]:
+            yield from order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
 @dataclass(frozen=True)

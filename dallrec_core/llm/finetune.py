@@ -35,6 +35,7 @@ from dallrec_core.llm.adapters import (
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.models import LanguageModel, load, quiet
+from dallrec_core.llm.usage import usage
 
 _LOG_ROWS = 200  # at most this many losses are logged
 
@@ -59,6 +60,9 @@ class LoraSettings:
     """Examples per forward pass."""
     gradient_accumulation: int = 1
     """Forward passes per step."""
+    patience: int = 0
+    """Stop after so many epochs without a lower held-out loss, and keep the epoch with the lowest;
+    0 trains to the end and keeps the last. Without held-out examples it does nothing."""
     weight_decay: float = 0.0
     """AdamW's weight decay."""
     max_length: int = 0
@@ -74,6 +78,8 @@ class LoraSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"LoRA setting {name} is {value}; it must be a whole number >= 1")
+        if not isinstance(self.patience, int) or self.patience < 0:
+            raise UserError(f"LoRA setting patience is {self.patience}; it must be 0 or more")
         if not self.learning_rate > 0:
             raise UserError(f"LoRA setting learning_rate is {self.learning_rate}; it must be > 0")
         if not 0 <= self.dropout < 1:
@@ -125,6 +131,7 @@ def finetune(
     train = encode_examples(lm, examples, settings.max_length, task)
     held = encode_examples(lm, held_out or [], settings.max_length, f"{task}, held out")
     record = _record(lm, settings, task, examples, held_out or [])
+    usage().questions += len(examples)
     done = finished_log(out, record)
     if done is not None:
         return done
@@ -177,7 +184,7 @@ def _trainer(
         train_dataset=train,  # type: ignore[arg-type]
         eval_dataset=held or None,  # type: ignore[arg-type]
         compute_loss_func=answer_loss,
-        callbacks=[Watch(task)],
+        callbacks=[Watch(task, settings.patience)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -226,7 +233,10 @@ def _arguments(
         eval_on_start=evaluate,
         prediction_loss_only=True,
         save_strategy="epoch",
-        save_total_limit=2,
+        save_total_limit=2,  # the best one is never removed
+        load_best_model_at_end=evaluate and settings.patience > 0,
+        metric_for_best_model="eval_loss" if evaluate and settings.patience else None,
+        greater_is_better=False if evaluate and settings.patience else None,
         logging_steps=max(1, steps // _LOG_ROWS),
         logging_nan_inf_filter=False,
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,

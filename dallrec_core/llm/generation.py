@@ -16,6 +16,7 @@ from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, quiet
 from dallrec_core.llm.processes import own
 from dallrec_core.llm.served import ServedModel, texts_of
+from dallrec_core.llm.usage import usage
 
 
 class Generated(NamedTuple):
@@ -59,12 +60,15 @@ def generate(
     """
     _check(max_new_tokens, temperature, batch_size)
     texts = [p if isinstance(p, str) else p[0] + p[1] for p in prompts]
-    stops = sorted({s for s in stop if s})
+    counts, stops = usage(), sorted({s for s in stop if s})
     settings: dict[str, Any] = {"task": "generate", "max_new_tokens": max_new_tokens, "stop": stops}
     if temperature > 0:
         settings |= {"temperature": temperature, "seed": seed}
 
+    stored: set[int] = set()
+
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
+        stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
             options = {"stop": stops} if stops else {}
             options |= {k: settings[k] for k in ("temperature", "seed") if k in settings}
@@ -73,17 +77,24 @@ def generate(
             return
         rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         rows.sort(key=lambda row: -len(row[1]))
+        counts.plan(rows, missing, len(missing))
         for start in own(range(0, len(rows), batch_size)):
             rest = [row for row in rows[start : start + batch_size] if row[0] in missing]
             if not rest:
                 continue
             seeds = [f"{seed}:{texts[i]}" for i, _ in rest] if temperature > 0 else []
             new = _decode(lm, [t for _, t in rest], max_new_tokens, stops, temperature, seeds)
-            yield {i: list(_read(lm, out, stops)) for (i, _), out in zip(rest, new, strict=True)}
+            read = {i: _read(lm, out, stops) for (i, _), out in zip(rest, new, strict=True)}
+            counts.tokens_in += sum(len(tokens) for _, tokens in rest)
+            counts.tokens_out += sum(answer.tokens for answer in read.values())
+            counts.done += len(rest)
+            yield {i: list(answer) for i, answer in read.items()}
 
     with quiet():
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
-    return [Generated(*answer) for answer in found]
+    answers = [Generated(*answer) for answer in found]
+    counts.saved_by_cache += sum(answers[i].tokens for i in stored)
+    return answers
 
 
 def _check(max_new_tokens: int, temperature: float, batch_size: int) -> None:

@@ -21,6 +21,7 @@ from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
 from dallrec_core.llm.processes import own
 from dallrec_core.llm.served import ServedModel, chances
+from dallrec_core.llm.usage import read_tokens, usage
 
 
 def p_yes(
@@ -58,6 +59,7 @@ def p_yes(
         raise UserError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
+    counts = usage()
     settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
     if isinstance(lm, ServedModel):
         settings["logprobs"] = lm.logprobs > 0
@@ -74,9 +76,17 @@ def p_yes(
         rows = tokenize(lm, texts, unique, prefixes=prefixes)
         shared = share_prefix and _can_share(lm)
         groups = group_rows(rows, prefixes if shared else [""] * len(rows))
-        for batch in own(batches(groups, batch_tokens)):
-            if rest := only(batch, missing):
-                yield _score(lm, rest, words)
+        planned = own(batches(groups, batch_tokens))
+        plan = [rest for batch in planned if (rest := only(batch, missing))]
+        reads = [read_tokens([(g.prefix, [t for _, t in g.rows]) for g in rest]) for rest in plan]
+        counts.plan(rows, missing, sum(reads))
+        whole = {position: len(tokens) for position, tokens in rows}
+        for rest, read in zip(plan, reads, strict=True):
+            found = _score(lm, rest, words)
+            counts.tokens_in += read
+            counts.saved_by_prefix += sum(whole[position] for position in found) - read
+            counts.done += read
+            yield found
 
     with quiet():
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")

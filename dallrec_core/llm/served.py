@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.served_answers import Answer, from_logprobs, from_text, read_answer
+from dallrec_core.llm.usage import usage
 
 KEY_VARIABLE = "DALLREC_LLM_KEY"
 """Environment variable that holds the server's key, where it wants one."""
@@ -116,13 +117,14 @@ def chances(
     if not yes or not no or yes & no:
         raise UserError("the yes/no answers need at least one spelling each, and none in common")
 
-    def ask(text: str) -> float | None:
+    def ask(text: str) -> tuple[Answer, float | None]:
         if not lm.logprobs:
-            return from_text(_request(lm, text, _TEXT_TOKENS).text, yes, no)
+            answer = _request(lm, text, _TEXT_TOKENS)
+            return answer, from_text(answer.text, yes, no)
         answer = _request(lm, text, 1, logprobs=lm.logprobs)
         if not answer.top:
             raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
-        return from_logprobs(answer.top, yes, no)
+        return answer, from_logprobs(answer.top, yes, no)
 
     yield from _side_by_side(lm, ask, texts, positions)
 
@@ -136,9 +138,9 @@ def texts_of(
 ) -> Iterator[dict[int, list[Any]]]:
     """Yield text, tokens (0 if not told) and whether it was cut off, of each answer."""
 
-    def ask(text: str) -> list[Any]:
+    def ask(text: str) -> tuple[Answer, list[Any]]:
         answer = _request(lm, text, max_new_tokens, **options)
-        return [answer.text.strip(), answer.tokens, answer.cut]
+        return answer, [answer.text.strip(), answer.tokens, answer.cut]
 
     yield from _side_by_side(lm, ask, texts, positions)
 
@@ -231,10 +233,13 @@ def _safe(text: str, limit: int = 200) -> str:
 
 
 def _side_by_side(
-    lm: ServedModel, ask: Callable[[str], Any], texts: Sequence[str], positions: Iterable[int]
+    lm: ServedModel,
+    ask: Callable[[str], tuple[Answer, Any]],
+    texts: Sequence[str],
+    positions: Iterable[int],
 ) -> Iterator[dict[int, Any]]:
     """Yield answers as they come; on an error, first those of the requests still under way."""
-    todo, failure = iter(positions), None
+    todo, failure, counts = iter(positions), None, usage()
     with ThreadPoolExecutor(lm.concurrency) as pool:
         running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
         while running:
@@ -242,7 +247,11 @@ def _side_by_side(
             errors = [error for future in done if (error := future.exception())]
             failure = failure or next(iter(errors), None)
             answers = {running.pop(future): future for future in done}
-            yield {i: f.result() for i, f in answers.items() if not f.exception()}
+            found = {i: f.result() for i, f in answers.items() if not f.exception()}
+            for answer, _ in found.values():
+                counts.tokens_in += answer.read
+                counts.tokens_out += answer.tokens
+            yield {i: meaning for i, (_, meaning) in found.items()}
             if failure is None:
                 running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(done))}
     if failure:

@@ -11,6 +11,8 @@ class Answer(NamedTuple):
     """The part of a completion that is used."""
 
     text: str
+    read: int
+    """Tokens of the prompt; 0 when the server does not tell."""
     tokens: int
     """Tokens of the text; 0 when the server does not tell."""
     cut: bool
@@ -28,7 +30,8 @@ def read_answer(answer: Any) -> Answer:
     try:
         choice = answer.choices[0]
         text, cut = choice.message.content or "", choice.finish_reason == "length"
-        tokens = int(getattr(answer.usage, "completion_tokens", None) or 0)
+        counts = ("prompt_tokens", "completion_tokens")
+        read, tokens = (int(getattr(answer.usage, name, None) or 0) for name in counts)
         first = choice.logprobs.content[0].top_logprobs if choice.logprobs else []
         top = {each.token: float(each.logprob) for each in first}
         values = list(top.values())
@@ -36,7 +39,7 @@ def read_answer(answer: Any) -> Answer:
         raise ValueError(str(answer)) from error
     if not isinstance(text, str) or not all(value <= 1e-3 for value in values):  # nor NaN
         raise ValueError(str(answer))
-    return Answer(text, tokens, cut, top)
+    return Answer(text, read, tokens, cut, top)
 
 
 def from_logprobs(top: dict[str, float], yes: set[str], no: set[str]) -> float | None:

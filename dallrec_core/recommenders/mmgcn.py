@@ -5,15 +5,17 @@ recommendation of micro-video", ACM Multimedia 2019. For each modality m with fe
 `[N, width]`, trainable user preferences `P^m` of `[U, d]` and ID embeddings `ID` of `[U + N, d]`
 that all modalities share:
 
-    X_0 = rows of [P^m ; F^m W_m] scaled to length 1            [U + N, d]
+    X_0 = [P^m ; F^m W_m + b_m]                                 [U + N, d]
     H   = φ(mean over neighbours j of (X_(l-1) W_l)_j)          aggregation
     X̂   = φ(X_(l-1) U_l + a_l) + ID                             combination
-    X_l = φ([H ; X̂] G_l + g_l),   l = 1 … L, φ = LeakyReLU
+    X_l = φ(H G_l + g_l + X̂),   l = 1 … L, φ = LeakyReLU        `combine="add"`, element by element
+    X_l = φ([H ; X̂] G_l + g_l)                                  `combine="concat"`
     E   = mean over m of X_L^m,   s_ui = E[u] · E[U + i]
 
-Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · (½ Σ over the batch's nodes of ‖ID‖² / B + the same for
-P^m of its users)`. `ID` and `P^m` are parameters here; in the published code neither is ever
-trained. A mean over neighbours weighs each by its edge.
+Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ over the batch's nodes of (‖ID‖² + c ‖E‖²) / B + the
+same for P^m of its users`, with c = `final_weight`. `ID` and `P^m` are parameters here; in the
+published code neither is ever trained, and the rows of X_0 are scaled to length 1, which would take
+the penalty on `P^m` its effect. A mean over neighbours weighs each by its edge.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, multiply
 
+COMBINATIONS = ("add", "concat")
+"""The two ways of the paper to combine a node with its neighbours."""
+
 
 @dataclass(frozen=True)
 class MMGCNConfig:
@@ -37,12 +42,18 @@ class MMGCNConfig:
 
     dim: int = 64
     "Width d of embeddings, preferences and layers."
-    layers: int = 3
+    layers: int = 2
     "Number L of layers."
+    combine: str = "add"
+    "One of `COMBINATIONS`: how what is heard from neighbours joins a node's own."
+    slope: float = 0.8
+    "Slope of φ below zero."
     l2: float | None = None
     "λ, weight of the squared norms; None derives it from `prior`."
-    prior: float = 0.05
+    prior: float = 0.1
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    final_weight: float = 5.0
+    "c, weight of the final vectors' norms: without it the unpenalised layers overfit."
     init_std: float = 0.1
     "Standard deviation of the normal initial values of ID embeddings and preferences."
 
@@ -53,8 +64,15 @@ class MMGCNConfig:
                 f"MMGCN: dim {self.dim}, layers {self.layers} and init_std {self.init_std} "
                 "must be positive"
             )
-        if (self.l2 or 0) < 0 or self.prior < 0:
-            raise UserError(f"MMGCN: l2 {self.l2} and prior {self.prior} must not be negative")
+        if self.combine not in COMBINATIONS:
+            raise UserError(
+                f"MMGCN: combine '{self.combine}' is unknown; use {' or '.join(COMBINATIONS)}"
+            )
+        if min(self.l2 or 0, self.prior, self.final_weight) < 0 or not 0 <= self.slope <= 1:
+            raise UserError(
+                f"MMGCN: l2 {self.l2}, prior {self.prior} and final_weight {self.final_weight} "
+                f"must not be negative, slope {self.slope} must lie between 0 and 1"
+            )
 
 
 class _Modality(nn.Module):
@@ -69,17 +87,24 @@ class _Modality(nn.Module):
         self.project = nn.Linear(features.shape[1], d)
         self.heard = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(config.layers))
         self.own = nn.ModuleList(nn.Linear(d, d) for _ in range(config.layers))
-        self.join = nn.ModuleList(nn.Linear(2 * d, d) for _ in range(config.layers))
+        self.config = config
+        width = d if config.combine == "add" else 2 * d
+        self.join = nn.ModuleList(nn.Linear(width, d) for _ in range(config.layers))
 
     def forward(self, ids: Tensor, adjacency: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """Return X_L [U + N, d]; `left ⊙ (adjacency (right ⊙ X))` is the mean over neighbours."""
         layer = torch.cat([self.preferences, self.project(self.features)])
-        layer = functional.normalize(layer)
         for heard, own, join in zip(self.heard, self.own, self.join, strict=True):
-            mean = left * multiply(adjacency, right * heard(layer))
-            mixed = functional.leaky_relu(own(layer)) + ids
-            layer = functional.leaky_relu(join(torch.cat([functional.leaky_relu(mean), mixed], 1)))
+            mean = self._bend(left * multiply(adjacency, right * heard(layer)))
+            mixed = self._bend(own(layer)) + ids
+            if self.config.combine == "add":
+                layer = self._bend(join(mean) + mixed)
+            else:
+                layer = self._bend(join(torch.cat([mean, mixed], dim=1)))
         return layer
+
+    def _bend(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, self.config.slope)
 
 
 @register("MMGCN", MMGCNConfig)
@@ -116,10 +141,12 @@ class MMGCN(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights)
+        vectors = self.user_item_vectors()
+        loss = bpr_loss(*vectors, users, positives, negatives, weights)
         if self.l2:
             nodes = users, positives + self.n_users, negatives + self.n_users
-            penalty = batch_l2(self.ids, *nodes)
+            final = batch_l2(vectors[0], users) + batch_l2(vectors[1], positives, negatives)
+            penalty = batch_l2(self.ids, *nodes) + self.config.final_weight * final
             for part in self.parts:
                 penalty = penalty + batch_l2(part.preferences, users)
             loss = loss + self.l2 * penalty

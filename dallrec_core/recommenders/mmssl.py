@@ -10,11 +10,11 @@ LightGCN's symmetric `Ã`, ID embeddings `E` of `[U + N, d]`, and features `F^m`
     V     = mean(V_0, ÃV_0, …, Ã^K V_0),  V_0 = E + η h/‖h‖
     s_ui  = v_u · v_i,   v = V + ω Σ_m x^m/‖x^m‖
 
-Loss: `-mean(w · log σ(s_ui - s_uj)) + λ ½ Σ‖v‖² / B + contrast · Σ_m InfoNCE(id^m_u, v_u)
+Loss: `-mean(w · log σ(s_ui - s_uj)) + λ ½ Σ‖e‖² / B + contrast · Σ_m InfoNCE(id^m_u, v_u)
 + adversary · L_G + L_D`. InfoNCE compares the modality's view of a user with the final one and
-tells both from other users of the batch, at temperature τ. A critic D tells the rows
-"how well item i suits user u" that a modality predicts, `fake = cos(x^m_u, x^m_i)` [N], from those
-that are observed, `real = softmax((A_u + gumbel) / τ_a) + ζ cos(v_u, v_i)`, each of length 1
+tells both from other users of the batch, at temperature τ; e are rows of E. A critic D tells the
+rows "how well item i suits user u" that a modality predicts, `fake = cos(x^m_u, x^m_i)` [N], from
+those that are observed, `real = softmax((A_u + gumbel) / τ_a) + ζ cos(v_u, v_i)`, each of length 1
 (WGAN-GP: `L_D = D(fake) - D(real) + γ (‖∇D‖ - 1)²`, `L_G = -D(fake)`). Rows are made for a few
 users per step and D starts with a narrow layer, so no dense U × N matrix exists and D has N times
 `critic_width` weights: the published D would need 1.4 billion for Book-Crossing.
@@ -71,7 +71,7 @@ class MMSSLConfig:
     penalty: float = 0.3
     "γ, weight of the critic's gradient penalty."
     l2: float | None = None
-    "λ, weight of the squared norms of the batch's final vectors; None derives it from `prior`."
+    "λ, weight of the squared norms of the batch's ID embeddings; None derives it from `prior`."
     prior: float = 0.05
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     init_std: float = 0.1
@@ -147,8 +147,8 @@ class MMSSL(DotProduct):
         user_vectors, item_vectors = self._split(final)
         loss = bpr_loss(user_vectors, item_vectors, users, positives, negatives, weights)
         if self.l2:
-            penalty = batch_l2(user_vectors, users) + batch_l2(item_vectors, positives, negatives)
-            loss = loss + self.l2 * penalty
+            nodes = users, positives + self.n_users, negatives + self.n_users
+            loss = loss + self.l2 * batch_l2(self.ids, *nodes)
         some = users.unique()
         some = some[torch.randperm(len(some), device=some.device)]
         if config.contrast:

@@ -17,8 +17,8 @@ Scored = Recommender | tuple[Tensor, Tensor] | Tensor
 """What can be ranked: a model, (user vectors [U, d], item vectors [N, d]), or scores [U, N]."""
 
 
-CACHED_SCORES = 2**19
-"""Scores in a block of users, 2 MiB."""
+CACHED_SCORES = 2**18
+"""Scores in a block of users, 1 MiB."""
 
 
 class Pairs:
@@ -104,10 +104,10 @@ def rank(
     items = np.full((len(users), depth), -1, np.int32)
     for start in range(0, len(users), block):
         part = users[start : start + block]
-        scores = score(torch.tensor(part, device=device))
+        scores = score(torch.tensor(part, device=device)).float()
         rows, columns = (torch.from_numpy(index).to(device) for index in pairs.of(part))
         scores[rows, columns] = -torch.inf
-        best = top_items(scores, min(depth, n_items)).cpu().numpy()
+        best = top_items(scores, min(depth, n_items))
         items[start : start + len(part), : best.shape[1]] = best
     return Ranking(users, items)
 
@@ -123,7 +123,7 @@ def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int, torch.devic
     return lambda users: model[users], model.shape[1], model.device
 
 
-def top_items(scores: Tensor, depth: int) -> Tensor:
+def top_items(scores: Tensor, depth: int) -> np.ndarray:
     """Return the codes of the best items of each row, ties to the lower code.
 
     The columns are dealt out to groups. Each of the `depth` best groups has a score at least as
@@ -131,7 +131,7 @@ def top_items(scores: Tensor, depth: int) -> Tensor:
     `depth`. What passes, about `depth` scores of a row, is sorted.
 
     Args:
-        scores: [B, N]; items with -inf are not listed.
+        scores: float32 [B, N]; items with -inf are not listed.
         depth: at most N.
 
     Returns:
@@ -143,38 +143,37 @@ def top_items(scores: Tensor, depth: int) -> Tensor:
     rows, n_items = scores.shape
     groups = max(128, 2 * depth)
     width = n_items // groups
-    if width < 4:
-        _refuse_nan(scores)
-        values, items = scores.sort(dim=1, descending=True, stable=True)
-        return items[:, :depth].masked_fill(values[:, :depth] == -torch.inf, -1)
-    scores = scores.contiguous()
-    maxima = scores[:, : groups * width].view(rows, width, groups).amax(dim=1)
-    _refuse_nan(maxima)
-    _refuse_nan(scores[:, groups * width :])
-    bar = maxima.kthvalue(groups - depth + 1, dim=1, keepdim=True).values
-    passed = _nonzero((scores >= bar).view(-1))
-    row = passed // n_items
-    counts = torch.bincount(row, minlength=rows)
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-    values = scores.new_full((rows, int(counts.max())), -torch.inf)
-    items = torch.full_like(values, -1, dtype=torch.int64)
-    values[row, place] = scores.view(-1)[passed]
-    items[row, place] = passed - row * n_items
-    values, order = values.sort(dim=1, descending=True, stable=True)
-    best = items.gather(1, order[:, :depth])
-    return best.masked_fill(values[:, :depth] == -torch.inf, -1)
+    bar = scores.new_full((rows, 1), -torch.inf)
+    if width >= 4:
+        maxima = scores[:, : groups * width].unflatten(1, (width, groups)).amax(dim=1)
+        rest = scores[:, groups * width :]
+        bar = maxima.kthvalue(groups - depth + 1, dim=1, keepdim=True).values
+    else:
+        maxima = rest = scores
+    for part in (maxima, rest):
+        if part.numel() and bool(part.amax().isnan()):
+            raise UserError("the model's scores are not numbers (NaN); its training diverged")
+    if scores.device.type == "cpu":  # NumPy compares and searches twice as fast as torch
+        passed = np.flatnonzero(np.greater_equal(scores.numpy(), bar.numpy()))
+        values = scores.numpy().reshape(-1)[passed]
+    else:
+        found = (scores >= bar).view(-1).nonzero().squeeze(1)
+        passed, values = found.cpu().numpy(), scores.view(-1)[found].cpu().numpy()
+    row, item = np.divmod(passed, n_items)
+    counts = np.bincount(row, minlength=rows)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys = np.full((rows, max(depth, counts.max())), np.iinfo(np.int64).max)
+    keys[row, place] = _descending(values) << 32 | item
+    keys.sort(axis=1)  # whole numbers sort eight times as fast as scores with a stable order
+    best = keys[:, :depth]
+    nothing = _descending(np.array([-np.inf], np.float32)) << 32
+    return np.where(best < nothing, best & (2**32 - 1), -1)
 
 
-def _refuse_nan(values: Tensor) -> None:
-    if bool(values.isnan().any()):
-        raise UserError("the model's scores are not numbers (NaN); its training diverged")
-
-
-def _nonzero(mask: Tensor) -> Tensor:
-    """Return the positions of the true entries of `mask` [n], int64."""
-    if mask.device.type == "cpu":  # NumPy is three times as fast here
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.nonzero().squeeze(1)
+def _descending(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers, int64, that are smaller the larger the float32 `values` are."""
+    bits = (values + np.float32(0)).view(np.int32)  # the sum makes -0 and 0 alike
+    return (~(bits ^ (bits >> 31 & np.int32(2**31 - 1)))).astype(np.int64)
 
 
 def coverage(ranking: Ranking, k: int, n_items: int) -> float:

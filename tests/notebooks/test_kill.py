@@ -120,6 +120,7 @@ SMALL = {
     "02.n_examples": 8,
     "02.held_out": 16,
     "02.epochs": 2,
+    "02.curve_sizes": "[4]",
     "03.budget": 60,
     "04.max_items": 6,
     "04.max_new_tokens": 6,

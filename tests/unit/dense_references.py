@@ -93,11 +93,14 @@ def mmgcn(model, R: Tensor) -> Tensor:
     adjacency, results = by_rows(whole(R)), []
     for part in model.modalities.values():
         items = part.features @ part.project.weight.T + part.project.bias
-        X = unit(torch.cat([part.preferences, items]))
+        X, slope = torch.cat([part.preferences, items]), model.config.slope
         for heard, own, join in zip(part.heard, part.own, part.join, strict=True):
-            H = leaky(adjacency @ (X @ heard.weight.T))
-            mixed = leaky(X @ own.weight.T + own.bias) + model.ids
-            X = leaky(torch.cat([H, mixed], dim=1) @ join.weight.T + join.bias)
+            H = leaky(adjacency @ (X @ heard.weight.T), slope)
+            mixed = leaky(X @ own.weight.T + own.bias, slope) + model.ids
+            if model.config.combine == "concat":
+                X = leaky(torch.cat([H, mixed], dim=1) @ join.weight.T + join.bias, slope)
+            else:
+                X = leaky(H @ join.weight.T + join.bias + mixed, slope)
         results.append(X)
     vectors = sum(results) / len(results)
     return vectors[: len(R)] @ vectors[len(R) :].T

@@ -234,7 +234,7 @@ def test_candidate_strategy_asks_what_was_proposed(fake_llm):  # noqa: F811
     assert frame[["user", "item"]].equals(proposed) and len(lm.asked) == len(proposed)
     with pytest.raises(UserError, match="base recommender"):
         interactions.augment(lm, data, budget=60)
-    with pytest.raises(UserError, match="candidates, paper"):
+    with pytest.raises(UserError, match="candidates, cold_items, paper"):
         interactions.augment(lm, data, strategy="paperr")
 
 

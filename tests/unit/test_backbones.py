@@ -19,6 +19,7 @@ SMALL = {"dim": 16}
 MORE = {
     "NMF": [{"widths": (6, 4)}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
+    "MMGCN": [{"combine": "concat", "layers": 3}],
     "GRCN": [{"prune": False, "routings": 1}],
     "MMSSL": [{"heads": 2, "neighbours": 3}],
 }
@@ -138,7 +139,9 @@ def test_overfits_twenty_users(name):
     given = features(30) if model_class(name).uses_features else None
     config = {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {})
     model = build(name, graph, given, config)
-    settings = TrainSettings(epochs=300, batch_size=100, learning_rate=0.02, eval_every=300)
+    settings = TrainSettings(
+        epochs=300, batch_size=100, learning_rate=0.02, schedule="cosine", eval_every=300
+    )
     fit(model, graph, None, settings)
     model.eval()
     found = evaluate(model, train.iloc[:0], train, (5,)).query("metric == 'recall@5'")
@@ -230,6 +233,8 @@ def test_dropout_drops_the_right_share_and_keeps_the_mean():
         ("NGCF", {"normalisation": "both"}, "symmetric, row"),
         ("NGCF", {"layers": 0}, "layers 0"),
         ("MMGCN", {"layers": 0}, "layers 0"),
+        ("MMGCN", {"combine": "mul"}, "add or concat"),
+        ("MMGCN", {"slope": 2.0}, "slope 2.0"),
         ("GRCN", {"routings": -1}, "routings -1"),
         ("MMSSL", {"heads": 3}, "must divide"),
         ("MMSSL", {"neighbours": 0}, "neighbours is 0"),

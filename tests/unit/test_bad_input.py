@@ -199,7 +199,10 @@ SLIPS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "unknown wording": (["run", "-p", "02.wording=papr"], ("one of default, paper", "'paper'")),
     "unknown quantisation": (["run", "-p", "02.quantize=2bit"], ("one of none, 4bit", "'2bit'")),
-    "unknown strategy": (["run", "-p", "03.strategy=all"], ("one of candidates, paper", "'all'")),
+    "unknown strategy": (
+        ["run", "-p", "03.strategy=all"],
+        ("one of candidates, cold_items, paper", "'all'"),
+    ),
     "base that knows nothing": (
         ["run", "-p", "03.base=MF-BPR"],
         ("one of EASE, ItemKNN, Popularity",),

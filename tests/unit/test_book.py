@@ -73,7 +73,7 @@ def test_staged_notebooks_have_outputs_and_no_machine_paths(tiny: Path) -> None:
 
 def test_progress_is_not_part_of_the_page(tiny: Path) -> None:
     path = tiny / "runs/smoke/notebooks/01_data.ipynb"
-    line = "asking: 562/3992 questions in 10 s, about 63 s left"
+    line = "asking: 562/3992 questions in 10 s (56.2 a second), about 63 s left"
     path.write_text(path.read_text().replace("a result", f"{line}\\nAUC: 0.71 in all\\n"))
     outputs = [c.outputs for c in staged(tiny).cells if c.cell_type == "code"]
     assert [each[0].text for each in outputs] == ["AUC: 0.71 in all\n"] * 2

@@ -18,7 +18,7 @@ LAYERS = [
     {"errors"},
     {"artifacts", "memory", "progress", "prompts"},
     {"datasets", "answers", "llm", "recommenders", "statistics", "plots"},
-    {"augmentation", "evaluation", "features"},
+    {"augmentation", "evaluation", "features", "ledger"},
     {"training", "study"},
     {"cells"},
     {"experiments", "arms"},
@@ -26,7 +26,8 @@ LAYERS = [
     {"parameters", "execution"},
     {"keys"},
     {"here", "status"},
-    {"stages", "book", "doctor"},
+    {"stages", "book", "doctor", "exports"},
+    {"imports"},
     {"cli"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from dallrec_core.errors import UserError
 from dallrec_core.llm import answer_trainer
 from dallrec_core.llm import finetune as module
-from dallrec_core.llm.examples import IGNORED, Collate, encode_examples, instruction_text
+from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.models import load, render
 from dallrec_core.llm.scoring import p_yes
@@ -173,6 +173,64 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(more[key], tensor, atol=1e-4, rtol=1e-3)
 
 
+def test_buckets_hold_every_example_once_and_pad_little() -> None:
+    lengths = np.random.default_rng(0).integers(20, 300, 203).tolist()
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler = Buckets(lengths, 8, seed=3)
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    first, second, again = orders
+    assert sorted(first) == sorted(second) == list(range(203)) == list(range(len(sampler)))
+    assert first == again != second
+
+    def padded(order: list[int]) -> float:
+        batches = [order[i : i + 8] for i in range(0, len(order), 8)]
+        cells = sum(len(b) * max(lengths[i] for i in b) for b in batches)
+        return 1 - sum(lengths) / cells
+
+    assert padded(first) < 0.5 * padded(np.random.default_rng(1).permutation(203).tolist())
+    # batches are not in order of length, and not the same in every epoch
+    means = [np.mean([lengths[i] for i in first[k : k + 8]]) for k in range(0, 192, 8)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.6
+    sets = [{frozenset(o[k : k + 8]) for k in range(0, 200, 8)} for o in (first, second)]
+    assert not sets[0] & sets[1]
+
+
+WRONG = [e | {"output": ("no", "yes")[i % 2]} for i, e in enumerate(EXAMPLES[:4])]
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
+    # what is held out contradicts what is learnt, so its loss falls first and rises then
+    settings = LoraSettings(epochs=12, learning_rate=1e-2, patience=2)
+    log = tune(tmp_path / "a", settings, held_out=WRONG)
+    losses = log["eval_loss"].dropna().tolist()[1:]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 2 < 12
+    lm = load(str(tiny_checkpoint()), device="cpu", adapter=tmp_path / "a")
+    batch = Collate(lm.pad_id)(encode_examples(lm, WRONG, 0, "toy"))
+    with torch.inference_mode():
+        assert float(lm.model(**batch).loss) == pytest.approx(losses[best], rel=1e-4)
+
+
+def test_early_stopping_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LoraSettings(epochs=12, learning_rate=1e-2, patience=2)
+    whole = tune(tmp_path / "whole", settings, held_out=WRONG)
+    monkeypatch.setattr(answer_trainer, "progress", _Killer(len(whole) - 3))
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path / "half", settings, held_out=WRONG)
+    monkeypatch.undo()
+    again = tune(tmp_path / "half", settings, held_out=WRONG)
+    pd.testing.assert_frame_equal(again, whole)
+    name = "adapter_model.safetensors"
+    assert digests(tmp_path / "half")[name] == digests(tmp_path / "whole")[name]
+
+
+def test_patience_without_held_out_examples_trains_to_the_end(tmp_path: Path) -> None:
+    log = tune(tmp_path / "a", LoraSettings(epochs=3, patience=1), held_out=None)
+    assert log["step"].max() == 9
+
+
 def test_collate_pads_on_the_right() -> None:
     rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8], "labels": [8]}]
     batch = {name: tensor.tolist() for name, tensor in Collate(0)(rows).items()}
@@ -217,6 +275,7 @@ def test_bad_examples(examples: list[dict[str, Any]], message: str, tmp_path: Pa
         ({"epochs": 1.5}, "epochs is 1.5"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be > 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"patience": -1}, "patience is -1; it must be 0 or more"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:

@@ -124,3 +124,22 @@ def test_forest_names_backbone_and_arm() -> None:
     table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
     figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
     assert "EASE · random" in labels(figure)
+
+
+def test_reliability_shows_both_lines_and_their_intervals() -> None:
+    bins = pd.DataFrame({"said": [0.2, 0.8], "liked": [0.4, 0.6], "n": 9})
+    bins = bins.assign(**{"from": [0.3, 0.5], "to": [0.6, 0.9]})
+    figure = drawn(plots.reliability({"as said": bins, "calibrated": bins.iloc[1:]}))
+    (ax,) = figure.axes
+    assert {"as", "said", "calibrated"} <= set(labels(figure).split())
+    ends = ax.containers[0].lines[2][0].get_segments()
+    assert np.allclose(ends, [[[0.2, 0.3], [0.2, 0.6]], [[0.8, 0.5], [0.8, 0.9]]])
+
+
+def test_the_learning_curve_names_its_sizes_and_marks() -> None:
+    table = pd.DataFrame({"examples": [0, 16, 1024], "auc": [0.5, 0.6, 0.7]})
+    figure = drawn(plots.learning_curve(table, {"chance": 0.5, "oracle": 0.9}))
+    (ax,) = figure.axes
+    assert ax.lines[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "16", "1,024"]
+    assert [text.get_text() for text in ax.texts] == ["chance", "oracle"]

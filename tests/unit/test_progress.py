@@ -28,7 +28,8 @@ def test_long_loops_print_a_few_lines_with_the_rest_of_the_time(
     assert len(list(progress(range(1000), desc="asking", unit="questions"))) == 1000
     lines = capsys.readouterr().out.splitlines()
     assert 1 <= len(lines) <= 5
-    assert lines[0].startswith("asking: 2/1000 questions in 14 s, about 6986 s left")
+    assert lines[0] == "asking: 2/1000 questions in 14 s (0.143 a second), about 1.9 h left"
+    assert all(module.LINE.fullmatch(line) for line in lines)
 
 
 def test_jupyter_counts_as_somebody_watching(monkeypatch: pytest.MonkeyPatch) -> None:

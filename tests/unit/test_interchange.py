@@ -1,0 +1,315 @@
+"""Other tools' files: exports read back the same, imports are checked cell by cell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from llm_support import tiny_checkpoint
+from tiny_data import movies
+
+from dallrec_core import keys
+from dallrec_core.artifacts import read_json, read_table, write_json, write_table
+from dallrec_core.augmentation import attributes
+from dallrec_core.augmentation.data import Data, load_data
+from dallrec_core.augmentation.instructions import record, write_instructions
+from dallrec_core.cli import main
+from dallrec_core.layout import find_stage
+from dallrec_core.llm.models import load
+from dallrec_core.llm.scoring import p_yes
+
+RECORDS = [record("Ask\u2028this?", "yes"), record("Été", "no", "paper")]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with data, instructions and a few answers; every item and user id is a word."""
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path / "runs"))
+    folder = tmp_path / "runs" / "tiny"
+    data = movies(n_users=12, n_items=20)
+    items = data.items.assign(item_id=[f"m{i}" for i in range(20)])
+    items.loc[1, "title"] = "A  tab\tin a title"
+    items.loc[2, "attributes"] = "Film noir|Drama"
+    about = {f.name: getattr(data, f.name) for f in dataclasses.fields(data)}
+    about = {key: value for key, value in about.items() if key not in ("train", "items")}
+    write_json(about, folder / "01_data" / "dataset.json")
+    write_table(items, folder / "01_data" / "items.parquet", "items")
+    users = pd.DataFrame({"user": range(12), "user_id": [f"u {i}" for i in range(12)]})
+    write_table(users, folder / "01_data" / "users.parquet", "users")
+    train = data.train.assign(timestamp=range(len(data.train)))
+    for name, part in zip(
+        ("train", "validation", "test"), (train, train[:3], train[3:8]), strict=True
+    ):
+        write_table(part, folder / "01_data" / f"{name}.parquet", "split")
+    write_instructions(RECORDS, folder / "02_finetune" / "instructions" / "interactions.jsonl")
+    return folder
+
+
+def dallrec(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def unseen(data: Data, n: int) -> pd.DataFrame:
+    pairs = pd.DataFrame(np.argwhere(np.ones((data.n_users, data.n_items))), columns=["u", "i"])
+    pairs = pairs[~data.seen(pairs["u"], pairs["i"])].iloc[:: len(pairs) // (2 * n)][:n]
+    return pd.DataFrame(
+        {"user_id": [f"u {u}" for u in pairs["u"]], "item_id": [f"m{i}" for i in pairs["i"]]}
+    )
+
+
+# ---------------------------------------------------------------- LLaMA-Factory
+
+
+def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    write_json({"identity": {"file_name": "identity.json"}}, out / "dataset_info.json")
+    result = dallrec("export", "alpaca", out, "--run", "tiny")
+    assert result.exit_code == 0 and len(result.output.splitlines()) == 2
+    index = read_json(out / "dataset_info.json")
+    assert set(index) == {"identity", "dallrec_interactions"}
+    entry = index["dallrec_interactions"]
+    rows = json.loads((out / entry["file_name"]).read_text(encoding="utf-8"))
+    words = entry["columns"]
+    assert [[row[words[k]] for k in ("prompt", "query", "response")] for row in rows] == [
+        [r["instruction"], r["input"], r["output"]] for r in RECORDS
+    ]
+
+
+def test_a_run_without_instructions_says_what_to_run(run: Path, tmp_path: Path) -> None:
+    result = dallrec("export", "alpaca", tmp_path / "x", "--run", "other")
+    assert result.exit_code == 2 and "dallrec run --until 02" in result.output
+
+
+def peft_adapter(folder: Path, seed: int = 0) -> Path:
+    """An adapter saved by PEFT, with the files that LLaMA-Factory leaves beside it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint())
+    config = LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM",
+        init_lora_weights=False,
+    )  # fmt: skip
+    get_peft_model(model, config).save_pretrained(folder)
+    for name in ("training_args.bin", "trainer_state.json", "all_results.json"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Path) -> None:
+    theirs, base = peft_adapter(tmp_path / "saves"), str(tiny_checkpoint())
+    write_json({"language_model": base, "revision": ""}, run / "02_finetune" / "model.json")
+    write_json({}, run / "02_finetune" / "manifest.json")
+    result = dallrec("import", "adapter", theirs, "--run", "tiny", "--task", "attributes")
+    assert result.exit_code == 0 and "--from 03" in result.output, result.output
+    mine = run / "02_finetune" / "adapters" / "attributes"
+    assert {p.name for p in mine.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert not (run / "02_finetune" / "manifest.json").exists()
+    ask = ["Will it?"], ["yes"], ["no"]
+    here, there, none = (
+        p_yes(load(base, device="cpu", adapter=a), *ask)[0] for a in (mine, theirs, None)
+    )
+    assert here == there != none
+
+
+def test_what_is_no_adapter_is_refused(run: Path, tmp_path: Path) -> None:
+    write_json(
+        {"language_model": str(tiny_checkpoint()), "revision": ""},
+        run / "02_finetune" / "model.json",
+    )
+    (tmp_path / "empty").mkdir()
+    result = dallrec("import", "adapter", tmp_path / "empty", "--run", "tiny")
+    assert result.exit_code == 2 and "has no adapter_config.json" in result.output
+    result = dallrec("import", "adapter", tmp_path, "--run", "tiny", "--task", "x")
+    assert result.exit_code == 2 and "there is no task 'x'" in result.output
+
+
+# ---------------------------------------------------------------- RecBole
+
+
+def atomic_file(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+
+
+def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
+    assert dallrec("export", "recbole", tmp_path / "out", "--run", "tiny").exit_code == 0
+    folder = tmp_path / "out" / "tiny"
+    for name, short in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        made = atomic_file(folder / f"tiny.{short}.inter")
+        assert list(made) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+        part = read_table(run / "01_data" / f"{name}.parquet", "split")
+        assert made["user_id:token"].str[2:].astype(int).tolist() == part["user"].tolist()
+        assert made["item_id:token"].str[1:].astype(int).tolist() == part["item"].tolist()
+        assert made["rating:float"].astype(float).tolist() == part["rating"].tolist()
+        assert made["timestamp:float"].astype(float).tolist() == part["timestamp"].tolist()
+    items = atomic_file(folder / "tiny.item")
+    assert items["title:token_seq"][1] == "A tab in a title" and len(items) == 20
+    assert items["genres:token_seq"][2] == "Film_noir Drama"
+    assert items["director:token_seq"][:2].tolist() == ["Director_0", ""]
+
+
+def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
+    data = load_data(run / "01_data")
+    pairs = unseen(data, 4)
+    pairs.to_csv(tmp_path / "e.csv", index=False)
+    pd.DataFrame({"item_id": ["m5"], "value": ["Weird West"]}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    pd.DataFrame({"item_id": ["m3"], "summary": ["It is. It was."]}).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    for what, file in (("interactions", "e.csv"), ("attributes", "a.csv"), ("summaries", "s.csv")):
+        assert dallrec("import", what, tmp_path / file, "--run", "tiny").exit_code == 0
+    result = dallrec("export", "recbole", tmp_path / "out", "--run", "tiny", "--augmented")
+    assert result.exit_code == 0, result.output
+    train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
+    # added pairs have neither a rating nor a time, so no row has one
+    assert list(train) == ["user_id:token", "item_id:token"]
+    assert (
+        train.tail(4).set_axis(["user_id", "item_id"], axis=1).reset_index(drop=True).equals(pairs)
+    )
+    items = atomic_file(tmp_path / "out/tiny/tiny.item")
+    assert items["genres:token_seq"][5].endswith(" Weird_West")
+    assert items["summary:token_seq"][3] == "It is. It was." and items["summary:token_seq"][4] == ""
+
+
+def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
+    users = pd.DataFrame({"user": range(12), "user_id": [f"u\t{i}" for i in range(12)]})
+    write_table(users, run / "01_data" / "users.parquet", "users")
+    result = dallrec("export", "recbole", tmp_path, "--run", "tiny")
+    assert result.exit_code == 2 and "user id 'u\\t0' (row 0)" in result.output
+
+
+# ---------------------------------------------------------------- foreign augmentations
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, kind: str) -> None:
+    data = load_data(run / "01_data")
+    pairs = unseen(data, 5).assign(p_yes=[0.5, 0.6, 0.7, 0.8, 1.0])
+    known = data.train.iloc[:2]
+    both = [f"u {u}" for u in known["user"]], [f"m{i}" for i in known["item"]]
+    extra = pd.DataFrame({"user_id": both[0], "item_id": both[1], "p_yes": 0.9})
+    frame, file = pd.concat([pairs, extra], ignore_index=True), tmp_path / f"edges.{kind}"
+    frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
+    stage = run / "03_interactions"
+    stage.mkdir()
+    (stage / "calibration.json").write_text("{}")
+    page = run / "notebooks" / "03_interactions.ipynb"
+    page.parent.mkdir()
+    page.write_text("{}")
+    before = keys.actual_key(find_stage("03"), "tiny")
+    result = dallrec("import", "interactions", file, "--run", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "5 pairs are added (2 are training interactions already" in result.output
+    made = read_table(stage / "interactions.parquet", "added")
+    assert made["added"].all() and (made["strategy"] == "imported").all()
+    assert [f"u {u}" for u in made["user"]] == pairs["user_id"].tolist()
+    np.testing.assert_allclose(made["p_yes"], pairs["p_yes"], rtol=1e-6)
+    assert keys.actual_key(find_stage("03"), "tiny") != before
+    assert not page.exists() and not (stage / "calibration.json").exists()
+    assert read_json(stage / "costs.json")["seconds"] == 0
+
+
+def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Crime,genres\n")
+    result = dallrec("import", "attributes", file, "--run", "tiny")
+    assert result.exit_code == 0, result.output
+    data = load_data(run / "01_data")
+    made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
+    new = made[made["origin"] == "written"]
+    given = attributes.given(data)
+    assert len(made) == len(given) + len(new)
+    known = {(row[0], row[2]) for row in given}
+    rows = {
+        (1, "country", "USA"),
+        (5, "genres", "Horror"),
+        (5, "genres", "War"),
+        (4, "genres", "Crime"),
+    }
+    rows = {row for row in rows if (row[0], row[2]) not in known}
+    assert set(zip(new["item"], new["field"], new["value"], strict=True)) == rows and len(rows) >= 2
+    joined = attributes.merged(data, made)
+    assert joined["country"][1] == "USA" and "War" in joined["attributes"][5].split("|")
+
+
+def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.parquet"
+    pd.DataFrame({"item_id": ["m7", "m0"], "summary": ["One. Two.", " Three. "]}).to_parquet(file)
+    result = dallrec("import", "summaries", file, "--run", "tiny")
+    assert "2 of 20 items have a summary" in result.output
+    made = read_table(run / "05_summaries" / "summaries.parquet", "summaries")
+    assert made["item"].tolist() == [0, 7] and made["summary"].tolist() == ["Three.", "One. Two."]
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "message"),
+    [
+        (
+            "interactions",
+            "user_id,item\nu 0,m1\n",
+            "column 'item_id' is missing; it has 'user_id', 'item'",
+        ),
+        (
+            "interactions",
+            "user_id,item_id\n\nu 0,m1\nu 99,m1\n",
+            "line 4, column 'user_id': 'u 99' is no user",
+        ),
+        (
+            "interactions",
+            "user_id,item_id\nu 0,x\n",
+            "line 2, column 'item_id': 'x' is no item of run",
+        ),
+        (
+            "interactions",
+            "user_id,item_id,p_yes\nu 0,m1,1.5\n",
+            "line 2, column 'p_yes': '1.5' is not",
+        ),
+        (
+            "interactions",
+            "user_id,item_id,p_yes\nu 0,m1,\n",
+            "line 2, column 'p_yes': '' is not a number",
+        ),
+        (
+            "interactions",
+            "user_id,item_id\nu 0,m1\nu 0,m1\n",
+            "line 3, column 'item_id': 'm1' stands",
+        ),
+        ("interactions", "user_id,item_id\nu 0\n", "line 2"),
+        ("attributes", "item_id,value\nm1,Drama\nm2, \n", "line 3, column 'value': it is empty"),
+        (
+            "attributes",
+            "item_id,value,field\nm1,x,mood\n",
+            "line 2, column 'field': 'mood' is no field",
+        ),
+        (
+            "summaries",
+            "item_id,summary\nm1,A.\nm1,B.\n",
+            "line 3, column 'item_id': 'm1' stands there",
+        ),
+        ("summaries", "item_id,summary\nm1,\n", "line 2, column 'summary': it is empty"),
+    ],
+)
+def test_bad_tables_name_file_row_and_column(
+    run: Path, tmp_path: Path, what: str, text: str, message: str
+) -> None:
+    file = tmp_path / "theirs.csv"
+    file.write_text(text)
+    result = dallrec("import", what, file, "--run", "tiny")
+    assert result.exit_code == 2 and message in result.output and "theirs.csv" in result.output
+    assert not list(run.glob("0[345]*"))
+
+
+def test_missing_file_and_missing_run(run: Path, tmp_path: Path) -> None:
+    result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "tiny")
+    assert result.exit_code == 2 and "there is no file" in result.output
+    result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "nowhere")
+    assert result.exit_code == 2 and "dataset.json does not exist" in result.output

@@ -1,0 +1,187 @@
+"""The cost ledger: counts equal those of plain tokenization, times never reach a digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from llm_support import tiny_checkpoint, tiny_model
+
+from dallrec_core import artifacts, progress, status
+from dallrec_core.errors import UserError
+from dallrec_core.layout import STAGES, find_stage
+from dallrec_core.ledger import COUNTS, Ledger, shown
+from dallrec_core.llm import cache as cache_module
+from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.examples import encode_examples
+from dallrec_core.llm.finetune import LoraSettings, finetune
+from dallrec_core.llm.generation import generate
+from dallrec_core.llm.models import render
+from dallrec_core.llm.scoring import p_yes
+from dallrec_core.llm.usage import Usage, metered, usage
+
+PREFIX = "A viewer liked: Heat (1995) (Action|Crime|Thriller). Will the viewer like"
+PROMPTS = [(PREFIX, f" Film {i:02d}? Answer yes or no.") for i in range(6)]
+
+
+def lengths(prompts: list[tuple[str, str]]) -> list[int]:
+    lm = tiny_model()
+    return [len(tokens) for tokens in lm.encode([render(lm, a + b) for a, b in prompts])]
+
+
+def counted(prompts: list[tuple[str, str]], **options: object) -> Usage:
+    with metered(Usage()) as counts:
+        p_yes(tiny_model(), prompts, ["yes"], ["no"], **options)
+    return counts
+
+
+def test_without_sharing_every_token_is_read() -> None:
+    counts = counted(PROMPTS, share_prefix=False)
+    assert counts.tokens_in == sum(lengths(PROMPTS)) and counts.questions == 6
+    assert (counts.saved_by_prefix, counts.saved_by_cache, counts.from_cache) == (0, 0, 0)
+
+
+def test_a_shared_prefix_is_read_once() -> None:
+    counts, whole = counted(PROMPTS), lengths(PROMPTS)
+    assert counts.tokens_in + counts.saved_by_prefix == sum(whole)
+    ids = tiny_model().encode([render(tiny_model(), a + b) for a, b in PROMPTS])
+    shared = next(k for k, tokens in enumerate(zip(*ids, strict=False)) if len(set(tokens)) > 1)
+    assert counts.saved_by_prefix == (len(PROMPTS) - 1) * shared
+
+
+def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
+    whole = lengths(PROMPTS)
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        counted(PROMPTS[:2], cache=cache)
+        half = counted([*PROMPTS, PROMPTS[5]], cache=cache)  # one of them twice
+        again = counted(PROMPTS, cache=cache)
+    assert (half.questions, half.from_cache, half.saved_by_cache) == (7, 3, sum(whole[:2]))
+    assert half.tokens_in + half.saved_by_prefix == sum(whole[2:])
+    assert (again.from_cache, again.tokens_in, again.saved_by_prefix) == (6, 0, 0)
+    assert again.saved_by_cache == sum(whole)
+
+
+def test_writing_counts_what_was_written(tmp_path: Path) -> None:
+    lm, options = tiny_model(), {"max_new_tokens": 5}
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        with metered(Usage()) as first:
+            answers = generate(lm, PROMPTS, cache=cache, **options)
+        with metered(Usage()) as second:
+            generate(lm, PROMPTS, cache=cache, **options)
+    out = sum(answer.tokens for answer in answers)
+    assert (first.tokens_in, first.tokens_out) == (sum(lengths(PROMPTS)), out) and out > 0
+    assert first.saved_by_cache == 0 and second.tokens_in == second.tokens_out == 0
+    assert second.saved_by_cache == sum(lengths(PROMPTS)) + out
+
+
+def test_tuning_counts_every_pass(tmp_path: Path) -> None:
+    examples = [{"instruction": f"Question {i}?", "output": "yes"} for i in range(5)]
+    settings = LoraSettings(epochs=3, batch_size=2)
+    with metered(Usage()) as counts:
+        finetune(str(tiny_checkpoint()), examples, tmp_path / "a", settings, task="t", device="cpu")
+    rows = encode_examples(tiny_model(), examples, 0, "t")
+    assert counts.questions == 5
+    assert counts.tokens_in == 3 * sum(len(row["input_ids"]) for row in rows)
+
+
+def test_counts_outside_a_block_go_nowhere() -> None:
+    with metered(Usage()) as outer:
+        with metered(Usage()) as inner:
+            usage().questions += 2
+        usage().questions += 1
+    usage().questions += 5
+    assert (outer.questions, inner.questions) == (1, 2) and usage().questions == 0
+
+
+def test_a_ledger_adds_up_by_task_and_fits_its_schema(tmp_path: Path) -> None:
+    ledger = Ledger("03_interactions")
+    for number in (1, 2):
+        with ledger.task("asking"):
+            usage().questions += 1000 * number
+    with pytest.raises(ValueError), ledger.task("lost"):
+        raise ValueError
+    frame = ledger.frame()
+    assert frame["task"].tolist() == ["asking"] and frame["questions"].tolist() == [3000]
+    assert frame["seconds"].iloc[0] >= 0 and frame["peak_mib"].iloc[0] > 1
+    path = artifacts.write_table(frame, tmp_path / "ledger.parquet", "ledger")
+    assert artifacts.read_table(path, "ledger")["stage"].tolist() == ["03_interactions"]
+    assert shown(frame).loc["asking", "questions"] == "3,000"
+    artifacts.write_table(Ledger("x").frame(), tmp_path / "empty.parquet", "ledger")
+    with pytest.raises(UserError, match="column 'tokens_in' is missing"):
+        artifacts.write_table(frame.drop(columns="tokens_in"), path, "ledger")
+
+
+def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path) -> None:
+    ledger = Ledger("s")
+    with ledger.task("asking"):
+        usage().questions += 3
+    frame = ledger.frame()
+    other = frame.assign(
+        device="gpu", from_cache=3, tokens_in=9, tokens_out=9, saved_by_prefix=9,
+        saved_by_cache=9, seconds=9.0, peak_mib=9.0,
+    )  # fmt: skip
+    paths = [tmp_path / f"{n}.parquet" for n in range(3)]
+    for path, each in zip(paths, (frame, other, frame.assign(questions=4)), strict=True):
+        artifacts.write_table(each, path, "ledger")
+    one, same, different = map(artifacts.digest, paths)
+    assert one == same != different
+
+
+def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
+    assert status._ledger(STAGES, "smoke") == ""
+    for name, questions in (("03", 4000), ("04", 70)):
+        ledger = Ledger(find_stage(name).name)
+        with ledger.task("held-out pairs"):
+            usage().questions += questions
+        folder = tmp_path / "smoke" / ledger.stage
+        artifacts.write_table(ledger.frame(), folder / "ledger.parquet", "ledger")
+    lines = status._ledger(STAGES, "smoke").splitlines()
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
+    assert [row[2] for row in rows[2:]] == ["4,000", "70", "4,070"]
+    assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 2 + len(COUNTS) + 3
+
+
+# ---------------------------------------------------------------- estimates
+
+
+def test_the_estimate_is_timed_on_the_second_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 50.0, 52.0, 54.0])  # the first batch is slow: it warms up
+    monkeypatch.setattr(cache_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(cache_module, "progress", lambda iterable, **options: iterable)
+
+    def compute(unique: list[int], missing: set[int]):
+        usage().plan([], missing, 90)
+        for start in (0, 10, 20):
+            usage().done += 1 if start < 20 else 88
+            yield {i: 0.5 for i in range(start, start + 10)}
+
+    with metered(Usage()):
+        ask_once([f"q{i}" for i in range(30)], "m", {}, None, compute, desc="asking")
+    # one of 90 parts took two seconds
+    said = "asking: about 30 questions, about 3 min on this machine\n"
+    assert capsys.readouterr().out == said and progress.LINE.sub("", said) == ""
+
+
+def test_short_work_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.announce("asking", 4000, "questions", 6)
+    assert capsys.readouterr().out == ""
+    progress.announce("asking", 41000, "questions", 372)
+    said = capsys.readouterr().out
+    assert said == "asking: about 41,000 questions, about 6 min on this machine\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (99, "99 s"), (120, "2 min"), (5400, "90 min"), (9000, "2.5 h")],
+)
+def test_spans_in_words(seconds: float, words: str) -> None:
+    assert progress.span(seconds) == words
+
+
+def test_the_columns_of_the_schema_are_those_of_the_frame() -> None:
+    assert list(Ledger("s").frame().columns) == artifacts.SCHEMAS["ledger"].names
+    assert isinstance(Ledger("s").frame(), pd.DataFrame)
