@@ -41,8 +41,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "truth": _schema({"item": _I32, "attributes": _STR}),
     "added": _schema(
-        {"user": _I32, "item": _I32, "answer": _STR, "p_yes": _F32, "added": _BOOL}
-        | {"strategy": _STR, "prompt_key": _STR}
+        {"user": _I32, "item": _I32, "answer": _STR, "added": _BOOL}
+        | {"strategy": _STR, "prompt_key": _STR},
+        {"p_yes": _F32},  # empty where a served model's answer is neither yes nor no
     ),
     "attributes": _schema(
         {"item": _I32, "field": _STR, "value": _STR, "origin": _STR, "raw": _STR, "parsed": _BOOL}

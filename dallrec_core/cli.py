@@ -1,4 +1,4 @@
-"""The command line: `dallrec run`, `stage`, `book`, `data`, `export`, `import`, `doctor`, ...
+"""The command line: `dallrec run`, `book`, `data`, `export`, `import`, `cache`, `doctor`, ...
 
 Everything heavy is imported inside the commands, so that `dallrec --help` answers at once.
 """
@@ -160,6 +160,57 @@ def data(name: str) -> None:
 
     for line in fetch_or_verify(name):
         click.echo(line)
+
+
+@main.group(name="cache")
+def answers() -> None:
+    """Look at the kept answers of language models, join caches, write them as parquet."""
+
+
+CACHE = click.option(
+    "--file", type=click.Path(path_type=Path), help="The cache [default: that of all runs here]."
+)
+
+
+def _cache(file: Path | None) -> Path:
+    from dallrec_core import layout
+
+    return file or layout.answers_path()
+
+
+@answers.command()
+@CACHE
+def stats(file: Path | None) -> None:
+    """Say how many answers are kept."""
+    from dallrec_core.llm import cache_files
+
+    for name, value in cache_files.stats(_cache(file)).items():
+        click.echo(f"{name:<10} {value:,.1f}" if name == "MiB" else f"{name:<10} {value:,}")
+
+
+@answers.command()
+@CACHE
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+def merge(file: Path | None, sources: tuple[Path, ...]) -> None:
+    """Add the answers of other caches or parquet exports."""
+    from dallrec_core.llm import cache_files
+
+    click.echo(f"{cache_files.merge(_cache(file), sources):,} answers were new")
+
+
+@answers.command("export")
+@CACHE
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--shard", default="1/1", show_default=True, help="Only this part of the keys.")
+def export_answers(file: Path | None, out: Path, shard: str) -> None:
+    """Write the answers as parquet, whole or in parts such as 1/4."""
+    from dallrec_core.llm import cache_files
+
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise UserError(f"--shard is '{shard}'; write which part of how many, such as 1/4")
+    written = cache_files.export(_cache(file), out, shard=int(part), shards=int(parts))
+    click.echo(f"{written:,} answers in {out}")
 
 
 @main.group()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
-from dallrec_core.layout import ARTEFACTS, Stage, find_stage, run_dir, runs_dir
+from dallrec_core.layout import ARTEFACTS, Stage, answers_path, find_stage, run_dir
 from dallrec_core.memory import device, peak_mib
 
 
@@ -86,12 +86,12 @@ class Here:
         Raises:
             UserError: when its folder cannot be made.
         """
-        folder = runs_dir() / "cache"
+        path = answers_path()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-        return folder / "answers.sqlite"
+            raise UserError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+        return path
 
     def provenance(self, seed: int) -> pd.DataFrame:
         """Return what made this page, and leave its costs in `costs.json`.

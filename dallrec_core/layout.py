@@ -149,6 +149,11 @@ def runs_dir() -> Path:
     return Path(named).resolve() if named else (project_root() or Path.cwd()) / "runs"
 
 
+def answers_path() -> Path:
+    """Return the path of the cache of language models' answers that all runs share."""
+    return runs_dir() / "cache" / "answers.sqlite"
+
+
 def run_dir(run: str) -> Path:
     """Return the folder of one run.
 

@@ -86,7 +86,7 @@ def long_tail(train: pd.DataFrame, n_users: int, n_items: int, noun: str = "item
 
 def loss_curves(log: pd.DataFrame) -> Figure:
     """Draw training and held-out loss over steps, one panel per task (schema `training_log`)."""
-    tasks = list(dict.fromkeys(log["task"]))
+    tasks = list(dict.fromkeys(log["task"])) or ["no adapter was trained"]
     figure, axes = _canvas(len(tasks), 3.2)
     for ax, task in zip(axes, tasks, strict=True):
         rows = log[log["task"] == task]

@@ -14,34 +14,81 @@ Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
 
 _WORTH_SHARING = 16  # tokens; a shorter common start costs more in overhead than it saves
+_MARGIN = 24  # characters of the shared beginning that are tokenized with each prompt's own end
+_ROW = 192  # tokens of questions per row; more would mostly attend to what the mask hides
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that continue one prefix (empty for a row that stands alone)."""
+    """Questions that share a prefix and a row behind it; without a prefix each has its own row."""
 
-    prefix: list[int]
+    prefix: tuple[int, ...]
     rows: list[tuple[int, list[int]]]
     """(position of the question, its tokens after the prefix)."""
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Tokens of the prefix, and of the longest row after it."""
-        return len(self.prefix), max(len(tokens) for _, tokens in self.rows)
+        """Tokens of the prefix, and of all that stands behind it."""
+        return len(self.prefix), sum(len(tokens) for _, tokens in self.rows)
 
 
 def tokenize(
-    lm: LanguageModel, texts: Sequence[str], positions: Sequence[int], *, answer: int = 0
+    lm: LanguageModel,
+    texts: Sequence[str],
+    positions: Sequence[int],
+    *,
+    prefixes: Sequence[str] = (),
+    answer: int = 0,
 ) -> list[tuple[int, list[int]]]:
     """Render and tokenize the prompts at `positions`: (position, token ids) of each.
+
+    Args:
+        lm: the model whose template and tokenizer are used.
+        texts: all prompts.
+        positions: those that are wanted.
+        prefixes: beginning of each wanted prompt, empty where it is not shared. What prompts share
+            is tokenized once; the result is the same.
+        answer: tokens that must still fit behind a prompt.
 
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    ids = lm.encode([render(lm, texts[i]) for i in positions])
-    rows = list(zip(positions, ids, strict=True))
+    found: dict[int, list[int]] = {}
+    around = frame(lm)
+    members: dict[str, list[int]] = defaultdict(list)
+    for position, prefix in zip(positions, prefixes, strict=bool(prefixes)):
+        members[prefix].append(position)
+    for prefix, those in members.items():
+        cut = prefix[:-_MARGIN].rfind(" ")
+        if cut > 0 and len(those) > 2 and around:
+            tails = [texts[i][cut:] + around[1] for i in those]
+            found |= _continued(lm, around[0] + prefix[:cut], tails, those)
+    if rest := [i for i in positions if i not in found]:
+        found |= zip(rest, lm.encode([render(lm, texts[i]) for i in rest]), strict=True)
+    rows = [(i, found[i]) for i in positions]
     _check_lengths(lm, texts, rows, answer)
     return rows
+
+
+def frame(lm: LanguageModel) -> tuple[str, str] | None:
+    """What `render` puts before and after an instruction; None where it changes the text itself."""
+    probe = "A question: is 'this' & <that> changed?  Yes\nor no."
+    before, found, after = render(lm, probe).partition(probe)
+    return (before, after) if found else None
+
+
+def _continued(
+    lm: LanguageModel, head: str, tails: list[str], positions: list[int]
+) -> dict[int, list[int]]:
+    """Token ids of `head` + each tail, from both apart; nothing if they depend on each other.
+
+    All tails begin with the same words, so what holds at the cut for one holds for all.
+    """
+    start, whole = lm.encode([head, head + tails[0]])
+    ends = lm.tokenizer(tails, add_special_tokens=False)["input_ids"]
+    if start + ends[0] != whole:
+        return {}
+    return {i: start + end for i, end in zip(positions, ends, strict=True)}
 
 
 def _check_lengths(
@@ -65,44 +112,50 @@ def group_rows(rows: list[tuple[int, list[int]]], prefixes: Sequence[str]) -> li
         if prefix:
             by_prefix[prefix].append(row)
         else:
-            groups.append(Group([], [row]))
+            groups.append(Group((), [row]))
     for members in by_prefix.values():
         common = os.path.commonprefix([tokens for _, tokens in members])  # works on any lists
         size = min(len(common), min(len(tokens) for _, tokens in members) - 1)
         if len(members) == 1 or size < _WORTH_SHARING:
-            groups += [Group([], [row]) for row in members]
+            groups += [Group((), [row]) for row in members]
         else:
-            groups.append(Group(list(common[:size]), [(i, t[size:]) for i, t in members]))
+            groups.append(Group(tuple(common[:size]), [(i, t[size:]) for i, t in members]))
     return groups
 
 
 def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
-    """Fill batches with groups of similar width up to `budget` = rows x tokens per row."""
-    parts = sorted((part for g in groups for part in _split(g, budget)), key=_order)
+    """Fill batches with rows of similar width up to `budget` = rows x tokens per row.
+
+    The rows of one prefix stay together as far as they fit.
+    """
     batch: list[Group] = []
-    rows = suffix = 0
-    for part in parts:
-        wider = max(suffix, part.widths[1])
+    wide = 0
+    for row in (part for group in sorted(groups, key=_order) for part in _split(group, budget)):
+        wider = max(wide, row.widths[1])
         # Sorted by prefix, so the first is the longest; padded apart, so widths add up.
-        cost = (rows + len(part.rows)) * (len((batch or [part])[0].prefix) + wider)
-        if batch and (cost > budget or bool(part.prefix) != bool(batch[0].prefix)):
+        cost = (len(batch) + 1) * (len((batch or [row])[0].prefix) + wider)
+        if batch and (cost > budget or bool(row.prefix) != bool(batch[0].prefix)):
             yield batch
-            batch, rows, wider = [], 0, part.widths[1]
-        batch.append(part)
-        rows, suffix = rows + len(part.rows), wider
+            batch, wider = [], row.widths[1]
+        batch.append(row)
+        wide = wider
     if batch:
         yield batch
 
 
 def _order(group: Group) -> tuple[int, int, int]:
-    prefix, suffix = group.widths
-    return -prefix, -suffix, group.rows[0][0]
+    prefix, width = group.widths
+    return -prefix, -width, group.rows[0][0]
 
 
-def _split(group: Group, budget: int) -> list[Group]:
-    size = max(1, budget // sum(group.widths))
-    parts = range(0, len(group.rows), size)
-    return [Group(group.prefix, group.rows[start : start + size]) for start in parts]
+def _split(group: Group, budget: int) -> Iterator[Group]:
+    """Cut a group into rows of nearly equal width, about `_ROW` tokens each."""
+    prefix, width = group.widths
+    longest = max(len(tokens) for _, tokens in group.rows)
+    count = -(-width // max(min(_ROW, budget - prefix), longest))
+    size = -(-len(group.rows) // count)
+    for start in range(0, len(group.rows), size):
+        yield Group(group.prefix, group.rows[start : start + size])
 
 
 def only(batch: list[Group], missing: set[int]) -> list[Group]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from dallrec_core.errors import UserError
+from dallrec_core.llm.processes import gather, place
 from dallrec_core.llm.usage import is_metered, usage
 from dallrec_core.progress import announce, progress
 
@@ -96,6 +97,17 @@ class AnswerCache:
         self.misses += len(keys) - len(found)
         return found
 
+    def pages(self, size: int = 10_000) -> Iterator[dict[str, Any]]:
+        """Yield all answers in the order of their keys, `size` at a time."""
+        last = ""
+        while True:
+            sql = f"SELECT key, value FROM answers WHERE key > ? ORDER BY key LIMIT {size:d}"
+            rows = self._run(sql, [last])
+            if not rows:
+                return
+            yield {key: self._decode(value) for key, value in rows}
+            last = rows[-1][0]
+
     def put_many(self, answers: Mapping[str, Any]) -> None:
         """Store answers durably in one transaction; an answer already there stays."""
         rows = [(key, json.dumps(value)) for key, value in answers.items()]
@@ -153,8 +165,9 @@ def ask_once(
         cache: where answers are kept, or None.
         compute: takes the positions in `prompts` of all different questions, and the set of
             those that must be asked; yields, batch by batch, the answers of the latter by
-            position. Batches are planned over all questions, so that a resumed run asks the rest
-            in the same company and its answers are the same to the last bit.
+            position: all, or this process's share of the batches (see `processes.own`). Batches
+            are planned over all questions, so that a resumed run asks the rest in the same company
+            and its answers are the same to the last bit.
         desc: the progress bar's label.
 
     Returns:
@@ -166,6 +179,8 @@ def ask_once(
         first.setdefault(key, position)
     known = cache.get_many(list(first)) if cache is not None else {}
     missing = {position for key, position in first.items() if key not in known}
+    rank, count = place()
+    share = -(-len(missing) // count)
     counts = usage()
     counts.questions += len(prompts)
     counts.from_cache += len(prompts) - len(missing)
@@ -174,9 +189,10 @@ def ask_once(
         before = time.monotonic(), counts.done
         for number, batch in enumerate(compute(list(first.values()), missing)):
             now = time.monotonic(), counts.done
-            if number == 1 and now[1] > before[1]:  # the first batch warms up, the second is timed
+            # the first batch warms up, the second is timed
+            if number == 1 and not rank and now[1] > before[1]:
                 seconds = (now[0] - before[0]) / (now[1] - before[1]) * counts.todo
-                announce(desc, len(missing), "questions", seconds)
+                announce(desc, share, "questions", seconds)
             before = now
             by_key = {keys[position]: value for position, value in batch.items()}
             if cache is not None:
@@ -185,6 +201,12 @@ def ask_once(
             yield from (None for _ in by_key)
 
     if missing or is_metered():  # to count what the cache saves, questions must be tokenized
-        for _ in progress(answers(), total=len(missing), desc=desc, unit="questions"):
+        asked = answers()
+        for _ in asked if rank else progress(asked, total=share, desc=desc, unit="questions"):
             pass
+    if count > 1:
+        theirs = {key: value for key, value in gather(known).items() if key not in known}
+        if cache is not None:  # each machine may have a cache of its own
+            cache.put_many(theirs)
+        known.update(theirs)
     return [known[key] for key in keys]

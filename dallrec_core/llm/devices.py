@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from dallrec_core.errors import UserError
@@ -25,7 +27,9 @@ def pick_device(device: str = "auto") -> torch.device:
     """
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            # set by accelerate and torchrun: which of this machine's processes this one is
+            own = os.environ.get("LOCAL_RANK")
+            return torch.device(f"cuda:{int(own) % torch.cuda.device_count()}" if own else "cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)

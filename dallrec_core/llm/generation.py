@@ -14,6 +14,8 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Question, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, quiet
+from dallrec_core.llm.processes import own
+from dallrec_core.llm.served import ServedModel, texts_of
 from dallrec_core.llm.usage import usage
 
 
@@ -26,7 +28,7 @@ class Generated(NamedTuple):
 
 
 def generate(
-    lm: LanguageModel,
+    lm: LanguageModel | ServedModel,
     prompts: Sequence[Question],
     *,
     max_new_tokens: int,
@@ -39,12 +41,14 @@ def generate(
     """Let the model answer every prompt.
 
     Args:
-        lm: the model; the chat template or Alpaca form is put around each instruction here.
+        lm: the model, loaded or served; the chat template or Alpaca form is put around each
+            instruction here (by the server, where it is served).
         prompts: `[n]` instructions, whole or as (prefix, suffix).
         max_new_tokens: longest answer, in tokens.
         stop: strings that end an answer; they are not part of it.
         temperature: 0 takes the likeliest token; above 0 samples.
-        seed: of the samples. Each prompt has its own stream, so batches do not matter.
+        seed: of the samples. Each prompt has its own stream, so batches do not matter; a server
+            does with it what it can.
         cache: where answers are kept; questions found there are not asked.
         batch_size: prompts per batch.
 
@@ -61,11 +65,20 @@ def generate(
     if temperature > 0:
         settings |= {"temperature": temperature, "seed": seed}
 
+    stored: set[int] = set()
+
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
+        stored.update(set(unique) - missing)
+        if isinstance(lm, ServedModel):
+            options = {"stop": stops} if stops else {}
+            options |= {k: settings[k] for k in ("temperature", "seed") if k in settings}
+            todo = [i for i in own(unique) if i in missing]
+            yield from texts_of(lm, texts, todo, max_new_tokens, options)
+            return
         rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         rows.sort(key=lambda row: -len(row[1]))
         counts.plan(rows, missing, len(missing))
-        for start in range(0, len(rows), batch_size):
+        for start in own(range(0, len(rows), batch_size)):
             rest = [row for row in rows[start : start + batch_size] if row[0] in missing]
             if not rest:
                 continue
@@ -77,11 +90,10 @@ def generate(
             counts.done += len(rest)
             yield {i: list(answer) for i, answer in read.items()}
 
-    written = counts.tokens_out
     with quiet():
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
     answers = [Generated(*answer) for answer in found]
-    counts.saved_by_cache += sum(a.tokens for a in answers) - (counts.tokens_out - written)
+    counts.saved_by_cache += sum(answers[i].tokens for i in stored)
     return answers
 
 

@@ -1,12 +1,14 @@
 """Ask yes/no questions: the probability of *yes* from one forward pass, without generation.
 
-The questions of one user share a long history. Its keys and values are computed once and reused
-by all the user's questions, which are then only as long as their own ends.
+The questions of one user share a long history. Its keys and values are computed once. What follows
+it, the questions' own short ends, is packed into few rows: a mask hides the neighbours, so that
+neither the history is copied for each question nor the ends are padded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Group, Question, batches, group_rows, only, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
+from dallrec_core.llm.processes import own
+from dallrec_core.llm.served import ServedModel, chances
 from dallrec_core.llm.usage import read_tokens, usage
 
 
 def p_yes(
-    lm: LanguageModel,
+    lm: LanguageModel | ServedModel,
     prompts: Sequence[Question],
     yes: Sequence[str],
     no: Sequence[str],
@@ -35,8 +39,10 @@ def p_yes(
     It is `P(yes) / (P(yes) + P(no))` at the first answer token, each summed over all spellings.
 
     Args:
-        lm: the model; the chat template or Alpaca form is put around each instruction here.
-        prompts: `[n]` instructions; a (prefix, suffix) pair lets questions share the prefix.
+        lm: the model, loaded or served; the chat template or Alpaca form is put around each
+            instruction here (by the server, where it is served).
+        prompts: `[n]` instructions; a (prefix, suffix) pair lets questions share the prefix, which
+            is whatever the template begins with: a user's history, or an item's text.
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
@@ -44,25 +50,34 @@ def p_yes(
         share_prefix: encode common prefixes once. The result is the same to 1e-4 (float32).
 
     Returns:
-        `[n]` float32 in [0, 1], in the order of `prompts`.
+        `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
 
     Raises:
         UserError: when a prompt is too long, the spellings cannot be told apart, or memory ends.
     """
     if batch_tokens < 1:
         raise UserError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-    words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
-    _check_disjoint(lm, words)
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
     counts = usage()
-    settings = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
+    settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
+    if isinstance(lm, ServedModel):
+        settings["logprobs"] = lm.logprobs > 0
+        spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    else:
+        words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
+        _check_disjoint(lm, words)
 
-    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
-        rows = tokenize(lm, texts, unique)
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        if isinstance(lm, ServedModel):
+            yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
+            return
+        prefixes = [pairs[i][0] for i in unique]
+        rows = tokenize(lm, texts, unique, prefixes=prefixes)
         shared = share_prefix and _can_share(lm)
-        groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
-        plan = [rest for batch in batches(groups, batch_tokens) if (rest := only(batch, missing))]
+        groups = group_rows(rows, prefixes if shared else [""] * len(rows))
+        planned = own(batches(groups, batch_tokens))
+        plan = [rest for batch in planned if (rest := only(batch, missing))]
         reads = [read_tokens([(g.prefix, [t for _, t in g.rows]) for g in rest]) for rest in plan]
         counts.plan(rows, missing, sum(reads))
         whole = {position: len(tokens) for position, tokens in rows}
@@ -107,17 +122,25 @@ def _check_disjoint(lm: LanguageModel, words: tuple[torch.Tensor, torch.Tensor])
 
 
 def _can_share(lm: LanguageModel) -> bool:
-    """Only plain attention caches can be repeated per question; windows and states cannot."""
-    layers = DynamicCache(config=lm.model.config.get_text_config(decoder=True)).layers
-    return all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+    """Tell whether questions may be packed behind a prefix: rotary positions and plain caches.
+
+    Windows, states and biases by distance (ALiBi) are computed from a question's place in its row,
+    which packing changes.
+    """
+    config = lm.model.config.get_text_config(decoder=True)
+    rotary = any(name.endswith("rotary_emb") for name, _ in lm.model.named_modules())
+    masked = getattr(config, "_attn_implementation", "") in ("sdpa", "eager")
+    layers = DynamicCache(config=config).layers
+    plain = all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+    return rotary and masked and plain and not getattr(config, "alibi", False)
 
 
 def _score(
     lm: LanguageModel, batch: list[Group], words: tuple[torch.Tensor, torch.Tensor]
-) -> dict[int, float]:
+) -> dict[int, float | None]:
     rows = [row for group in batch for row in group.rows]
     try:
-        logits = _last_logits(lm, batch, [tokens for _, tokens in rows])
+        logits = _last_logits(lm, batch)
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is full; lower batch_tokens") from error
     yes, no = (torch.logsumexp(logits[:, w.to(logits.device)], dim=-1) for w in words)
@@ -128,45 +151,58 @@ def _score(
 
 
 @torch.inference_mode()
-def _last_logits(lm: LanguageModel, batch: list[Group], suffixes: list[list[int]]) -> torch.Tensor:
-    """Float32 logits `[rows, vocabulary]` after the last token of every row.
+def _last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
+    """Float32 logits `[questions, vocabulary]` after the last token of every question.
 
-    Rows are padded on the right: with causal attention no real token ever sees a later one, so
-    neither a mask nor shifted positions are needed and results do not depend on the batch.
+    A group is one row: its questions stand behind one another. Rows are padded on the right: with
+    causal attention no real token ever sees a later one, so results do not depend on the batch.
     """
-    ids, lengths = _pad(lm, suffixes)
-    options: dict[str, Any] = {"use_cache": False}
-    if batch[0].prefix:
-        prefixes, sizes = _pad(lm, [group.prefix for group in batch])
-        with head_on(lm.model, _last(sizes - 1)):
-            past = lm.model(input_ids=prefixes, use_cache=True).past_key_values
-        counts = torch.tensor([len(group.rows) for group in batch], device=ids.device)
-        owner = torch.repeat_interleave(torch.arange(len(batch), device=ids.device), counts)
-        past.batch_select_indices(owner)
-        start = sizes[owner, None]
-        real = torch.arange(prefixes.shape[1], device=ids.device) < start
-        options = {
-            "past_key_values": past,
-            "attention_mask": torch.cat([real, torch.ones_like(ids, dtype=torch.bool)], dim=1),
-            "position_ids": start + torch.arange(ids.shape[1], device=ids.device),
-        }
-    with head_on(lm.model, _last(lengths - 1)):
+    ids = _pad(lm, [[t for _, tokens in group.rows for t in tokens] for group in batch], lm.pad_id)
+    sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
+    ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
+    options = _behind(lm, batch, sizes, ids) if batch[0].prefix else {"use_cache": False}
+    with head_on(lm.model, _at(ends)):
         return lm.model(input_ids=ids, **options).logits[:, 0].float()
 
 
-def _pad(lm: LanguageModel, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows padded on the right `[B, T]`, and their lengths `[B]`."""
+def _behind(
+    lm: LanguageModel, batch: list[Group], sizes: list[list[int]], ids: torch.Tensor
+) -> dict[str, Any]:
+    """What the model needs to read rows `ids` `[B, W]` behind their prefixes.
+
+    Each prefix is read once, whatever the number of its rows. A question sees the prefix and
+    itself, not its neighbours in the row, and counts its positions from the prefix on.
+    """
+    number = {prefix: i for i, prefix in enumerate(dict.fromkeys(g.prefix for g in batch))}
+    prefixes = _pad(lm, number, lm.pad_id)
+    with head_on(lm.model, _at([(row, 0) for row in range(len(number))])):
+        past = lm.model(input_ids=prefixes, use_cache=True).past_key_values
+    owner = torch.tensor([number[group.prefix] for group in batch], device=ids.device)
+    if len(number) < len(batch):
+        past.batch_select_indices(owner)
+    own = _pad(lm, [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes], -1)
+    place = _pad(lm, [[i for n in each for i in range(n)] for each in sizes], 0)
+    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=ids.device).tril()
+    start = torch.tensor([[len(group.prefix)] for group in batch], device=ids.device)
+    real = (torch.arange(prefixes.shape[1], device=ids.device) < start)[:, None]
+    seen = torch.cat([real.expand(-1, ids.shape[1], -1),
+                      (own[:, :, None] == own[:, None]) & causal], dim=-1)  # fmt: skip
+    mask = torch.zeros(seen.shape, dtype=lm.dtype, device=ids.device)
+    mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+    return {"past_key_values": past, "attention_mask": mask[:, None], "position_ids": start + place}
+
+
+def _pad(lm: LanguageModel, rows: Collection[Sequence[int]], fill: int) -> torch.Tensor:
+    """Rows padded on the right with `fill`: `[B, T]`."""
     width = max(len(row) for row in rows)
-    ids = torch.tensor([row + [lm.pad_id] * (width - len(row)) for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    return ids.to(lm.device), lengths.to(lm.device)
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=lm.device)
 
 
-def _last(positions: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Selects the hidden state at one position per row: `[B, T, d]` -> `[B, 1, d]`."""
+def _at(places: Sequence[tuple[int, int]]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Selects the hidden states at (row, position): `[B, T, d]` -> `[places, 1, d]`."""
+    rows, positions = torch.tensor(places).T
 
     def select(hidden: torch.Tensor) -> torch.Tensor:
-        rows = torch.arange(len(hidden), device=hidden.device)
-        return hidden[rows, positions.to(hidden.device)].unsqueeze(1)
+        return hidden[rows.to(hidden.device), positions.to(hidden.device)].unsqueeze(1)
 
     return select

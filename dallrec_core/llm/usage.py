@@ -17,13 +17,13 @@ class Usage:
     from_cache: int = 0
     """Of these questions, those that were not put to the model: stored before, or asked twice."""
     tokens_in: int = 0
-    """Tokens of prompts and examples that the model read, padding left out."""
+    """Tokens of prompts and examples that the model read, padding left out, or a server reports."""
     tokens_out: int = 0
     """Tokens that it wrote."""
     saved_by_prefix: int = 0
-    """Tokens that it need not read because questions share a beginning."""
+    """Tokens that it need not read because questions share a beginning; a server keeps its own."""
     saved_by_cache: int = 0
-    """Tokens, read and written, of the questions in `from_cache`."""
+    """Tokens, read and written, of the different questions that were stored before."""
     todo: float = 0.0
     """Work planned by the call under way, in a unit of its own."""
     done: float = 0.0

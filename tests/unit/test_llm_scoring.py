@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from llm_support import tiny_model
+from tokenizers import processors
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import models, scoring
+from dallrec_core.llm import batching, models, scoring
 from dallrec_core.llm.batching import Group, batches
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.scoring import first_tokens, p_yes
@@ -149,18 +153,18 @@ def test_interrupted_run_repeats_no_question_and_ends_the_same(
         return score(lm, batch, words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scoring, "_score", counting)
-    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=400)
+    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=150)
     assert len(asked) == len(set(asked)) == len(PAIRS)
     asked.clear()
     with pytest.raises(KeyboardInterrupt), _Killed(tmp_path / "a.sqlite") as cache:
-        p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+        p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
     before = len(asked)
     assert 0 < before < len(PAIRS)
     with AnswerCache(tmp_path / "a.sqlite") as cache:
-        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
         assert (cache.hits, cache.misses) == (before, len(PAIRS) - before)
         assert len(asked) == len(set(asked)) == len(PAIRS)
-        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=400, cache=cache)
+        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
         assert len(asked) == len(PAIRS)
     assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
 
@@ -173,13 +177,117 @@ def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
 
 
 def test_batches_keep_the_budget_and_lose_nothing() -> None:
-    groups = [Group([1] * (p % 3 * 20), [(p * 10 + r, [2] * (r + 3)) for r in range(p % 7 + 1)])
-              for p in range(30)]  # fmt: skip
+    groups = [Group((p,) * (p % 3 * 20), [(p * 10 + r, [2] * (r + 3)) for r in range(p % 7 + 1)])
+              for p in range(1, 31) if p % 3 or p % 7 == 0]  # fmt: skip
     planned = list(batches(groups, 200))
     rows = sorted(i for batch in planned for g in batch for i, _ in g.rows)
     assert rows == sorted(i for g in groups for i, _ in g.rows)
     for batch in planned:
         widths = [g.widths for g in batch]
-        size = sum(len(g.rows) for g in batch)
-        assert size == 1 or size * (max(w[0] for w in widths) + max(w[1] for w in widths)) <= 200
+        assert len(batch) * (max(w[0] for w in widths) + max(w[1] for w in widths)) <= 200
         assert len({bool(g.prefix) for g in batch}) == 1
+
+
+def test_questions_of_a_prefix_are_packed_into_few_rows_of_like_width() -> None:
+    group = Group((1,) * 50, [(i, [2] * (10 + i % 3)) for i in range(50)])
+    (batch,) = batches([group], 100_000)
+    widths = [row.widths[1] for row in batch]
+    assert len(batch) == 3 and max(widths) - min(widths) <= 20 and max(widths) <= 192
+    wide = Group((1,) * 50, [(i, [2] * 300) for i in range(3)])
+    assert [len(row.rows) for batch in batches([wide], 100) for row in batch] == [1, 1, 1]
+
+
+def test_whatever_stands_first_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By user or by item: the template decides which of them is the longer, shared beginning."""
+    lm = tiny_model()
+    shapes = []
+    forward = lm.model.forward
+    monkeypatch.setattr(
+        lm.model, "forward", lambda **k: (shapes.append(k["input_ids"].shape), forward(**k))[1]
+    )
+    item = "Heat (1995) (Action|Crime|Thriller): a group of professional robbers. "
+    questions = [(item, f"Liked by a viewer of {'film ' * (u % 4)}{u}?") for u in range(12)]
+    got = p_yes(lm, questions, YES, NO)
+    (prefix, rows) = shapes
+    assert prefix[0] == 1 and rows[0] < 4  # one item, and few rows for twelve users
+    np.testing.assert_allclose(got, [naive(lm, a + b) for a, b in questions], atol=1e-5)
+
+
+CUTS = [
+    "A viewer liked: Heat (1995) (Action|Crime|Thriller). Will the viewer like this movie:",
+    "Gemocht:   Zwölf Äpfel, 東京物語 (1953) & <b>. Wird   das 17 der Film gefallen, mit Glück? ",
+]
+
+
+@pytest.mark.parametrize("kind", ["standin", "chat", "alpaca", "ending"])
+def test_shared_beginnings_are_tokenized_once_and_alike(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = (
+        models.load("standin", device="cpu")
+        if kind == "standin"
+        else tiny_model(chat=kind == "chat")
+    )
+    if kind == "ending":  # marks the end of every text, so nothing can be continued
+        tokenizer = copy.deepcopy(tiny_model(chat=False).tokenizer)
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <|end|>", special_tokens=[("<|end|>", 1)]
+        )
+        lm = replace(lm, tokenizer=tokenizer)
+    ends = [" Up (2009)?", "Up?", "1234?", "", " ", "?  é", "\n\nx", "&amp; 東", " a  b "]
+    prefixes = [cut for cut in CUTS for _ in ends] + ["", "short "]
+    texts = [cut + end for cut in CUTS for end in ends] + ["alone", "short one"]
+    expected = [(i, lm.encode([models.render(lm, text)])[0]) for i, text in enumerate(texts)]
+    sizes = []
+    monkeypatch.setattr(batching, "render", lambda *a: (sizes.append(a[1]), models.render(*a))[1])
+    positions = list(range(len(texts)))
+    assert batching.tokenize(lm, texts, positions, prefixes=prefixes) == expected
+    rendered = len(sizes) - 1  # the first is the probe of the template
+    assert rendered == (len(texts) if kind == "ending" else 2)  # the others were continued
+
+
+def test_templates_that_change_the_text_are_rendered_whole() -> None:
+    lm = tiny_model()
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = lm.tokenizer.chat_template.replace(
+        "content'] }}", "content'] | upper }}"
+    )
+    shouting = replace(lm, tokenizer=tokenizer)
+    assert batching.frame(shouting) is None and "UP?" in models.render(shouting, "Up?")
+    texts = [CUTS[0] + f" Film {i}?" for i in range(4)]
+    rows = batching.tokenize(shouting, texts, range(4), prefixes=[CUTS[0]] * 4)
+    assert [row for _, row in rows] == lm.encode([models.render(lm, t.upper()) for t in texts])
+
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+ROPE = SIZES | {"intermediate_size": 64, "max_position_embeddings": 256, "head_dim": 8}
+OTHERS = [
+    ("llama", ROPE | {"num_key_value_heads": 2}, True),
+    ("qwen3", ROPE | {"num_key_value_heads": 1}, True),
+    ("gemma", ROPE | {"num_key_value_heads": 4}, True),
+    ("gpt_neox", SIZES | {"intermediate_size": 64, "max_position_embeddings": 256}, True),
+    ("mistral", ROPE | {"num_key_value_heads": 2, "sliding_window": 8}, False),
+    ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}, False),
+    ("bloom", SIZES, False),
+]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("kind", "sizes", "shared"), OTHERS, ids=[kind for kind, *_ in OTHERS])
+def test_other_architectures_equal_the_naive_way(
+    kind: str, sizes: dict[str, int], shared: bool, attention: str
+) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=360, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+        **sizes,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    try:
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    except ValueError:
+        pytest.skip(f"{kind} has no {attention}")
+    lm = replace(tiny_model(), model=model)
+    assert scoring._can_share(lm) == shared
+    expected = [naive(lm, text) for text in TEXTS]
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(p_yes(lm, PAIRS, YES, NO), expected, atol=1e-4)

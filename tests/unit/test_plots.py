@@ -46,6 +46,12 @@ def test_loss_curves_have_a_panel_per_task() -> None:
     assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
 
 
+def test_loss_curves_say_that_nothing_was_trained() -> None:
+    empty = pd.DataFrame(columns=["task", "step", "epoch", "loss", "eval_loss"])
+    (ax,) = drawn(plots.loss_curves(empty)).axes
+    assert ax.get_title() == "no adapter was trained"
+
+
 def test_before_after_shows_both_ends_and_chance() -> None:
     table = pd.DataFrame({"measure": ["AUC"], "before": [0.6], "after": [0.8], "chance": [0.5]})
     ax = drawn(plots.before_after(table)).axes[0]

@@ -1,0 +1,90 @@
+"""Measure how fast questions are asked of a language model on the processor.
+
+    python benchmarks/llm.py --json results.json
+    python benchmarks/llm.py --quick                     # few questions, noisier
+    python benchmarks/llm.py --threads 2                 # seconds of the clock, on a quiet machine
+
+Two models: the bundled stand-in, where everything around the model counts, and a Llama of more than
+100 million random parameters, which is bound by arithmetic. 50 candidates per user. Each model is
+measured in a process of its own; `benchmarks/asking.py` says what is compared.
+
+The JSON holds `speedup_standin` and `speedup_100m` (questions per second against the authors' way),
+`speedup_vs_padded` (against padded `generate` batches, the lower of the two models'), `token_share`
+(tokens computed, padding included, of those of the naive way; large model), `gemm_share` (of the
+machine's speed of matrix products, measured in the same process; large model),
+`questions_per_second` (stand-in), and `max_abs_difference` of p(yes) from the authors' way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.process import call, plain, say
+from dallrec_core.artifacts import write_json
+
+SIZES = {
+    "standin": {"users": 80, "single": 200, "padded": 512},
+    "100m": {"users": 8, "single": 50, "padded": 96},
+}
+QUICK = {
+    "standin": {"users": 20, "single": 40, "padded": 64},
+    "100m": {"users": 2, "single": 8, "padded": 32},
+}
+
+
+def results(standin: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
+    """Return the file's content, from what was measured on the two models."""
+    both = (standin, large)
+    return {
+        "speedup_standin": standin["speedup"],
+        "speedup_100m": large["speedup"],
+        "speedup_vs_padded": min(each["speedup_vs_padded"] for each in both),
+        "token_share": large["token_share"],
+        "gemm_share": large["gemm_share"],
+        "questions_per_second": standin["questions_per_second"]["ours"],
+        "max_abs_difference": max(each["max_abs_difference"] for each in both),
+    }
+
+
+def report(name: str, row: dict[str, Any]) -> str:
+    """Return one model's results as text."""
+    rates = row["questions_per_second"]
+    return (
+        f"{name} ({row['parameters'] / 1e6:.1f} M parameters, {row['threads']} threads): "
+        f"{rates['ours']:.1f} questions/s; one by one {rates['alone']:.2f} "
+        f"({row['speedup']:.1f}x), "
+        f"padded batches {rates['padded']:.2f} ({row['speedup_vs_padded']:.1f}x)\n"
+        f"  tokens {row['token_share']:.1%} of the naive way; {row['gemm_share']:.0%} of "
+        f"{row['gemm_gflop_per_s']:.0f} GFLOP/s; p(yes) within {row['max_abs_difference']:.1e} "
+        f"where answers spread over {row['spread']:.2f}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status is 1 when p(yes) differs by more than 1e-3."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--quick", action="store_true", help="few questions; noisier")
+    parser.add_argument("--threads", type=int, default=1, help="[default: 1, in CPU seconds]")
+    options = parser.parse_args(arguments)
+    # an ended run must not leave its measuring process behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    measured = {}
+    for name, sizes in (QUICK if options.quick else SIZES).items():
+        say(f"--- {name}")
+        measured[name] = call("asking:measure", name=name, threads=options.threads, **sizes)
+        print(report(name, measured[name]))
+    table = results(measured["standin"], measured["100m"])
+    if options.json:
+        write_json(plain(table), options.json)
+    return 0 if table["max_abs_difference"] <= 1e-3 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

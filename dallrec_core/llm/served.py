@@ -1,0 +1,258 @@
+"""Ask a model behind an OpenAI-compatible address: vLLM, SGLang, `transformers serve`, and others.
+
+`scoring.p_yes` and `generation.generate` take a `ServedModel` where they take a loaded one. The
+server puts its chat template around each question and does the batching; here requests are sent
+side by side, repeated with growing pauses when the server is busy or fails (by the `openai`
+client), and every answer is kept the moment it arrives.
+
+p(yes) needs the log-probabilities of the first token, which vLLM and SGLang return; words that are
+not among the server's likeliest tokens (it tells twenty) count as impossible. `transformers serve`
+5.23 ignores the wish for them: then the text decides, and p(yes) is 1 or 0, or NaN where it says
+neither word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.served_answers import Answer, from_logprobs, from_text, read_answer
+from dallrec_core.llm.usage import usage
+
+KEY_VARIABLE = "DALLREC_LLM_KEY"
+"""Environment variable that holds the server's key, where it wants one."""
+
+_THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
+_TEXT_TOKENS = 8  # room for a yes or no that is read as text, e.g. "The answer is: yes"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model behind an address; made by `connect`."""
+
+    url: str
+    """Address of the server, up to and including `/v1`."""
+    name: str
+    """Name by which the server knows the model."""
+    revision: str
+    """What the user says the model is; a server does not tell which weights it has."""
+    logprobs: int
+    """How many tokens it returns log-probabilities of; 0 when it returns none."""
+    extra: dict[str, Any] = field(repr=False)
+    """Fields of every request that not all servers understand."""
+    client: Any = field(repr=False)
+    """The `openai.OpenAI` client."""
+    concurrency: int = 32
+    """Requests under way at a time."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over address, name and revision: the cache's key, as of a loaded model."""
+        identity = ["served", self.url, self.name, self.revision]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def connect(
+    url: str,
+    names: Sequence[str],
+    *,
+    revision: str = "",
+    concurrency: int = 32,
+    timeout: float = 60.0,
+    retries: int = 4,
+) -> ServedModel:
+    """Connect to a server and try it with one short question.
+
+    The key is read from the environment variable `DALLREC_LLM_KEY` and goes nowhere else.
+
+    Args:
+        url: such as `http://localhost:8000/v1`.
+        names: the model's name at the server; of several, the first that the server lists, so that
+            an adapter can be preferred to its base. If it lists none of them, the last.
+        revision: part of the cache's key; change it when other weights are served by that name.
+        concurrency: requests under way at a time.
+        timeout: seconds to wait for an answer.
+        retries: how often a request is repeated after a timeout, a lost connection, or status 408,
+            409, 429 or 5xx, with pauses that double from half a second, or as the server asks.
+
+    Raises:
+        UserError: when the address is wrong, nothing answers there, the key is refused, or the
+            server does not have the model.
+    """
+    openai = _openai()
+    if concurrency < 1:
+        raise UserError(f"concurrency is {concurrency}; it must be at least 1")
+    # always given, or the client would send OpenAI's own key to whatever server this is
+    key = os.environ.get(KEY_VARIABLE) or "none"
+    client = openai.OpenAI(
+        base_url=_checked(url), api_key=key, timeout=timeout, max_retries=retries
+    )
+    name = _choose(client, url, names)
+    wishes = [(n, extra) for extra in (_THINKING_OFF, {}) for n in (20, 5, 0)]
+    for n, extra in wishes:  # servers differ in what they understand
+        lm = ServedModel(url, name, revision, n, extra, client, concurrency)
+        try:
+            answer = _request(lm, "Is water wet? Answer yes or no.", 1, logprobs=n)
+        except _Refused:
+            if (n, extra) == wishes[-1]:
+                raise
+        else:
+            return lm if answer.top else replace(lm, logprobs=0)
+    raise AssertionError("the last wish is granted or refused")
+
+
+def chances(
+    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], yes: set[str], no: set[str]
+) -> Iterator[dict[int, float | None]]:
+    """Yield p(yes) of the questions at `positions` as they are answered; None is neither word."""
+
+    if not yes or not no or yes & no:
+        raise UserError("the yes/no answers need at least one spelling each, and none in common")
+
+    def ask(text: str) -> tuple[Answer, float | None]:
+        if not lm.logprobs:
+            answer = _request(lm, text, _TEXT_TOKENS)
+            return answer, from_text(answer.text, yes, no)
+        answer = _request(lm, text, 1, logprobs=lm.logprobs)
+        if not answer.top:
+            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
+        return answer, from_logprobs(answer.top, yes, no)
+
+    yield from _side_by_side(lm, ask, texts, positions)
+
+
+def texts_of(
+    lm: ServedModel,
+    texts: Sequence[str],
+    positions: Iterable[int],
+    max_new_tokens: int,
+    options: dict[str, Any],
+) -> Iterator[dict[int, list[Any]]]:
+    """Yield text, tokens (0 if not told) and whether it was cut off, of each answer."""
+
+    def ask(text: str) -> tuple[Answer, list[Any]]:
+        answer = _request(lm, text, max_new_tokens, **options)
+        return answer, [answer.text.strip(), answer.tokens, answer.cut]
+
+    yield from _side_by_side(lm, ask, texts, positions)
+
+
+# ---------------------------------------------------------------- requests
+
+
+class _Refused(UserError):
+    """The server does not accept the request as it stands; asking again would not help."""
+
+
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        what = "a served model needs the openai client: pip install 'dallrec-core[serve]'"
+        raise UserError(what) from error
+    return openai
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            "llm_backend is an address with a user, a password or a query in it, and parameters "
+            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
+    return url
+
+
+def _choose(client: Any, url: str, names: Sequence[str]) -> str:
+    openai = _openai()
+    try:
+        listed = {model.id for model in client.with_options(max_retries=0).models.list()}
+    except openai.APIConnectionError as error:
+        raise UserError(
+            f"no server answers at {url}; start one there, or correct llm_backend"
+        ) from error
+    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        listed = set()  # a server need not list its models; the first question will tell
+    return next((name for name in names if name in listed), names[-1])
+
+
+def _request(
+    lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0, **options: Any
+) -> Answer:
+    """Ask one question; every failure is a `UserError` that does not hold the key."""
+    openai = _openai()
+    if logprobs:
+        options |= {"logprobs": True, "top_logprobs": logprobs}
+    try:
+        answer = lm.client.chat.completions.create(
+            model=lm.name,
+            messages=[{"role": "user", "content": text}],
+            max_tokens=max_tokens,
+            extra_body=lm.extra,
+            **{"temperature": 0.0, **options},
+        )
+        return read_answer(answer)
+    except openai.APITimeoutError:
+        reason = f"did not answer within {lm.client.timeout:g} seconds, though asked repeatedly"
+    except openai.APIConnectionError:
+        reason = "cannot be reached any more"
+    except openai.APIStatusError as error:
+        reason = _safe(f"answered with status {error.status_code}: {error.body or error.message}")
+        if error.status_code in (400, 404, 422):
+            raise _Refused(_said(lm, reason)) from None
+    except (openai.OpenAIError, ValueError) as error:
+        reason = f"sent what is no answer: {_safe(str(error))}"
+    # without its cause, which holds the request and with it the key
+    raise UserError(_said(lm, reason)) from None
+
+
+def _said(lm: ServedModel, what: str) -> str:
+    return (
+        f"the model server {lm.url} ('{lm.name}') {what}. Finished answers are kept: run again "
+        "when it works, and only the rest is asked"
+    )
+
+
+def _safe(text: str, limit: int = 200) -> str:
+    key = os.environ.get(KEY_VARIABLE)
+    text = " ".join((text.replace(key, "***") if key else text).split())
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _side_by_side(
+    lm: ServedModel,
+    ask: Callable[[str], tuple[Answer, Any]],
+    texts: Sequence[str],
+    positions: Iterable[int],
+) -> Iterator[dict[int, Any]]:
+    """Yield answers as they come; on an error, first those of the requests still under way."""
+    todo, failure, counts = iter(positions), None, usage()
+    with ThreadPoolExecutor(lm.concurrency) as pool:
+        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
+        while running:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            errors = [error for future in done if (error := future.exception())]
+            failure = failure or next(iter(errors), None)
+            answers = {running.pop(future): future for future in done}
+            found = {i: f.result() for i, f in answers.items() if not f.exception()}
+            for answer, _ in found.values():
+                counts.tokens_in += answer.read
+                counts.tokens_out += answer.tokens
+            yield {i: meaning for i, (_, meaning) in found.items()}
+            if failure is None:
+                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(done))}
+    if failure:
+        raise failure

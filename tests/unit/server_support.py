@@ -1,0 +1,131 @@
+"""Small OpenAI-compatible servers on loopback: one that answers like vLLM, and its bad days."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import torch
+
+from dallrec_core.llm.models import LanguageModel
+
+
+def answer_like_vllm(lm: LanguageModel, body: dict[str, Any]) -> dict[str, Any]:
+    """One greedy token with log-probabilities, computed the plain way from the model's logits."""
+    ids = lm.tokenizer.apply_chat_template(
+        body["messages"], add_generation_prompt=True, return_dict=False
+    )
+    with torch.inference_mode():
+        log = lm.model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    values, best = log.topk(20)
+    top = [
+        {"token": lm.tokenizer.decode([i]), "logprob": v, "bytes": None}
+        for i, v in zip(best.tolist(), values.tolist(), strict=True)
+    ]
+    return completion(top[0]["token"], [{**top[0], "top_logprobs": top[: body["top_logprobs"]]}])
+
+
+def completion(text: str, content: list[Any] | None = None) -> dict[str, Any]:
+    choice = {
+        "index": 0,
+        "finish_reason": "length" if text.endswith("...") else "stop",
+        "message": {"role": "assistant", "content": text},
+        "logprobs": {"content": content} if content else None,
+    }
+    usage = {"prompt_tokens": 3, "completion_tokens": len(text.split()), "total_tokens": 9}
+    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [choice], "usage": usage}  # fmt: skip
+
+
+@dataclass
+class Served:
+    """What a test server was asked, and how it behaves."""
+
+    reply: Callable[[dict[str, Any]], dict[str, Any]]
+    mood: Callable[[int], str] = lambda n: "good"
+    """What happens to the n-th question: good, or one of `_misbehave`'s."""
+    models: tuple[str, ...] = ("standin",)
+    url: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at_once: int = 0
+    most_at_once: int = 0
+
+
+@contextmanager
+def serving(served: Served) -> Iterator[Served]:
+    """Run the server until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send(200, {"object": "list", "data": [{"id": m} for m in served.models]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            served.keys.add(self.headers["Authorization"])
+            with served.lock:
+                served.asked.append(body)
+                number = len(served.asked)
+                served.at_once += 1
+                served.most_at_once = max(served.most_at_once, served.at_once)
+            try:
+                mood = served.mood(number)
+                if mood == "good":
+                    self.send(200, served.reply(body))
+                else:
+                    self.misbehave(mood)
+            finally:
+                with served.lock:
+                    served.at_once -= 1
+
+        def misbehave(self, mood: str) -> None:
+            if mood.isdecimal():
+                said = f"no, {self.headers['Authorization']}"
+                self.send(int(mood), {"error": {"message": said}})
+            elif mood == "stall":
+                time.sleep(3)
+            elif mood == "page":
+                self.send(200, "<html>Welcome!</html>", "text/html")
+            elif mood == "cut":
+                self.send(200, '{"choices": [{"mess')
+            elif mood == "other":
+                self.send(200, {"answer": "yes"})
+            elif mood == "nan":
+                top = [{"token": "yes", "logprob": float("nan"), "bytes": None}]
+                self.send(200, completion("yes", [{**top[0], "top_logprobs": top}]))
+            elif mood == "plain":
+                self.send(200, completion("yes"))
+            else:
+                assert mood == "dead"
+                self.close_connection = True
+
+        def send(self, status: int, content: object, kind: str = "application/json") -> None:
+            data = (content if isinstance(content, str) else json.dumps(content)).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("retry-after-ms", "1")
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        thread.join()
+        server.socket.close()

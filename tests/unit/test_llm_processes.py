@@ -1,0 +1,75 @@
+"""Two processes under `accelerate launch` give the answers of one, each asking its part."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from llm_support import tiny_checkpoint
+
+from dallrec_core.llm.generation import generate
+from dallrec_core.llm.models import load
+from dallrec_core.llm.processes import gather, own, place
+from dallrec_core.llm.scoring import p_yes
+
+QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
+             for u in range(12) for i in range(3)]  # fmt: skip
+ASKER = """
+import json, sys
+from pathlib import Path
+from dallrec_core.llm import generation, processes, scoring
+from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.models import load
+
+folder, questions = Path(sys.argv[1]), json.loads(sys.argv[3])
+lm, asked, score = load(sys.argv[2], device="cpu"), [], scoring._score
+def logged(lm, batch, words):
+    asked.extend(i for group in batch for i, _ in group.rows)
+    return score(lm, batch, words)
+scoring._score = logged
+rank, count = processes.place()
+cache = AnswerCache(folder / f"{rank}.sqlite")  # as on two machines without a common disk
+p = scoring.p_yes(lm, questions, ["yes"], ["no"], batch_tokens=150, cache=cache)
+texts = generation.generate(lm, questions[:9], max_new_tokens=4, batch_size=2)
+result = {"count": count, "p": p.tolist(), "texts": texts, "asked": asked, "kept": len(cache)}
+(folder / f"{rank}.json").write_text(json.dumps(result))
+"""
+
+
+def test_alone_everything_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place() == (0, 1) and list(own("abc")) == ["a", "b", "c"]
+    assert gather({"a": 1}) == {"a": 1}
+    for name, value in {"LOCAL_RANK": "1", "RANK": "2", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert place() == (2, 3) and list(own("abcdefg")) == ["c", "f"]
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "asker.py"
+    script.write_text(ASKER)
+    # accelerate calls its launcher of several processes multi_gpu; without a GPU it uses the CPU
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    options += ["--dynamo_backend=no", "--main_process_port=0"]
+    command = [*launch, *options, str(script), str(tmp_path), str(tiny_checkpoint())]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [*command, json.dumps(QUESTIONS)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    parts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    lm = load(str(tiny_checkpoint()), device="cpu")
+    alone = p_yes(lm, QUESTIONS, ["yes"], ["no"], batch_tokens=150).tolist()
+    texts = [list(each) for each in generate(lm, QUESTIONS[:9], max_new_tokens=4, batch_size=2)]
+    for part in parts:
+        assert part["count"] == 2 and part["kept"] == len(QUESTIONS)
+        assert part["p"] == pytest.approx(alone, abs=1e-6) and part["texts"] == texts
+    shares = [set(part["asked"]) for part in parts]
+    assert not shares[0] & shares[1] and shares[0] | shares[1] == set(range(len(QUESTIONS)))
+    assert min(map(len, shares)) >= len(QUESTIONS) // 3

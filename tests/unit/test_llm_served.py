@@ -1,0 +1,261 @@
+"""A served model answers as a loaded one does, and no bad day of a server costs an answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from server_support import Served, answer_like_vllm, completion, serving
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.backends import open_model
+from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.checkpoints import BUNDLED
+from dallrec_core.llm.generation import Generated, generate
+from dallrec_core.llm.models import LanguageModel, load
+from dallrec_core.llm.scoring import p_yes
+from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
+from dallrec_core.prompts import interaction_prompt
+
+pytest.importorskip("openai")
+
+YES, NO = ("yes", "Yes", "YES"), ("no", "No", "NO")
+FILMS = ["Heat (1995) (Crime|Drama)", "Fargo (1996) (Crime)", "Alien (1979) (Horror|Sci-Fi)",
+         "Amelie (2001) (Comedy|Romance)", "Up (2009) (Animation)"]  # fmt: skip
+PROMPTS = [
+    interaction_prompt("movie", FILMS[:n], FILMS[n:4], target)
+    for n in range(1, 4)
+    for target in FILMS
+]
+
+
+@pytest.fixture(scope="module")
+def local() -> LanguageModel:
+    return load("standin", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(local: LanguageModel) -> np.ndarray:
+    return p_yes(local, PROMPTS, YES, NO)
+
+
+def like_vllm(lm: LanguageModel, **options: Any) -> Served:
+    return Served(lambda body: answer_like_vllm(lm, body), **options)
+
+
+def yes_or_no(lm: ServedModel, **options: Any) -> np.ndarray:
+    return p_yes(lm, PROMPTS, YES, NO, **options)
+
+
+def test_equals_the_loaded_model_and_asks_once(
+    local: LanguageModel, expected: np.ndarray, tmp_path: Path
+) -> None:
+    assert np.ptp(expected) > 0.1  # the questions do differ
+    with serving(like_vllm(local)) as served, AnswerCache(tmp_path / "a.sqlite") as cache:
+        lm = connect(served.url, ["standin"], concurrency=4)
+        assert lm.logprobs == 20
+        np.testing.assert_allclose(yes_or_no(lm, cache=cache), expected, atol=1e-3)
+        assert len(served.asked) == 1 + len(PROMPTS)  # one to try the server
+        np.testing.assert_allclose(yes_or_no(lm, cache=cache), expected, atol=1e-3)
+        assert len(served.asked) == 1 + len(PROMPTS) and len(cache) == len(PROMPTS)
+        assert {body["max_tokens"] for body in served.asked} == {1}
+
+
+def test_requests_run_side_by_side_up_to_the_limit() -> None:
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.03)
+        return completion("yes")
+
+    with serving(Served(reply)) as served:
+        yes_or_no(connect(served.url, ["standin"], concurrency=3))
+        assert served.most_at_once == 3
+
+
+def test_busy_and_failing_servers_are_asked_again(
+    local: LanguageModel, expected: np.ndarray
+) -> None:
+    moods = {3: "429", 4: "500", 5: "503", 6: "dead", 8: "429", 9: "429"}
+    with serving(like_vllm(local, mood=lambda n: moods.get(n, "good"))) as served:
+        lm = connect(served.url, ["standin"], concurrency=1)
+        np.testing.assert_allclose(yes_or_no(lm), expected, atol=1e-3)
+        assert len(served.asked) == 1 + len(PROMPTS) + len(moods)
+
+
+BAD_DAYS = {
+    "429": "answered with status 429",
+    "500": "answered with status 500",
+    "401": "answered with status 401",
+    "404": "answered with status 404",
+    "dead": "cannot be reached any more",
+    "stall": "did not answer within 0.5 seconds",
+    "page": "sent what is no answer",
+    "cut": "sent what is no answer",
+    "other": "sent what is no answer",
+    "nan": "sent what is no answer",
+    "plain": "left out the log-probabilities",
+}
+
+
+@pytest.mark.parametrize("mood", BAD_DAYS)
+def test_a_bad_day_costs_no_finished_answer(
+    mood: str, local: LanguageModel, expected: np.ndarray, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(KEY_VARIABLE, "sesame-open")
+    monkeypatch.setenv("OPENAI_API_KEY", "not-for-this-server")
+    served = like_vllm(local, mood=lambda n: "good" if n <= 6 else mood)
+    with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
+        lm = connect(served.url, ["standin"], concurrency=2, timeout=0.5, retries=1)
+        lm.client.timeout = 0.5 if mood == "stall" else 60.0
+        with pytest.raises(UserError, match=BAD_DAYS[mood]) as caught:
+            yes_or_no(lm, cache=cache)
+        assert "Finished answers are kept: run again" in str(caught.value)
+        assert served.url in str(caught.value) and "sesame" not in str(caught.value)
+        assert caught.value.__cause__ is None and "sesame" not in repr(lm)
+        assert served.keys == {"Bearer sesame-open"}
+        assert len(cache) == 5  # six answers, one of them to the first try
+        served.mood, before = lambda n: "good", len(served.asked)
+        np.testing.assert_allclose(yes_or_no(lm, cache=cache), expected, atol=1e-3)
+        assert len(served.asked) - before == len(PROMPTS) - 5
+
+
+def test_a_server_without_log_probabilities_is_read_as_text(tmp_path: Path) -> None:
+    texts = {"a": "Yes.", "b": "The answer is: no", "c": "yes or no", "d": "Nobody knows", "e": ""}
+    with serving(Served(lambda b: completion(texts.get(b["messages"][0]["content"], "?")))) as s:
+        lm = connect(s.url, ["standin"])
+        assert lm.logprobs == 0
+        with AnswerCache(tmp_path / "a.sqlite") as cache:
+            for _ in range(2):
+                got = p_yes(lm, list(texts), YES, NO, cache=cache)
+                np.testing.assert_array_equal(got, [1, 0, np.nan, np.nan, np.nan])
+        assert len(s.asked) == 1 + len(texts)
+        for words in (["yes"], []):
+            with pytest.raises(UserError, match="at least one spelling each, and none in common"):
+                p_yes(lm, ["a"], words, ["yes"])
+
+
+def test_wishes_that_a_server_refuses_are_dropped(local: LanguageModel) -> None:
+    def strict(served: Served) -> Callable[[int], str]:
+        return lambda n: (
+            "400"
+            if "chat_template_kwargs" in served.asked[n - 1]
+            or served.asked[n - 1].get("top_logprobs", 0) > 5
+            else "good"
+        )
+
+    served = like_vllm(local)
+    served.mood = strict(served)
+    with serving(served):
+        lm = connect(served.url, ["standin"])
+        assert (lm.logprobs, lm.extra) == (5, {})
+        assert np.isfinite(yes_or_no(lm)).all()
+
+
+def test_texts_with_limits_stops_and_samples(tmp_path: Path) -> None:
+    def echo(body: dict[str, Any]) -> dict[str, Any]:
+        cut = "..." if body["max_tokens"] < 5 else ""
+        return completion(f" {body['messages'][0]['content']} {body.get('seed', '')}{cut}")
+
+    with serving(Served(echo)) as served, AnswerCache(tmp_path / "a.sqlite") as cache:
+        lm = connect(served.url, ["standin"])
+        got = generate(lm, [("a ", "b"), "c"], max_new_tokens=9, stop=["\n"], cache=cache)
+        assert got == [Generated("a b", 2, False), Generated("c", 1, False)]
+        assert all(body["stop"] == ["\n"] for body in served.asked[1:])
+        assert {body["temperature"] for body in served.asked} == {0.0}
+        assert generate(lm, ["c"], max_new_tokens=3)[0].truncated
+        sampled = generate(lm, ["c"], max_new_tokens=9, temperature=0.7, seed=3, cache=cache)
+        assert sampled[0].text == "c 3" and served.asked[-1]["temperature"] == 0.7
+        before = len(served.asked)
+        assert generate(lm, ["c"], max_new_tokens=9, stop=["\n"], cache=cache) == got[1:]
+        assert len(served.asked) == before
+
+
+def test_the_task_is_preferred_to_its_base_model(
+    local: LanguageModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"language_model": "standin", "revision": "", "quantize": "none"}
+    with serving(like_vllm(local, models=("standin", "summaries"))) as served:
+        names = [
+            open_model(chosen, t, None, served.url).name for t in ("interactions", "summaries")
+        ]
+        assert names == ["standin", "summaries"]
+        noted = open_model({**chosen, "llm_backend": served.url}, "summaries", None)
+        assert noted.name == "standin"
+    said = f"asking 'summaries' at {served.url}; p(yes) is read from log-probabilities"
+    assert said in capsys.readouterr().out
+    assert isinstance(open_model(chosen, "summaries", None), LanguageModel)
+
+
+def test_the_cache_tells_models_apart() -> None:
+    one = ServedModel("http://a/v1", "m", "", 20, {}, None)
+    others = [("http://b/v1", "m", ""), ("http://a/v1", "n", ""), ("http://a/v1", "m", "2")]
+    prints = {ServedModel(*other, 20, {}, None).fingerprint for other in others}
+    assert len(prints | {one.fingerprint}) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:8000/v1", "should look like http"),
+        ("ftp://host/v1", "should look like http"),
+        ("http://[host/v1", "should look like http"),
+        ("ftp://me:sesame@host/v1", "put the key into the environment"),
+        ("http://me:sesame@host/v1", f"put the key into the environment variable {KEY_VARIABLE}"),
+        ("http://host/v1?key=sesame", "put the key into the environment"),
+        ("http://127.0.0.1:9/v1", "no server answers at http://127.0.0.1:9/v1"),
+    ],
+)
+def test_wrong_addresses_are_explained(url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        connect(url, ["standin"], timeout=2)
+    assert "sesame" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- a real server
+
+
+@pytest.fixture(scope="module")
+def real_server() -> Iterator[str]:
+    for needed in ("fastapi", "uvicorn"):
+        pytest.importorskip(needed)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(BUNDLED["standin"]), "--device", "cpu"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, **quiet)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, "transformers serve ended"
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_transformers_serve_answers_like_the_loaded_model(
+    real_server: str, local: LanguageModel, expected: np.ndarray
+) -> None:
+    lm = connect(real_server, [str(BUNDLED["standin"])], concurrency=2)
+    assert lm.logprobs == 0  # should this fail, the server has learnt to tell them: test those too
+    np.testing.assert_array_equal(p_yes(lm, PROMPTS[:6], YES, NO), expected[:6] >= 0.5)
+    tasks = ["Movie: Heat (1995). Known genres: Crime. List up to three genres of this movie."]
+    ours = generate(local, tasks, max_new_tokens=12)
+    assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
+    with pytest.raises(UserError, match="answered with status 400: .*pinned"):
+        connect(real_server, ["another"])
