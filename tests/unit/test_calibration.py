@@ -139,6 +139,26 @@ def test_calibrated_answers_keep_what_the_model_said() -> None:
     assert set(chosen.index[chosen["added"]]) == set(frame["p_yes"].nlargest(5).index)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_pairs_without_an_answer_change_nothing_and_are_never_added(method: str) -> None:
+    p, liked = answers(200)
+    judged = pd.DataFrame({"user": np.arange(200) % 7, "item": range(200), "p_yes": p})
+    judged = judged.assign(liked=liked, strategy="candidates")
+    gaps = judged.assign(p_yes=np.nan)
+    mixed = pd.concat([judged, gaps], ignore_index=True)
+    made = fit(mixed["p_yes"], mixed["liked"], method)
+    assert made == fit(p, liked, method)
+    without, with_gaps = (interactions.calibrated(each, made) for each in (judged, mixed))
+    assert with_gaps.loc[200:, ["p_yes", "p_model"]].isna().all(axis=None)
+    threshold = interactions.choose_threshold(with_gaps)
+    assert threshold == interactions.choose_threshold(without)
+    for measure in (expected_calibration_error, lambda q, y: precision_at_edge(q, y, threshold)):
+        assert measure(with_gaps["p_yes"], mixed["liked"]) == measure(without["p_yes"], liked)
+    added = interactions.select(with_gaps, threshold)["added"]
+    assert added.any() and not added[200:].any()
+    assert added[:200].equals(interactions.select(without, threshold)["added"])
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(UserError, match="unknown calibration 'platt'; use one of: isotonic"):
         fit([0.5], [True], "platt")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from llm_support import tiny_checkpoint, tiny_model
 
 from dallrec_core import artifacts, progress, status
@@ -60,6 +61,28 @@ def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
     assert half.tokens_in + half.saved_by_prefix == sum(whole[2:])
     assert (again.from_cache, again.tokens_in, again.saved_by_prefix) == (6, 0, 0)
     assert again.saved_by_cache == sum(whole)
+
+
+@pytest.mark.parametrize("batch_tokens", [200, 600, 16384])
+def test_the_count_is_what_the_model_was_given(batch_tokens: int) -> None:
+    lm = tiny_model()
+    prompts = [(PREFIX + f" {n} or", end) for n in range(3) for _, end in PROMPTS]
+    prompts += [("", "Is water wet?")]
+    assert all(lm.pad_id not in row for row in lm.encode([render(lm, a + b) for a, b in prompts]))
+    given: list[int] = []
+
+    def look(module: object, args: object, options: dict[str, torch.Tensor]) -> None:
+        given.append(int((options["input_ids"] != lm.pad_id).sum()))
+
+    handle = lm.model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        with metered(Usage()) as counts:
+            p_yes(lm, prompts, ["yes"], ["no"], batch_tokens=batch_tokens)
+    finally:
+        handle.remove()
+    assert counts.tokens_in == sum(given) == counts.done
+    assert counts.tokens_in + counts.saved_by_prefix == sum(lengths(prompts))
+    assert counts.saved_by_prefix > 0
 
 
 def test_writing_counts_what_was_written(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from dallrec_core.llm.generation import Generated, generate
 from dallrec_core.llm.models import LanguageModel, load
 from dallrec_core.llm.scoring import p_yes
 from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
+from dallrec_core.llm.usage import Usage, metered
 from dallrec_core.prompts import interaction_prompt
 
 pytest.importorskip("openai")
@@ -67,6 +68,22 @@ def test_equals_the_loaded_model_and_asks_once(
         np.testing.assert_allclose(yes_or_no(lm, cache=cache), expected, atol=1e-3)
         assert len(served.asked) == 1 + len(PROMPTS) and len(cache) == len(PROMPTS)
         assert {body["max_tokens"] for body in served.asked} == {1}
+
+
+def test_counts_the_tokens_that_the_server_reports(tmp_path: Path) -> None:
+    served = Served(lambda body: completion("yes of course"))  # 3 tokens read, 3 written
+    with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
+        lm = connect(served.url, ["standin"])
+        with metered(Usage()) as first:
+            generate(lm, PROMPTS, max_new_tokens=9, cache=cache)
+        with metered(Usage()) as second:
+            generate(lm, [*PROMPTS, PROMPTS[0]], max_new_tokens=9, cache=cache)
+        with metered(Usage()) as asked:
+            yes_or_no(lm)
+    n = len(PROMPTS)
+    for counts in (first, asked):
+        assert (counts.questions, counts.tokens_in, counts.tokens_out) == (n, 3 * n, 3 * n)
+    assert (second.from_cache, second.tokens_in, second.saved_by_cache) == (n + 1, 0, 3 * n)
 
 
 def test_requests_run_side_by_side_up_to_the_limit() -> None:
