@@ -114,7 +114,7 @@ SETTINGS: dict[str, TrainSettings] = {
     ),
     "LightGCN": replace(_GRAPH, epochs=50, model={"layers": 2}),
     "MMGCN": replace(_GRAPH, epochs=60, batch_size=16384, max_steps=60, learning_rate=0.02),
-    "GRCN": replace(_GRAPH, epochs=50, model={"prior": 0.5}),
+    "GRCN": replace(_GRAPH, epochs=30, model={"prior": 0.5}),
     "MMSSL": replace(
         _GRAPH,
         epochs=60,
