@@ -165,6 +165,8 @@ class Chain:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # a job in the background of a script would hand down that Ctrl-C is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_for_stop(self, stage: Stage, process: subprocess.Popen[str]) -> None:
