@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -32,7 +32,12 @@ def is_interactive() -> bool:
 
 
 def progress(
-    iterable: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
+    iterable: Iterable[T],
+    *,
+    total: int | None = None,
+    desc: str = "",
+    unit: str = "it",
+    size: Callable[[T], int] = lambda _: 1,
 ) -> Iterator[T]:
     """Yield from `iterable` while telling how far it is.
 
@@ -41,22 +46,27 @@ def progress(
 
     Args:
         iterable: what to loop over.
-        total: number of elements where `iterable` has no length.
+        total: number of units where it is not the length of `iterable`.
         desc: what is being done, in a few words.
-        unit: the word for one element.
+        unit: the word for one of them.
+        size: how many units an element stands for, where things are done in batches.
     """
     if total is None:
         total = len(iterable) if isinstance(iterable, Sized) else None
     if is_interactive():
-        yield from tqdm(iterable, total=total, desc=desc, unit=unit, leave=False)
+        with tqdm(total=total, desc=desc, unit=unit, leave=False) as bar:
+            for element in iterable:
+                yield element
+                bar.update(size(element))
         return
     start = time.monotonic()
     due = 10.0
-    shown = 0
-    for done, element in enumerate(iterable, start=1):
+    shown = done = 0
+    for element in iterable:
         yield element
+        done += size(element)
         elapsed = time.monotonic() - start
-        if elapsed >= due and shown < _LINES and done != total:
+        if elapsed >= due and shown < _LINES and done and done != total:
             left = f", about {span(elapsed * (total - done) / done)} left" if total else ""
             so_far = f"{done}{f'/{total}' if total else ''} {unit} in {span(elapsed)}"
             print(f"{desc}: {so_far} ({done / elapsed:.3g} a second){left}")

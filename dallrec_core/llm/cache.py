@@ -185,7 +185,7 @@ def ask_once(
     counts.questions += len(prompts)
     counts.from_cache += len(prompts) - len(missing)
 
-    def answers() -> Iterator[None]:
+    def answers() -> Iterator[int]:
         before = time.monotonic(), counts.done
         for number, batch in enumerate(compute(list(first.values()), missing)):
             now = time.monotonic(), counts.done
@@ -198,11 +198,13 @@ def ask_once(
             if cache is not None:
                 cache.put_many(by_key)
             known.update(by_key)
-            yield from (None for _ in by_key)
+            yield len(by_key)
 
     if missing or is_metered():  # to count what the cache saves, questions must be tokenized
         asked = answers()
-        for _ in asked if rank else progress(asked, total=share, desc=desc, unit="questions"):
+        if not rank:
+            asked = progress(asked, total=share, desc=desc, unit="questions", size=int)
+        for _ in asked:
             pass
     if count > 1:
         theirs = {key: value for key, value in gather(known).items() if key not in known}

@@ -32,6 +32,17 @@ def test_long_loops_print_a_few_lines_with_the_rest_of_the_time(
     assert all(module.LINE.fullmatch(line) for line in lines)
 
 
+def test_a_batch_counts_as_a_whole(
+    headless: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter([0, 30, 60])
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(ticks)))
+    batches = progress([200, 200], total=400, desc="asking", unit="questions", size=int)
+    assert list(batches) == [200, 200]
+    said = capsys.readouterr().out
+    assert said == "asking: 200/400 questions in 30 s (6.67 a second), about 30 s left\n"
+
+
 def test_jupyter_counts_as_somebody_watching(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
     assert module.is_interactive()
