@@ -9,32 +9,30 @@ can be added without training anything again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from dallrec_core import evaluation, recommenders, training
-from dallrec_core.artifacts import atomic, read_json, write_json
-from dallrec_core.cells import DEPTH, Cell, cells, key, reduced
+from dallrec_core import evaluation, recommenders
+from dallrec_core.artifacts import read_json
+from dallrec_core.augmentation.controls import deal
+from dallrec_core.cells import Cell, cells, key, reduced
 from dallrec_core.errors import UserError
-from dallrec_core.evaluation import Ranking
-from dallrec_core.memory import peak_mib
 from dallrec_core.progress import progress
 from dallrec_core.study import Arm, Study, direct_hits, score_arm
+from dallrec_core.worker import GUESSES, finished, load_lists, run_cell
 
 __all__ = ["Arm", "Cell", "Study", "cells", "run_cells"]
 
-Todo = Sequence[tuple[Cell, Arm, Path]]
-"""Cells to train, each with what its arm adds and the file for its ranking."""
+Work = tuple[Cell, Arm, Path, bool]
+"""A cell to train, what its arm adds, the file for its ranking, and whether guesses are needed."""
 
 
 def run_cells(
@@ -44,6 +42,7 @@ def run_cells(
     folder: Path,
     *,
     jobs: int = 0,
+    scheduler: str = "",
     ks: Sequence[int] = (10, 20, 50),
     variants_at: int = 20,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -55,6 +54,8 @@ def run_cells(
         grid: the cells, from `cells`.
         folder: finished cells are kept in `folder/cells`.
         jobs: processes, each with one thread; 0 means one per core.
+        scheduler: address of a Dask cluster that trains instead, such as tcp://host:8786; its
+            workers must see `folder` under the same path.
         ks: lengths K of the list.
         variants_at: the K at which the conventions of `study.score_arm` are given too.
 
@@ -68,44 +69,73 @@ def run_cells(
         UserError: naming the cell that failed; the finished ones stay stored.
     """
     full = {name: arm if isinstance(arm, Arm) else Arm(arm) for name, arm in arms.items()}
-    missing = [cell.arm for cell in grid if cell.arm not in full]
+    named = [full[cell.arm].guesses_of or cell.arm for cell in grid if cell.arm in full]
+    missing = [name for name in [*(cell.arm for cell in grid), *named] if name not in full]
     if missing:
         raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(full)}")
-    needed = [reduced(cell, full[cell.arm]) for cell in grid]
-    paths = _paths(study, needed, folder / "cells")
-    todo: dict[Path, tuple[Cell, Arm, Path]] = {}
-    for (cell, arm), path in zip(needed, paths, strict=True):
-        if not _finished(path):
-            todo.setdefault(path, (cell, arm, path))
-    dearest = sorted(todo.values(), key=lambda t: -recommenders.model_class(t[0].backbone).cost)
-    _train(study, dearest, jobs)
-    return _collect(study, full, grid, paths, ks, variants_at)
+    folder = folder / "cells"
+    # whose guesses are other arms' edges has to be trained first
+    asked = [replace(c, arm=full[c.arm].guesses_of) for c in grid if full[c.arm].guesses_of]
+    plain = [cell for cell in grid if not full[cell.arm].guesses_of]
+    guessing = _paths(study, [(cell, full[cell.arm]) for cell in asked], folder)
+    first = [(cell, full[cell.arm]) for cell in (*asked, *plain)]
+    _train(study, first, folder, jobs, scheduler, guessing)
+    guesses = iter(guessing)
+    needed = [
+        (c, _own(full[c.arm], next(guesses)) if full[c.arm].guesses_of else full[c.arm])
+        for c in grid
+    ]
+    _train(study, needed, folder, jobs, scheduler)
+    return _collect(study, needed, _paths(study, needed, folder), ks, variants_at)
+
+
+def _own(arm: Arm, path: Path) -> Arm:
+    """Put a training's own guesses in the place of an arm's items."""
+    lists = load_lists(path.with_suffix(GUESSES))
+    edges = None if arm.edges is None else deal(arm.edges, lists)
+    return replace(arm, edges=edges, guesses_of="")
 
 
 def _paths(study: Study, needed: Sequence[tuple[Cell, Arm]], folder: Path) -> list[Path]:
     """Return the file of each cell; cells of the same content share one."""
     base, prints, paths = study.digest(), {}, []
-    for cell, arm in needed:
+    for whole in needed:
+        cell, arm = reduced(*whole)
         # an arm is the same one whenever the same parts of it are left
-        parts = (cell.arm, arm.features is None, arm.negatives is None)
+        parts = (id(arm.edges), id(arm.features), id(arm.negatives), arm.insertion)
         if parts not in prints:
             prints[parts] = arm.digest()
         paths.append(folder / f"{key(cell, base, prints[parts])}.parquet")
     return paths
 
 
-def _train(study: Study, todo: Todo, jobs: int) -> None:
-    count = min(jobs or joblib.cpu_count(), len(todo))
-    if count < 2:
-        for work in progress(todo, desc="training", unit="cells"):
-            _run_cell(study, *work)
+def _train(
+    study: Study,
+    needed: Sequence[tuple[Cell, Arm]],
+    folder: Path,
+    jobs: int,
+    scheduler: str,
+    guessing: Sequence[Path] = (),
+) -> None:
+    """Train the cells that are not finished, the dearest first."""
+    todo: dict[Path, Work] = {}
+    for whole, path in zip(needed, _paths(study, needed, folder), strict=True):
+        if not finished(path, path in guessing):
+            todo.setdefault(path, (*reduced(*whole), path, path in guessing))
+    works = sorted(todo.values(), key=lambda w: -recommenders.model_class(w[0].backbone).cost)
+    count = min(jobs or joblib.cpu_count(), len(works))
+    if not works:
         return
-    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
-        finished = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(_run_cell)(study, *work) for work in todo
+    if count < 2 and not scheduler:
+        for work in progress(works, desc="training", unit="cells"):
+            run_cell(study, *work)
+        return
+    with _processes(count, scheduler):
+        done = joblib.Parallel(return_as="generator_unordered")(
+            joblib.delayed(run_cell)(study, *work) for work in works
         )
         try:
-            for _ in progress(finished, total=len(todo), desc="training", unit="cells"):
+            for _ in progress(done, total=len(works), desc="training", unit="cells"):
                 pass
         except TerminatedWorkerError as error:
             raise UserError(
@@ -114,78 +144,36 @@ def _train(study: Study, todo: Todo, jobs: int) -> None:
             ) from error
 
 
-def _run_cell(study: Study, cell: Cell, arm: Arm, path: Path) -> None:
-    """Train one cell and store its ranking and its record."""
+@contextmanager
+def _processes(count: int, scheduler: str) -> Iterator[None]:
+    """Let joblib use processes of this machine, or those of a Dask cluster."""
+    if not scheduler:
+        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
+            yield
+        return
     try:
-        ranking, record = _train_cell(study, cell, arm, path)
-    except UserError as error:
-        raise UserError(f"{cell.run}: {error}") from error
-    except Exception as error:
-        raise RuntimeError(f"{cell.run}: {type(error).__name__}: {error}") from error
-    lists = pa.FixedSizeListArray.from_arrays(ranking.items.ravel(), ranking.items.shape[1])
-    with atomic(path) as partial:
-        pq.write_table(pa.table({"user": ranking.users, "items": lists}), partial)
-    write_json(record, path.with_suffix(".json"))  # last: its presence says the cell is finished
-
-
-def _train_cell(study: Study, cell: Cell, arm: Arm, path: Path) -> tuple[Ranking, dict[str, Any]]:
-    graph = recommenders.Graph.from_frame(
-        study.train,
-        study.n_users,
-        study.n_items,
-        extra=arm.edges,
-        insertion=arm.insertion,
-        negatives=arm.negatives,
-    )
-    with training.threads(cell.settings.threads):
-        # copies: what other processes are handed is a read-only map of one file
-        features = {k: torch.tensor(v) for k, v in (arm.features or {}).items()}
-        model = recommenders.build(
-            cell.backbone, graph, features or None, cell.settings.model, seed=cell.seed
-        )
-        checkpoint = path.with_suffix(".checkpoint")
-        result = training.fit(
-            model,
-            graph,
-            study.validation,
-            cell.settings,
-            cell.seed,
-            known=study.train,
-            checkpoint=checkpoint,
-        )
-        model.eval()
-        ranking = evaluation.rank(model, study.seen, study.test_users, DEPTH)
-    record = {
-        "run": cell.run,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "validation": result.validation,
-        "edges": len(graph.users),
-        "seconds": result.seconds,
-        "peak_mib": peak_mib(),
-        "settings": asdict(cell.settings),
-        "history": result.history.to_dict("list"),
-    }
-    return ranking, record
-
-
-def _finished(path: Path) -> bool:
-    return path.is_file() and path.with_suffix(".json").is_file()
+        from distributed import Client
+    except ImportError as error:
+        raise UserError("a scheduler needs Dask: python -m pip install distributed") from error
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client, joblib.parallel_config("dask", n_jobs=-1):
+        yield
 
 
 def _collect(
     study: Study,
-    arms: Mapping[str, Arm],
-    grid: Sequence[Cell],
+    needed: Sequence[tuple[Cell, Arm]],
     paths: Sequence[Path],
     ks: Sequence[int],
     variants_at: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    direct = direct_hits(arms, study.test, study.n_items)
+    direct = direct_hits([arm for _, arm in needed], study.test, study.n_items)
     scores, runs, curves, seen = [], [], [], set[Path]()
-    for cell, path in zip(grid, paths, strict=True):
-        ranking, record = _load(path)
-        added = arms[cell.arm].edges
+    for (cell, arm), path in zip(needed, paths, strict=True):
+        ranking, record, added = load_lists(path), read_json(path.with_suffix(".json")), arm.edges
         names = {"run": cell.run, "backbone": cell.backbone, "arm": cell.arm, "seed": cell.seed}
         table = score_arm(study, ranking, added, direct, ks, variants_at)
         long = evaluation.to_long(table)
@@ -209,11 +197,3 @@ def _curve(record: Mapping[str, Any]) -> pd.DataFrame:
     """Return the looks at validation of one training; models in closed form have none."""
     history = pd.DataFrame(record["history"]).rename(columns={"validation": "value"})
     return history.loc[history["epoch"] > 0, ["epoch", "value"]].dropna()
-
-
-def _load(path: Path) -> tuple[Ranking, dict[str, Any]]:
-    table = pq.read_table(path)
-    items = table["items"].combine_chunks()
-    flat = items.flatten().to_numpy(zero_copy_only=False)
-    ranking = Ranking(table["user"].to_numpy(), flat.reshape(len(table), -1).astype(np.int32))
-    return ranking, read_json(path.with_suffix(".json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,9 @@ class Arm:
     "Where the edges enter; see `recommenders.graph.INSERTIONS`."
     negatives: pd.DataFrame | None = None
     "Pairs to prefer as negatives, columns user, item; how often, `TrainSettings` says."
+    guesses_of: str = ""
+    """Name of an arm. The items of `edges` are then replaced by the best guesses of the same
+    backbone, trained on that arm with the same seed; so each training has edges of its own."""
 
     def digest(self) -> str:
         """Return a hash of the content; row order and an empty frame do not count."""
@@ -75,9 +78,9 @@ class Arm:
         return digest.hexdigest()
 
 
-def direct_hits(arms: Mapping[str, Arm], test: pd.DataFrame, n_items: int) -> pd.DataFrame:
+def direct_hits(arms: Iterable[Arm], test: pd.DataFrame, n_items: int) -> pd.DataFrame:
     """Return the test pairs (user, item) that some arm added as edges."""
-    edges = [arm.edges for arm in arms.values() if arm.edges is not None]
+    edges = [arm.edges for arm in arms if arm.edges is not None]
     if not edges:
         return test.iloc[:0][["user", "item"]]
     added = Pairs(pd.concat(edges), n_items)

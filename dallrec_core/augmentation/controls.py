@@ -1,58 +1,163 @@
-"""Control arms: edges and item features that cost nothing to write, as many as the model's own.
+"""Control arms: edges and item features that cost nothing to write, dealt out like the model's own.
 
 If random edges help as much, it was the number of edges and not what the model knew. If features
 that were dealt out to the wrong items help as much, it was the extra weights and not the text.
+
+Every arm that adds edges gives each user as many as `dallrec` does, with the same weights (the
+largest goes to the arm's first choice), so arms differ in the choice of items and in nothing else.
+No arm adds a training pair. A user that an arm finds no item for gets fewer: that can happen where
+it chooses from a list of its own (`oracle`, `zero_shot`), and `shortage` counts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dallrec_core.errors import UserError
-
-ARMS = ("base", "dallrec", "random")
-"""Names of the arms."""
+from dallrec_core.recommenders.ranking import Ranking, Scored, rank
 
 FEATURES = ("shuffled", "constant", "noise")
 """What can stand in for the features that a language model wrote."""
 
 
-def edges(
-    arms: Sequence[str],
-    train: pd.DataFrame,
-    answers: pd.DataFrame,
-    n_users: int,
-    n_items: int,
-    *,
-    seed: int = 0,
-) -> dict[str, pd.DataFrame]:
-    """Return what each arm adds to the training interactions; all but base add equally many.
+def written(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the edges that the language model's answers add: user, item, weight (float32).
 
     Args:
-        arms: names out of `ARMS`.
-        train: columns user, item.
-        answers: schema `added`; the rows marked as added are the arm `dallrec`.
-        n_users: U.
-        n_items: N.
-        seed: of the random arm.
+        answers: schema `added`; a column weight, where there is one, is the edges' weight, else 1.
+    """
+    added = answers[answers["added"]]
+    weight = added["weight"] if "weight" in added else 1
+    return added[["user", "item"]].assign(weight=weight).astype({"weight": np.float32})
+
+
+def deal(like: pd.DataFrame, choices: pd.DataFrame | Ranking) -> pd.DataFrame:
+    """Replace the items of edges: each user keeps the number of edges and their weights.
+
+    Args:
+        like: the edges to match, columns user, item [, weight; default 1].
+        choices: new items in order of preference, columns user, item, or ranked lists. A user's
+            first choice gets the largest weight.
 
     Returns:
-        Frames with columns user, item (int32), weight (float32), by name of the arm.
+        user, item (int32), weight (float32), by user and item; fewer than `like` where a user's
+        choices run out.
+    """
+    if isinstance(choices, Ranking):
+        users = np.repeat(choices.users, choices.items.shape[1])
+        choices = pd.DataFrame({"user": users, "item": choices.items.ravel()})
+        choices = choices[choices["item"] >= 0]
+    like = like if "weight" in like else like.assign(weight=1)
+    wanted = like.sort_values(["user", "weight", "item"], ascending=[True, False, True])
+    wanted = wanted[["user", "weight"]].assign(place=wanted.groupby("user").cumcount())
+    offered = choices[["user", "item"]].assign(place=choices.groupby("user").cumcount())
+    made = wanted.merge(offered, on=["user", "place"])[["user", "item", "weight"]]
+    kinds = {"user": np.int32, "item": np.int32, "weight": np.float32}
+    return made.astype(kinds).sort_values(["user", "item"], ignore_index=True)
+
+
+def shortage(like: pd.DataFrame, made: pd.DataFrame) -> int:
+    """Return how many users have fewer edges in `made` than in `like`."""
+    counts = [frame["user"].value_counts() for frame in (like, made)]
+    return int((counts[0] > counts[1].reindex(counts[0].index, fill_value=0)).sum())
+
+
+def best(like: pd.DataFrame, scores: Scored, known: pd.DataFrame) -> pd.DataFrame:
+    """Choose each user's items with the highest scores; ties go to the lower item code.
+
+    Args:
+        like: the edges to match.
+        scores: [U, N], or vectors of users and of items.
+        known: columns user, item: pairs that are not chosen.
+    """
+    depth = int(like["user"].value_counts().max()) if len(like) else 1
+    return deal(like, rank(scores, known, np.unique(like["user"]), depth))
+
+
+def popular(like: pd.DataFrame, train: pd.DataFrame, n_users: int, n_items: int) -> pd.DataFrame:
+    """Choose the items with the most training interactions among those the user has not."""
+    degree = torch.tensor(np.bincount(train["item"], minlength=n_items), dtype=torch.float32)
+    return best(like, (torch.ones(n_users, 1), degree[:, None]), train)
+
+
+def text_knn(
+    like: pd.DataFrame, train: pd.DataFrame, n_users: int, vectors: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Choose the items whose texts resemble those of the user's training items most.
+
+    The score of an item is the sum of its cosines with the user's items, over all modalities.
+
+    Args:
+        like: the edges to match.
+        train: columns user, item.
+        n_users: U.
+        vectors: TF-IDF rows of length 1 (or 0) by modality, each [N, width].
+    """
+    items = torch.tensor(np.concatenate(list(vectors.values()), axis=1), dtype=torch.float32)
+    of_users = torch.zeros(n_users, items.shape[1])
+    rows, columns = (torch.tensor(train[name].to_numpy(np.int64)) for name in ("user", "item"))
+    return best(like, (of_users.index_add_(0, rows, items[columns]), items), train)
+
+
+def zero_shot(like: pd.DataFrame, untuned: pd.DataFrame) -> pd.DataFrame:
+    """Choose among the same questions by the untuned model's probability of yes.
+
+    Args:
+        like: the edges to match.
+        untuned: schema `added`: what the model without adapter said; unread answers come last.
+    """
+    return deal(like, untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True]))
+
+
+def held_back_edges(like: pd.DataFrame, held_back: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Choose real interactions that thinning took out of training, in random order."""
+    return deal(like, held_back.sample(frac=1, random_state=seed))
+
+
+def random_edges(like: pd.DataFrame, train: pd.DataFrame, n_items: int, seed: int) -> pd.DataFrame:
+    """Draw each user's items uniformly from those that are not in `train`.
+
+    Per user, because edges for other *users* would differ in more than the choice of items.
+
+    Args:
+        like: the edges to match.
+        train: columns user, item.
+        n_items: N, cold items included.
+        seed: of the draw.
 
     Raises:
-        UserError: for an unknown arm.
+        UserError: when a user has not that many free items.
     """
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown:
-        raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
-    written = answers.loc[answers["added"], ["user", "item"]].assign(weight=np.float32(1))
-    made = {"base": written.iloc[:0], "dallrec": written}
-    if "random" in arms:
-        made["random"] = random_edges(train, len(written), seed, n_users=n_users, n_items=n_items)
-    return {arm: made[arm] for arm in arms}
+    owners = np.sort(like["user"].to_numpy(np.int64))
+    known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
+    _check_room(known // n_items, owners, n_items)
+    random = np.random.default_rng(seed)
+    chosen, pending = np.empty(0, np.int64), owners
+    while len(pending):
+        keys = pending * n_items + random.integers(0, n_items, len(pending))
+        # a pair is kept at its first draw, unless it is known already
+        first = np.zeros(len(keys), bool)
+        first[np.unique(keys, return_index=True)[1]] = True
+        free = first & ~np.isin(keys, known) & ~np.isin(keys, chosen)
+        chosen, pending = np.concatenate([chosen, keys[free]]), pending[~free]
+    pairs = random.permutation(np.sort(chosen))
+    return deal(like, pd.DataFrame({"user": pairs // n_items, "item": pairs % n_items}))
+
+
+def _check_room(known_users: np.ndarray, owners: np.ndarray, n_items: int) -> None:
+    users, wanted = np.unique(owners, return_counts=True)
+    size = int(max(known_users.max(initial=0), users.max(initial=0))) + 1
+    free = n_items - np.bincount(known_users, minlength=size)[users]
+    short = np.flatnonzero(wanted > free)
+    if len(short):
+        raise UserError(
+            f"user {users[short[0]]} should get {wanted[short[0]]} random edges "
+            f"but has only {free[short[0]]} free items"
+        )
 
 
 def no_answers(answers: pd.DataFrame) -> pd.DataFrame:
@@ -102,77 +207,3 @@ def features(
             rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
             made[name] = rows.astype(np.float32)
     return {name: made[name] for name in written}
-
-
-def random_edges(
-    train: pd.DataFrame,
-    n: int,
-    seed: int,
-    *,
-    n_users: int | None = None,
-    n_items: int | None = None,
-    users: np.ndarray | None = None,
-    weight: float = 1.0,
-) -> pd.DataFrame:
-    """Draw user-item pairs uniformly from those that are not in `train`.
-
-    Args:
-        train: columns user, item.
-        n: number of edges.
-        seed: of the draw.
-        n_users: U; default: one more than the largest user code in `train`.
-        n_items: N; give it where cold items exist. Default as for users.
-        users: the user of each edge, [n], to match an arm person by person so that only the choice
-            of items is random. Default: all free pairs are equally likely.
-        weight: of every edge, in (0, 1].
-
-    Returns:
-        n distinct rows user (int32), item (int32), weight (float32), sorted by user and item.
-
-    Raises:
-        UserError: when there are not that many free pairs.
-    """
-    n_users = int(train["user"].max()) + 1 if n_users is None else n_users
-    n_items = int(train["item"].max()) + 1 if n_items is None else n_items
-    known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
-    _check_room(known, n, n_users, n_items, users)
-    random = np.random.default_rng(seed)
-    chosen = np.empty(0, np.int64)
-    pending = None if users is None else np.asarray(users, dtype=np.int64)
-    while len(chosen) < n:
-        who = random.integers(0, n_users, n - len(chosen)) if pending is None else pending
-        keys = who * n_items + random.integers(0, n_items, len(who))
-        # a pair is kept at its first draw, unless it is known already
-        first = np.zeros(len(keys), bool)
-        first[np.unique(keys, return_index=True)[1]] = True
-        free = first & ~np.isin(keys, known) & ~np.isin(keys, chosen)
-        chosen = np.concatenate([chosen, keys[free]])
-        pending = None if pending is None else pending[~free]
-    chosen.sort()
-    return pd.DataFrame(
-        {
-            "user": (chosen // n_items).astype(np.int32),
-            "item": (chosen % n_items).astype(np.int32),
-            "weight": np.full(n, weight, np.float32),
-        }
-    )
-
-
-def _check_room(
-    known: np.ndarray, n: int, n_users: int, n_items: int, users: np.ndarray | None
-) -> None:
-    room = n_users * n_items - len(known)
-    if n > room:
-        raise UserError(f"{n} random edges were asked for, but only {room} pairs are free")
-    if users is None:
-        return
-    if len(users) != n:
-        raise UserError(f"{n} random edges were asked for, but users were given for {len(users)}")
-    wanted = np.bincount(users, minlength=n_users)
-    free = n_items - np.bincount(known // n_items, minlength=n_users)
-    short = np.flatnonzero(wanted > free)
-    if len(short):
-        raise UserError(
-            f"user {short[0]} should get {wanted[short[0]]} random edges "
-            f"but has only {free[short[0]]} free items"
-        )

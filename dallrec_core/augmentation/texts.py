@@ -15,6 +15,7 @@ import pandas as pd
 
 from dallrec_core.augmentation.cases import facts_of
 from dallrec_core.augmentation.data import Data
+from dallrec_core.augmentation.summaries import compose
 from dallrec_core.errors import UserError
 from dallrec_core.prompts import name_text, split_values
 
@@ -42,6 +43,16 @@ def given(data: Data) -> Texts:
     }
     empty = {f"{name}: nothing given": _empty(made) for name, made in documents.items()}
     return Texts(documents, empty)
+
+
+def composed(data: Data) -> Texts:
+    """Return what the dataset says, with sentences that a template makes of it (`given_text`).
+
+    They look like a language model's summaries and hold nothing that was not given.
+    """
+    documents = dict(given(data).documents)
+    documents["summary"] = [compose(data, item) for item in range(data.n_items)]
+    return Texts(documents, {})
 
 
 def written(data: Data, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Texts:

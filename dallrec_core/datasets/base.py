@@ -41,6 +41,8 @@ class Split:
     """what every choice is made on"""
     test: pd.DataFrame
     """read once, at the end"""
+    held_back: pd.DataFrame | None = None
+    """what thinning took out of train; for the arm `oracle` only"""
 
 
 @dataclass(frozen=True)

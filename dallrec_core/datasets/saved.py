@@ -25,6 +25,8 @@ def save(dataset: Dataset, parts: Split, folder: Path, *, split: str, seed: int)
     """
     for name in ("train", "validation", "test"):
         write_table(getattr(parts, name), folder / f"{name}.parquet", "split")
+    if parts.held_back is not None:
+        write_table(parts.held_back, folder / "held_back.parquet", "split")
     write_table(dataset.items, folder / "items.parquet", "items")
     write_table(dataset.users, folder / "users.parquet", "users")
     if dataset.truth is not None:

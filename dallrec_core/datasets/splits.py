@@ -62,9 +62,9 @@ def split(
             part = _temporal(frame, seed, validation, test)
         else:
             part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
-    train = _thin(_take(frame, part == TRAIN), train_fraction, seed)
+    train, held_back = _thin(_take(frame, part == TRAIN), train_fraction, seed)
     held_out = _take(frame, part == TEST) if released_test is None else released_test
-    return Split(train=train, validation=_take(frame, part == VALIDATION), test=held_out)
+    return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
 
 
 def _check(
@@ -158,13 +158,17 @@ def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray
     return _parts(rank, (n >= 2).astype(np.int64), (n >= 3).astype(np.int64))
 
 
-def _thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """The interactions with the smallest keys: nested for one seed."""
+def _thin(
+    train: pd.DataFrame, fraction: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The interactions with the smallest keys (nested for one seed), and the others."""
     if fraction == 1:
-        return train
+        return train, None
     kept = max(1, int(np.floor(len(train) * fraction + 0.5)))
-    chosen = np.argsort(_keys(len(train), seed, _THIN_STREAM), kind="stable")[:kept]
-    return train.take(np.sort(chosen)).reset_index(drop=True)
+    order = np.argsort(_keys(len(train), seed, _THIN_STREAM), kind="stable")
+    chosen = np.zeros(len(train), bool)
+    chosen[order[:kept]] = True
+    return _take(train, chosen), _take(train, ~chosen)
 
 
 def split_report(dataset: Dataset, split: Split) -> dict[str, object]:

@@ -22,28 +22,59 @@ GIVEN = {name: np.full((9, 2), 1, np.float32) for name in ("attributes", "summar
 WRITTEN = {name: np.arange(18, dtype=np.float32).reshape(9, 2) for name in GIVEN}
 
 
-def make(*names: str, **options: object) -> dict[str, arms.Arm]:
-    features = {"given": GIVEN, "written": WRITTEN} | options
-    return arms.build(names, TRAIN, ANSWERS, 3, 9, **features)
+UNTUNED = ANSWERS.assign(p_yes=[0.1, 0.9, 0.2, 0.8])
+TASTE = np.random.default_rng(0).random((3, 9)).astype(np.float32)
+SOURCES = arms.Sources(
+    GIVEN,
+    WRITTEN,
+    composed={name: np.full((9, 2), 2, np.float32) for name in GIVEN},
+    documents={"summary": [f"word{i % 3} and word{i % 2}" for i in range(9)]},
+    zero_shot=UNTUNED,
+    taste=TASTE,
+    unused=pd.DataFrame({"user": [0, 0, 2], "item": [7, 8, 8]}),
+)
 
 
-def test_edges() -> None:
+def make(*names: str, seed: int = 0, **options: object) -> dict[str, arms.Arm]:
+    return arms.build(names, TRAIN, ANSWERS, 3, 9, SOURCES._replace(**options), seed=seed)
+
+
+def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     made = make(*arms.ARMS)
     assert tuple(made) == arms.ARMS
-    assert {name: len(arm.edges) for name, arm in made.items() if len(arm.edges)} == {
-        "dallrec": 2,
-        "random": 2,
-        "interactions": 2,
-    }
+    adding = [name for name, arm in made.items() if len(arm.edges)]
+    assert adding == ["dallrec", "interactions", "random", "popular", "self", "text_knn"] + [
+        "zero_shot",
+        "oracle",
+    ]
+    known = set(zip(TRAIN["user"], TRAIN["item"], strict=True))
+    for name in adding:
+        edges = made[name].edges
+        assert edges["user"].tolist() == [0, 2] and edges["weight"].tolist() == [1, 1]
+        assert not known & set(zip(edges["user"], edges["item"], strict=True)), name
     assert made["interactions"].edges.equals(made["dallrec"].edges)
-    assert not made["random"].edges.equals(made["dallrec"].edges)
+    assert made["zero_shot"].edges["item"].tolist() == [4, 0]  # 0 was sure of 4, and only 0 asked 2
+    assert [name for name, arm in made.items() if arm.guesses_of] == ["self"]
+
+
+def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:
+    loved = TASTE.copy()
+    loved[[0, 2], [0, 2]] = loved[[0, 0, 2], [7, 8, 8]].max() - 9  # in training
+    loved[[0, 0, 2], [7, 8, 8]] = -9  # in validation or test
+    assert make("oracle")["oracle"].edges["item"].tolist() == loved[[0, 2]].argmax(1).tolist()
+    back = pd.DataFrame({"user": [0, 1], "item": [5, 5]})
+    real = make("oracle", taste=None, held_back=back)["oracle"].edges
+    assert real.to_numpy().tolist() == [[0, 5, 1]]
+    assert arms.has_oracle(SOURCES) and arms.has_oracle(arms.Sources(held_back=back))
+    assert not arms.has_oracle(arms.Sources())
 
 
 def test_features() -> None:
     made = make(*arms.ARMS)
-    for name in ("base", "random", "interactions"):
+    for name in ("base", "random", "interactions", "popular", "self", "oracle"):
         assert made[name].features is GIVEN
     assert made["dallrec"].features is WRITTEN
+    assert made["given_text"].features is SOURCES.composed
     for name, own, other in (
         ("attributes", "attributes", "summary"),
         ("summaries", "summary", "attributes"),
@@ -53,7 +84,6 @@ def test_features() -> None:
     for name in ("shuffled", "constant", "noise"):
         shapes = {key: value.shape for key, value in made[name].features.items()}
         assert shapes == {"attributes": (9, 2), "summary": (9, 2)}
-    assert len({made[name].digest() for name in arms.ARMS}) == len(arms.ARMS)
 
 
 def test_only_dallrec_is_handed_the_no_answers() -> None:
@@ -78,10 +108,24 @@ def test_without_written_features_every_arm_has_the_given_ones() -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match="arm 'oracle' is unknown; use base, dallrec, random, inte"):
-        make("base", "oracle")
+    with pytest.raises(UserError, match="arm 'orakel' is unknown; use base, dallrec, interactions"):
+        make("base", "orakel")
     with pytest.raises(UserError, match=r"given for \['attributes', 'summary'\] but written for"):
         make("base", written={"attributes": WRITTEN["attributes"]})
     plots = {"plot": GIVEN["summary"]}
     with pytest.raises(UserError, match="no features 'summary' were written; there are plot"):
         make("summaries", given=plots, written=plots)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking", "message"),
+    [
+        ("text_knn", "documents", "needs the texts"),
+        ("zero_shot", "zero_shot", "03.ask_untuned=true"),
+        ("oracle", "taste", "01.train_fraction=0.8"),
+        ("given_text", "composed", "needs features of the composed"),
+    ],
+)
+def test_an_arm_whose_source_is_not_there(name: str, lacking: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(name, **{lacking: None})

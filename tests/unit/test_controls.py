@@ -1,4 +1,4 @@
-"""Random edges: new, distinct, uniform, reproducible."""
+"""Control arms against rules written out by hand: same users, same numbers, other items."""
 
 from __future__ import annotations
 
@@ -7,70 +7,118 @@ import pandas as pd
 import pytest
 
 from dallrec_core.augmentation import controls
-from dallrec_core.augmentation.controls import random_edges
 from dallrec_core.errors import UserError
+from dallrec_core.recommenders.ranking import Ranking
 
-TRAIN = pd.DataFrame({"user": [0, 0, 1, 3], "item": [0, 1, 1, 4]})
+U, N = 12, 20
+RANDOM = np.random.default_rng(0)
+TRAIN = pd.DataFrame(np.argwhere(RANDOM.random((U, N)) < 0.3), columns=["user", "item"])
+LIKE = pd.DataFrame(
+    {"user": [3, 3, 3, 0, 7], "item": [0, 1, 2, 5, 9], "weight": [0.2, 0.9, 0.5, 1.0, 0.7]}
+)
 
 
 def keys(frame: pd.DataFrame) -> set[tuple[int, int]]:
     return set(zip(frame["user"].tolist(), frame["item"].tolist(), strict=True))
 
 
-def test_edges_are_new_and_distinct():
-    edges = random_edges(TRAIN, 12, seed=0)
-    assert len(keys(edges)) == 12 and not keys(edges) & keys(TRAIN)
-    assert edges["item"].max() <= 4 and (edges["weight"] == 1).all()
+def by_hand(score: np.ndarray, known: set[tuple[int, int]]) -> pd.DataFrame:
+    """Each user's best unknown items, ties to the lower code; the best get the largest weights."""
+    rows = []
+    for user, mine in LIKE.groupby("user"):
+        weights = sorted(mine["weight"], reverse=True)
+        order = sorted(range(N), key=lambda i: (-score[user, i], i))
+        free = [i for i in order if (user, i) not in known]
+        rows += [(user, i, w) for i, w in zip(free, weights, strict=False)]
+    made = pd.DataFrame(rows, columns=["user", "item", "weight"])
+    return made.astype({"user": "int32", "item": "int32", "weight": "float32"}).sort_values(
+        ["user", "item"], ignore_index=True
+    )
 
 
-def test_all_free_pairs_can_be_drawn():
-    edges = random_edges(TRAIN, 16, seed=0)  # 4 users x 5 items - 4 known
-    assert len(keys(edges) | keys(TRAIN)) == 20
-    with pytest.raises(UserError, match="only 16 pairs are free"):
-        random_edges(TRAIN, 17, seed=0)
+def test_written_are_the_added_answers_and_their_weights() -> None:
+    answers = pd.DataFrame({"user": [1, 0], "item": [2, 3], "added": [True, False]})
+    assert controls.written(answers).to_numpy().tolist() == [[1, 2, 1]]
+    weighted = controls.written(answers.assign(weight=0.25))
+    assert weighted.to_numpy().tolist() == [[1, 2, 0.25]] and weighted["weight"].dtype == "float32"
 
 
-def test_seeded():
-    one, two, other = (random_edges(TRAIN, 8, seed) for seed in (1, 1, 2))
+def test_deal_keeps_users_numbers_and_weights_and_counts_who_is_short() -> None:
+    choices = pd.DataFrame({"user": [3, 7, 3, 3, 3, 7], "item": [8, 4, 6, 7, 1, 2]})
+    made = controls.deal(LIKE, choices)
+    assert made.round(3).to_numpy().tolist() == pytest.approx(
+        np.array([[3, 6, 0.5], [3, 7, 0.2], [3, 8, 0.9], [7, 4, 0.7]]), abs=1e-6
+    )
+    assert controls.shortage(LIKE, made) == 1  # user 0 has no choice
+    lists = Ranking(np.array([0, 3]), np.array([[4, -1, -1], [9, 8, -1]], np.int32))
+    made = controls.deal(LIKE, lists)
+    assert keys(made) == {(0, 4), (3, 9), (3, 8)} and controls.shortage(LIKE, made) == 2
+    assert controls.shortage(LIKE, LIKE) == 0
+    assert len(controls.deal(LIKE[:0], choices)) == 0
+
+
+def test_popular() -> None:
+    degree = np.bincount(TRAIN["item"], minlength=N)
+    expected = by_hand(np.tile(degree, (U, 1)), keys(TRAIN))
+    pd.testing.assert_frame_equal(controls.popular(LIKE, TRAIN, U, N), expected)
+
+
+def test_text_knn() -> None:
+    rows = np.random.default_rng(1).standard_normal((N, 5)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    other = np.zeros((N, 2), np.float32)  # nothing is known in the second modality
+    score = np.zeros((U, N))
+    for user, item in keys(TRAIN):
+        score[user] += [float(rows[item] @ row) for row in rows]
+    made = controls.text_knn(LIKE, TRAIN, U, {"x": rows, "y": other})
+    pd.testing.assert_frame_equal(made, by_hand(score, keys(TRAIN)))
+
+
+def test_zero_shot_has_the_surest_answers_first() -> None:
+    untuned = pd.DataFrame(
+        {"user": [3, 3, 3, 3, 0], "item": [11, 12, 13, 14, 15]}
+        | {"p_yes": [0.1, np.nan, 0.6, 0.4, 0.01]}
+    )
+    made = controls.zero_shot(LIKE, untuned)
+    assert keys(made) == {(3, 13), (3, 14), (3, 11), (0, 15)}
+    assert dict(zip(made["item"], made["weight"], strict=True))[13] == pytest.approx(0.9)
+
+
+def test_held_back_edges_are_real_ones_drawn_at_random() -> None:
+    back = pd.DataFrame({"user": [3] * 9 + [0], "item": [*range(9), 4], "rating": 5.0})
+    made = [controls.held_back_edges(LIKE, back, seed) for seed in (0, 0, 1)]
+    pd.testing.assert_frame_equal(made[0], made[1])
+    assert keys(made[0]) != keys(made[2])
+    assert keys(made[0]) <= keys(back) and len(made[0]) == 4  # none is left for user 7
+
+
+def test_random_edges_are_new_and_seeded_and_keep_each_users_number() -> None:
+    one, two, other = (controls.random_edges(LIKE, TRAIN, N, seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(one, two)
-    assert keys(one) != keys(other)
+    assert keys(one) != keys(other) and not keys(one) & keys(TRAIN) and len(keys(one)) == 5
+    assert one["user"].value_counts().to_dict() == {3: 3, 0: 1, 7: 1}
+    assert sorted(one.loc[one["user"] == 3, "weight"]) == pytest.approx([0.2, 0.5, 0.9])
 
 
-def test_uniform_over_free_pairs():
-    counts: dict[tuple[int, int], int] = {}
-    for seed in range(300):
-        for pair in keys(random_edges(TRAIN, 2, seed, n_items=6)):
-            counts[pair] = counts.get(pair, 0) + 1
-    assert len(counts) == 20  # 4 x 6 - 4; the cold item 5 included
-    assert min(counts.values()) > 10 and max(counts.values()) < 55  # expected 30
+def test_random_edges_are_uniform_over_free_items_and_weights() -> None:
+    like = pd.DataFrame({"user": 0, "item": [0, 1], "weight": [1.0, 0.5]})
+    train = pd.DataFrame({"user": [0, 1], "item": [3, 0]})
+    counts, heavy = np.zeros(6), np.zeros(6)
+    for seed in range(500):
+        made = controls.random_edges(like, train, 6, seed)
+        counts[made["item"]] += 1
+        heavy[made.loc[made["weight"] == 1, "item"]] += 1
+    assert counts[3] == 0 and heavy.sum() == 500
+    free = [0, 1, 2, 4, 5]
+    assert counts[free] == pytest.approx(200, abs=45) and heavy[free] == pytest.approx(100, abs=40)
 
 
-def test_matched_users_keep_their_number_of_edges():
-    users = np.array([2, 2, 2, 0, 0, 3])
-    edges = random_edges(TRAIN, 6, seed=0, users=users, weight=0.5)
-    assert edges["user"].value_counts().to_dict() == {2: 3, 0: 2, 3: 1}
-    assert not keys(edges) & keys(TRAIN) and len(keys(edges)) == 6
-
-
-def test_user_without_enough_free_items():
+def test_random_edges_of_a_user_without_enough_free_items() -> None:
+    like = pd.DataFrame({"user": 0, "item": range(4)})
+    train = pd.DataFrame({"user": [0, 0, 5], "item": [0, 1, 1]})
+    assert keys(controls.random_edges(like[:3], train, 5, 0)) == {(0, 2), (0, 3), (0, 4)}
     with pytest.raises(UserError, match="user 0 should get 4 random edges but has only 3"):
-        random_edges(TRAIN, 4, seed=0, users=np.zeros(4, int))
-    with pytest.raises(UserError, match="users were given for 2"):
-        random_edges(TRAIN, 4, seed=0, users=np.zeros(2, int))
-
-
-def test_arms_add_equally_many_edges_and_refuse_unknown_names() -> None:
-    train = pd.DataFrame({"user": [0, 1, 2], "item": [0, 1, 2]})
-    answers = pd.DataFrame({"user": [0, 1, 2], "item": [1, 2, 0], "added": [True, False, True]})
-    made = controls.edges(["base", "dallrec", "random"], train, answers, 3, 9, seed=1)
-    assert {arm: len(frame) for arm, frame in made.items()} == {
-        "base": 0,
-        "dallrec": 2,
-        "random": 2,
-    }
-    assert made["dallrec"][["user", "item"]].to_numpy().tolist() == [[0, 1], [2, 0]]
-    with pytest.raises(UserError, match="arm 'oracle' is unknown; use base, dallrec, random"):
-        controls.edges(["oracle"], train, answers, 3, 9)
+        controls.random_edges(like, train, 5, 0)
 
 
 def test_no_answers_are_those_and_only_those() -> None:

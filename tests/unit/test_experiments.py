@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dallrec_core import cells as grids
-from dallrec_core import experiments
+from dallrec_core import experiments, training
 from dallrec_core.artifacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiments import Arm, Cell, Study, cells, run_cells
-from dallrec_core.recommenders import base
+from dallrec_core.recommenders import Graph, base
 from dallrec_core.recommenders.ranking import Ranking
 from dallrec_core.study import direct_hits, score_arm
 from dallrec_core.training import TrainSettings
@@ -96,7 +97,7 @@ def test_conventions_by_hand():
     study = Study(nothing, nothing[:0], test, 2, 10)
     ranking = Ranking(np.arange(2), np.array([[5, 3, 1, 0], [0, 2, 1, 3]], np.int32))
     added = pd.DataFrame({"user": [0, 0, 1], "item": [5, 3, 8]})
-    direct = direct_hits({"base": Arm(), "x": Arm(added)}, test, 10)
+    direct = direct_hits([Arm(), Arm(added)], test, 10)
     assert direct.to_numpy().tolist() == [[0, 5]]
     row = score_arm(study, ranking, added, direct, (2,), 2).set_index("user")
     assert row.loc[0, "recall@2"] == pytest.approx(1 / 3)  # 5 of {5, 1, 7}
@@ -112,7 +113,7 @@ def test_finished_cells_are_not_trained_again(outcome, study, arms, monkeypatch)
     def never(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(experiments, "_run_cell", never)
+    monkeypatch.setattr(experiments, "run_cell", never)
     again = run_cells(study, arms, grid(arms), folder, jobs=1)
     for one, two in zip(first, again, strict=True):
         pd.testing.assert_frame_equal(one, two)
@@ -154,7 +155,7 @@ def test_unexpected_errors_name_their_cell(study, arms, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(experiments.training, "fit", broken)
+    monkeypatch.setattr(training, "fit", broken)
     with pytest.raises(RuntimeError, match="MF-BPR/base/0: ZeroDivisionError: oops"):
         run_cells(study, arms, grid(arms)[:1], tmp_path, jobs=1)
 
@@ -294,15 +295,107 @@ def test_the_share_of_hard_negatives_is_a_setting():
 
 def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
     seen = []
-    fit = experiments.training.fit
+    fit = training.fit
 
     def spy(model, graph, *args, **options):
         seen.append(list(zip(graph.hard_users.tolist(), graph.hard_items.tolist(), strict=True)))
         return fit(model, graph, *args, **options)
 
-    monkeypatch.setattr(experiments.training, "fit", spy)
+    monkeypatch.setattr(training, "fit", spy)
     free = study.test.iloc[:2]
     arms = {"base": None, "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
     settings = {"MF-BPR": TrainSettings(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
     run_cells(study, arms, cells(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
     assert seen == [[], list(zip(free["user"], free["item"], strict=True))]
+
+
+# ---------------------------------------------------------------- a backbone's own guesses
+
+
+@pytest.fixture(scope="module")
+def guessing(study) -> dict[str, Arm | None]:
+    like = pd.DataFrame({"user": [0, 0, 5], "item": [1, 2, 3], "weight": [0.5, 1.0, 0.7]})
+    free = ~pd.MultiIndex.from_frame(like[["user", "item"]]).isin(
+        pd.MultiIndex.from_frame(study.train)
+    )
+    return {"base": None, "self": Arm(like[free], guesses_of="base")}
+
+
+def test_own_guesses_are_those_of_the_same_training(study, guessing, tmp_path, monkeypatch):
+    added, trained = {}, []
+    build = Graph.from_frame
+
+    def spy(train, n_users, n_items, extra=None, **options):
+        trained.append(0 if extra is None else len(extra))
+        added[len(trained)] = extra
+        return build(train, n_users, n_items, extra=extra, **options)
+
+    monkeypatch.setattr(Graph, "from_frame", spy)
+    grid = cells(["MF-BPR", "Popularity"], ["self", "base"], [0, 1], FAST)
+    scores, runs, _ = run_cells(study, guessing, grid, tmp_path, jobs=1)
+    assert len(trained) == 6 and len(runs) == 6 and not runs["shared"].any()  # base trained once
+    assert runs.groupby("arm")["added"].max().to_dict() == {
+        "base": 0,
+        "self": len(guessing["self"].edges),
+    }
+
+    degree = np.bincount(study.train["item"], minlength=N)
+    known = set(zip(study.train["user"], study.train["item"], strict=True))
+    like, expected = guessing["self"].edges, []
+    for user, mine in like.groupby("user"):
+        free = [
+            i for i in sorted(range(N), key=lambda i: (-degree[i], i)) if (user, i) not in known
+        ]
+        weights = sorted(mine["weight"], reverse=True)
+        expected += [(user, i, w) for i, w in zip(free, weights, strict=False)]
+    own = [frame for frame in added.values() if frame is not None]
+    found = [sorted(map(tuple, frame.round(6).to_numpy().tolist())) for frame in own]
+    assert sorted((float(u), float(i), w) for u, i, w in expected) in [
+        [(u, i, pytest.approx(w)) for u, i, w in rows] for rows in found
+    ]
+    assert len({str(rows) for rows in found}) == 3  # by backbone and by seed
+
+    # nothing is trained again, and a base that another grid has trained only guesses once more
+    run_cells(study, guessing, grid, tmp_path, jobs=1)
+    assert len(trained) == 6
+    other = tmp_path / "other"
+    run_cells(study, guessing, cells(["MF-BPR"], ["base"], [0], FAST), other, jobs=1)
+    again, _, _ = run_cells(study, guessing, cells(["MF-BPR"], ["self"], [0], FAST), other, jobs=2)
+    first = scores[scores["run"] == "MF-BPR/self/0"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        again[~again["metric"].str.contains("direct")].reset_index(drop=True),
+        first[~first["metric"].str.contains("direct")].reset_index(drop=True),
+    )
+    with pytest.raises(UserError, match="arm 'base' is not defined; there are self"):
+        run_cells(study, {"self": guessing["self"]}, grid[:1], tmp_path)
+
+
+def test_a_killed_grid_goes_on_and_gives_the_same_tables(
+    outcome, study, arms, tmp_path, monkeypatch
+):
+    _, expected = outcome
+    run, started = experiments.run_cell, []
+
+    def killed(*work):
+        started.append(work)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        run(*work)
+
+    monkeypatch.setattr(experiments, "run_cell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(study, arms, grid(arms), tmp_path, jobs=1)
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 2
+    found = run_cells(study, arms, grid(arms), tmp_path, jobs=1)
+    assert len(started) == 3 + 4  # the two finished ones are not started again
+    measured = ["seconds", "peak_mib"]
+    for one, two in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(
+            one.drop(columns=measured, errors="ignore"), two.drop(columns=measured, errors="ignore")
+        )
+
+
+def test_a_scheduler_needs_dask_and_an_address(study, arms, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match="pip install distributed"):
+        run_cells(study, arms, grid(arms), tmp_path, scheduler="tcp://127.0.0.1:1")

@@ -21,6 +21,7 @@ LAYERS = [
     {"augmentation", "evaluation", "features", "ledger"},
     {"training", "study"},
     {"cells"},
+    {"worker"},
     {"experiments", "arms"},
     {"layout", "limits"},
     {"parameters", "execution"},
