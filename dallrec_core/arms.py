@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from dallrec_core import features
+from dallrec_core.artifacts import read_table
 from dallrec_core.augmentation import controls
+from dallrec_core.augmentation.data import load_truth
 from dallrec_core.errors import UserError
 from dallrec_core.study import Arm
 
@@ -68,13 +71,36 @@ class Sources(NamedTuple):
     """validation and test pairs, which the `oracle` by taste never adds"""
 
 
+def sources(data: Path, interactions: Path, **made: Any) -> Sources:
+    """Collect what the arms of a run can be made from.
+
+    Args:
+        data: folder that notebook 01 wrote.
+        interactions: folder that notebook 03 wrote.
+        made: features and documents, by the names in `Sources`.
+
+    Raises:
+        UserError: when a file does not fit its schema.
+    """
+    truth, untuned = load_truth(data), interactions / "zero_shot.parquet"
+    back = data / "held_back.parquet"
+    rest = [read_table(data / f"{name}.parquet", "split") for name in ("validation", "test")]
+    return Sources(
+        zero_shot=read_table(untuned, "added") if untuned.is_file() else None,
+        taste=None if truth is None else truth.taste,
+        held_back=read_table(back, "split") if back.is_file() else None,
+        unused=pd.concat(rest),
+        **made,
+    )
+
+
 def build(
     names: Sequence[str],
     train: pd.DataFrame,
     answers: pd.DataFrame,
     n_users: int,
     n_items: int,
-    sources: Sources | None = None,
+    have: Sources | None = None,
     *,
     seed: int = 0,
 ) -> dict[str, Arm]:
@@ -86,14 +112,14 @@ def build(
         answers: schema `added`: what the language model said.
         n_users: U.
         n_items: N.
-        sources: what single arms need besides.
+        have: what single arms need besides.
         seed: of random edges, of shuffling and of noise.
 
     Raises:
         UserError: for an unknown name, modalities that do not match, or an arm whose source is
             not there.
     """
-    have = sources or Sources()
+    have = have or Sources()
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
         raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
@@ -153,9 +179,9 @@ def _zero_shot(like: pd.DataFrame, have: Sources) -> pd.DataFrame:
     return controls.zero_shot(like, have.zero_shot)
 
 
-def has_oracle(sources: Sources) -> bool:
+def has_oracle(have: Sources) -> bool:
     """Tell whether anything is known of what users would like beyond train, validation and test."""
-    return sources.taste is not None or sources.held_back is not None
+    return have.taste is not None or have.held_back is not None
 
 
 def _oracle(like: pd.DataFrame, train: pd.DataFrame, have: Sources, seed: int) -> pd.DataFrame:

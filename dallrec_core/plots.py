@@ -29,13 +29,23 @@ COLOURS = {
     "shuffled": "#d55e00",
     "constant": "#8a6d1a",
     "noise": "#000000",
+    "popular": "#8c564b",
+    "self": "#7b4fb5",
+    "text_knn": "#2f7d7e",
+    "zero_shot": "#b07aa1",
+    "given_text": "#9c9ede",
+    "oracle": "#444444",
     "good": "#009e73",
     "bad": "#d55e00",
     "light": "#c9ced6",
 }
 """Okabe-Ito colours by meaning; the same arm has the same colour on every page."""
 
-_CONTROLS = ("random", "shuffled", "constant", "noise")  # dashed, for eyes that see no colours
+# dashed, for eyes that see no colours
+_CONTROLS = frozenset(
+    ("random", "popular", "self", "text_knn", "zero_shot")
+    + ("shuffled", "constant", "noise", "given_text")
+)
 
 _WIDTH = 7.0
 
