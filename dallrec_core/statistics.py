@@ -1,150 +1,136 @@
-"""Did it help? Paired comparisons of two arms over the same users.
+"""Did it help? Tables of paired comparisons, over base and over the best control.
 
-The unit is the user: the same person is ranked for by both arms, so differences are paired. Seeds
-are paired by number too. The interval resamples users and, where there are several, seeds (a
-hierarchical bootstrap), because another seed is as arbitrary as another sample of people.
+A single comparison is in `paired`. A table has many of them, and Holm's correction covers them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from dallrec_core.errors import UserError
+from dallrec_core.paired import (
+    NO_EFFECT,
+    Effect,
+    holm,
+    minimum_detectable_effect,
+    paired_bootstrap,
+    wilcoxon,
+)
 
-NO_EFFECT = "no detectable effect"
-"""The verdict where the 95 % interval contains zero."""
+__all__ = [
+    "CONTROLS",
+    "NO_EFFECT",
+    "Effect",
+    "best_controls",
+    "compare",
+    "compare_groups",
+    "effects",
+    "holm",
+    "minimum_detectable_effect",
+    "paired_bootstrap",
+    "shown",
+    "wilcoxon",
+    "without_repeats",
+    "yardsticks",
+]
 
-_CHUNK = 2_000_000  # resampled values held at a time
-
-
-@dataclass(frozen=True)
-class Effect:
-    """The difference between two arms on one metric."""
-
-    base: float
-    "Mean of the base arm over users and seeds."
-    other: float
-    "Mean of the other arm."
-    difference: float
-    "other - base."
-    relative: float
-    "The difference in per cent of the base arm's mean; NaN when that is 0."
-    low: float
-    "Lower end of the 95 % bootstrap interval of the difference."
-    high: float
-    "Upper end."
-    p_value: float
-    "Wilcoxon signed-rank test on the users' seed-averaged differences, two-sided."
-    detectable: float
-    "Minimum detectable effect: the true difference found with 80 % power at the 5 % level."
-    users: int
-    "Number of users compared."
-    seeds: int
-    "Number of seeds averaged."
-
-    @property
-    def verdict(self) -> str:
-        """Return "higher", "lower", or `NO_EFFECT` where the interval contains zero."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else NO_EFFECT
+CONTROLS = frozenset(
+    ("random", "popular", "self", "text_knn", "zero_shot")
+    + ("shuffled", "constant", "noise", "given_text")
+)
+"""Arms that a written one has to beat. The oracle is none: it is a ceiling."""
 
 
-def paired_bootstrap(
-    base: np.ndarray,
-    other: np.ndarray,
-    seed: int = 0,
-    *,
-    resamples: int = 2000,
-    resample_seeds: bool = True,
-) -> Effect:
-    """Compare two arms measured on the same users with the same seeds.
+def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
+    """Return the metric, and true preference at the same K where tastes are known."""
+    second = f"preference@{metric.partition('@')[2]}"
+    return [metric, second] if second in set(scores["metric"]) else [metric]
+
+
+def best_controls(runs: pd.DataFrame) -> dict[str, str]:
+    """Return the best control of each backbone: the highest validation nDCG@20, mean over seeds.
+
+    Validation decides, as it does for everything that is chosen. The best of several on the *test*
+    would owe part of its place to luck, and `dallrec` would be measured against that luck.
 
     Args:
-        base: metric of the base arm, [S, U] (seeds, users), or [U].
-        other: metric of the other arm, same shape.
+        runs: schema `runs`; rows that share an earlier row's training are no candidates.
+    """
+    known = runs[runs["arm"].isin(CONTROLS)]
+    known = known[~known["shared"]] if "shared" in known else known
+    means = known.groupby(["backbone", "arm"], sort=False)["validation"].mean().dropna()
+    return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
+
+
+def effects(
+    scores: pd.DataFrame,
+    runs: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    of: str = "dallrec",
+    base: str = "base",
+    controls: Mapping[str, str] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Compare every arm with base, and one arm with the best control, on every yardstick.
+
+    Args:
+        scores: schema `scores`.
+        runs: schema `runs`.
+        metrics: for example from `yardsticks`.
+        of: the arm that is compared with the best control.
+        base: the arm that the others are compared with.
+        controls: control to compare with, by backbone. Default: `best_controls`.
         seed: of the resampling.
         resamples: number of bootstrap samples.
-        resample_seeds: also draw seeds with replacement (no effect with one seed). Without it the
-            interval is for these very seeds, and narrower.
+
+    Returns:
+        The columns of `compare`, metric, and over (the name of the arm compared with); p_holm is
+        adjusted over the whole table.
 
     Raises:
-        UserError: when the shapes differ, a value is NaN, or there are fewer than two users.
+        UserError: as `compare` does.
     """
-    base, other = np.atleast_2d(base).astype(float), np.atleast_2d(other).astype(float)
-    if base.shape != other.shape or base.shape[1] < 2:
-        raise UserError(
-            f"arms of shape {base.shape} and {other.shape} cannot be paired; "
-            "the same seeds and at least two users are needed in both"
-        )
-    differences = other - base
-    if np.isnan(differences).any():
-        raise UserError("a metric is missing (NaN) for some users; compare users that have it")
-    means = _bootstrap_means(differences, np.random.default_rng(seed), resamples, resample_seeds)
-    low, high = np.quantile(means, [0.025, 0.975])
-    difference, reference = float(differences.mean()), float(base.mean())
-    return Effect(
-        reference,
-        float(other.mean()),
-        difference,
-        100 * difference / reference if reference else float("nan"),
-        float(low),
-        float(high),
-        wilcoxon(differences.mean(axis=0)),
-        minimum_detectable_effect(float(means.std())),
-        base.shape[1],
-        base.shape[0],
+    options = {"seed": seed, "resamples": resamples}
+    chosen = best_controls(runs) if controls is None else controls
+    scores = without_repeats(scores, runs, keep=(base, of))
+    parts = []
+    for metric in metrics:
+        parts.append(compare(scores, metric, base, **options).assign(metric=metric, over=base))
+        for backbone, control in chosen.items():
+            pair = scores[(scores["backbone"] == backbone) & scores["arm"].isin((of, control))]
+            if pair["arm"].nunique() == 2:
+                found = compare(pair, metric, control, **options)
+                parts.append(found.assign(metric=metric, over=control))
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(p_holm=holm(table["p_value"].to_numpy(float)))
+
+
+def shown(table: pd.DataFrame, columns: Sequence[str] = ("effect", "p", "finding")) -> pd.DataFrame:
+    """Lay out `effects` for readers: a row per comparison, all yardsticks beside each other.
+
+    Args:
+        table: from `effects`.
+        columns: out of effect (difference and interval), p (after Holm), finding (the verdict),
+            relative (in per cent), detectable (the minimum detectable effect).
+    """
+    ends = zip(table["difference"], table["low"], table["high"], strict=True)
+    told = table.assign(
+        effect=[f"{mean:+.4f} ({low:+.4f} to {high:+.4f})" for mean, low, high in ends],
+        p=[f"{value:.3f}" if value >= 0.001 else "< 0.001" for value in table["p_holm"]],
+        finding=table["verdict"],
+        relative=[f"{value:+.1f} %" for value in table["relative"]],
+        detectable=[f"{value:.4f}" for value in table["detectable"]],
     )
-
-
-def _bootstrap_means(
-    differences: np.ndarray, random: np.random.Generator, resamples: int, resample_seeds: bool
-) -> np.ndarray:
-    n_seeds, n_users = differences.shape
-    by_user = differences.mean(axis=0)
-    means = np.empty(resamples)
-    step = max(1, _CHUNK // n_users)
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        users = random.integers(0, n_users, (count, n_users))
-        if resample_seeds and n_seeds > 1:
-            drawn = random.integers(0, n_seeds, (count, n_seeds))
-            # mean over the drawn seeds, then over the drawn users of each sample
-            rows = differences[drawn].mean(axis=1)
-            means[start : start + count] = np.take_along_axis(rows, users, axis=1).mean(axis=1)
-        else:
-            means[start : start + count] = by_user[users].mean(axis=1)
-    return means
-
-
-def wilcoxon(differences: np.ndarray) -> float:
-    """Return the two-sided p-value of the signed-rank test; 1.0 when nothing differs."""
-    if not np.any(differences):
-        return 1.0
-    return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
-
-
-def minimum_detectable_effect(
-    standard_error: float, level: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the true difference that a two-sided normal test would find with that power.
-
-    `(z_{1 - level/2} + z_power) · standard error`, 2.80 standard errors by default.
-    """
-    return float((stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)) * standard_error)
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for their number after Holm (1979)."""
-    if not len(p_values):
-        return np.empty(0)
-    return np.asarray(multipletests(p_values, method="holm")[1])
+    keys = ["backbone", "arm", "over"]
+    order = told[keys].drop_duplicates()
+    wide = told.pivot(index=keys, columns="metric", values=list(columns)).swaplevel(axis=1)
+    wide = wide.reindex(index=pd.MultiIndex.from_frame(order))
+    return wide[[(name, column) for name in told["metric"].unique() for column in columns]]
 
 
 def compare(
@@ -206,7 +192,7 @@ _COLUMNS = [
 def without_repeats(
     scores: pd.DataFrame,
     runs: pd.DataFrame,
-    keep: Collection[str] = ("base", "dallrec", "random"),
+    keep: Collection[str] = ("base", "dallrec"),
 ) -> pd.DataFrame:
     """Leave out arms that a backbone could not tell from an earlier one.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dallrec_core import arms
+from dallrec_core import arms, plots, statistics
 from dallrec_core.errors import UserError
 
 TRAIN = pd.DataFrame({"user": [0, 1, 2], "item": [0, 1, 2]})
@@ -55,6 +55,10 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     assert made["interactions"].edges.equals(made["dallrec"].edges)
     assert made["zero_shot"].edges["item"].tolist() == [4, 0]  # 0 was sure of 4, and only 0 asked 2
     assert [name for name, arm in made.items() if arm.guesses_of] == ["self"]
+
+
+def test_controls_are_arms_and_are_drawn_as_controls() -> None:
+    assert plots._CONTROLS == statistics.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
 
 
 def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:

@@ -10,13 +10,17 @@ from scipy import stats
 from dallrec_core.errors import UserError
 from dallrec_core.statistics import (
     NO_EFFECT,
+    best_controls,
     compare,
     compare_groups,
+    effects,
     holm,
     minimum_detectable_effect,
     paired_bootstrap,
+    shown,
     wilcoxon,
     without_repeats,
+    yardsticks,
 )
 
 
@@ -172,4 +176,72 @@ def test_arms_that_are_the_same_training_are_compared_once():
     table = compare(left, "recall@20", resamples=50)
     assert len(table) == 5 and "attributes" not in set(table.query("backbone == 'EASE'")["arm"])
     # the arms that every page speaks of stay, were they all the same
-    assert without_repeats(left, runs.assign(shared=True))["arm"].nunique() == 3
+    assert without_repeats(left, runs.assign(shared=True))["arm"].nunique() == 2
+
+
+# ---------------------------------------------------------------- over base and over a control
+
+
+def with_controls() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`popular` is the better control on test, `random` on validation; `shuffled` is base again."""
+    random, rows, runs = np.random.default_rng(3), [], []
+    shifts = {"base": 0, "dallrec": 0.3, "random": 0.1, "popular": 0.2, "shuffled": 0, "oracle": 1}
+    valid = {"base": 0.1, "dallrec": 0.4, "random": 0.3, "popular": 0.2, "shuffled": 0.9}
+    for backbone in ("MF-BPR", "NMF"):
+        for seed in range(2):
+            base = random.random(60)
+            for arm, shift in shifts.items():
+                run = f"{backbone}/{arm}/{seed}"
+                names = {"run": run, "backbone": backbone, "arm": arm, "seed": seed}
+                noise = 0.01 * random.standard_normal(60) if shift else 0
+                for metric, scale in (("recall@20", 1), ("preference@20", -1)):
+                    value = {"user": np.arange(60), "value": base + scale * shift + noise}
+                    rows.append(pd.DataFrame(value | {"metric": metric}).assign(**names))
+                shared = arm == "shuffled"
+                runs.append(names | {"validation": valid.get(arm, 1.0), "shared": shared})
+    return pd.concat(rows), pd.DataFrame(runs)
+
+
+def test_the_best_control_is_the_best_on_validation() -> None:
+    _, runs = with_controls()
+    assert best_controls(runs) == {"MF-BPR": "random", "NMF": "random"}
+    better = (runs["arm"] == "popular") & (runs["backbone"] == "NMF") & (runs["seed"] == 1)
+    runs.loc[better, "validation"] = 0.41  # .305 on average
+    assert best_controls(runs) == {"MF-BPR": "random", "NMF": "popular"}
+    assert best_controls(runs[runs["arm"] == "base"]) == {}
+
+
+def test_effects_over_base_and_over_the_best_control() -> None:
+    scores, runs = with_controls()
+    metrics = yardsticks(scores, "recall@20")
+    assert metrics == ["recall@20", "preference@20"]
+    assert yardsticks(scores, "recall@10") == ["recall@10"]
+    table = effects(scores, runs, metrics, resamples=200)
+    # for each of 2 yardsticks and 2 backbones: four arms over base, dallrec over random
+    assert len(table) == 2 * 2 * 5
+    assert table["p_holm"].tolist() == pytest.approx(holm(table["p_value"].to_numpy()).tolist())
+    row = table.set_index(["metric", "backbone", "arm", "over"])["difference"]
+    assert row["recall@20", "NMF", "dallrec", "base"] == pytest.approx(0.3, abs=0.01)
+    assert row["recall@20", "NMF", "dallrec", "random"] == pytest.approx(0.2, abs=0.01)
+    assert row["preference@20", "MF-BPR", "dallrec", "random"] == pytest.approx(-0.2, abs=0.01)
+    alone = compare(scores[scores["arm"].isin(["random", "dallrec"])], "recall@20", "random")
+    theirs = alone.set_index("backbone")["p_value"]
+    ours = table[(table["over"] == "random") & (table["metric"] == "recall@20")]
+    assert ours.set_index("backbone")["p_value"].to_dict() == pytest.approx(theirs.to_dict())
+
+
+def test_effects_are_shown_with_both_yardsticks_beside_each_other() -> None:
+    scores, runs = with_controls()
+    scores.loc[scores["arm"] == "popular", "value"] = scores.loc[
+        scores["arm"] == "base", "value"
+    ].to_numpy()
+    table = effects(scores, runs, ["recall@20", "preference@20"], resamples=200)
+    wide = shown(table)
+    assert list(wide.columns.get_level_values(0).unique()) == ["recall@20", "preference@20"]
+    assert wide.loc[("NMF", "popular", "base"), ("recall@20", "finding")] == NO_EFFECT
+    assert wide.loc[("NMF", "popular", "base"), ("recall@20", "effect")] == (
+        "+0.0000 (+0.0000 to +0.0000)"
+    )
+    assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "finding")] == "lower"
+    assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "p")] == "< 0.001"
+    assert list(shown(table, ["detectable"])["recall@20"]) == ["detectable"]
