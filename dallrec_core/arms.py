@@ -71,6 +71,13 @@ class Sources(NamedTuple):
     """validation and test pairs, which the `oracle` by taste never adds"""
 
 
+def check(names: Sequence[str]) -> None:
+    """Raise a `UserError` for a name that is no arm's."""
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown:
+        raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
+
+
 def sources(data: Path, interactions: Path, **made: Any) -> Sources:
     """Collect what the arms of a run can be made from.
 
@@ -120,9 +127,7 @@ def build(
             not there.
     """
     have = have or Sources()
-    unknown = [name for name in names if name not in RECIPES]
-    if unknown:
-        raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
+    check(names)
     if have.given and have.written and have.given.keys() != have.written.keys():
         raise UserError(
             f"features are given for {list(have.given)} but written for {list(have.written)}"

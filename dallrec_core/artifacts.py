@@ -30,7 +30,8 @@ def _schema(
     return pa.schema(fields)
 
 
-_I32, _I64, _F32, _STR, _BOOL = pa.int32(), pa.int64(), pa.float32(), pa.string(), pa.bool_()
+_I32, _I64, _F32, _F64 = pa.int32(), pa.int64(), pa.float32(), pa.float64()
+_STR, _BOOL = pa.string(), pa.bool_()
 
 SCHEMAS: dict[str, pa.Schema] = {
     "split": _schema({"user": _I32, "item": _I32}, {"rating": _F32, "timestamp": _I64}),
@@ -56,6 +57,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     "runs": _schema(
         {"run": _STR, "backbone": _STR, "arm": _STR, "seed": _I32, "epochs": _I32}
         | {"best_epoch": _I32, "validation": _F32, "edges": _I32, "seconds": _F32, "peak_mib": _F32}
+    ),
+    "effects": _schema(
+        dict.fromkeys(("metric", "backbone", "arm", "over", "verdict"), _STR)
+        | {"users": _I32, "seeds": _I32},
+        dict.fromkeys(("base", "other", "difference", "relative", "low", "high"), _F64)
+        | dict.fromkeys(("p_value", "p_holm", "detectable"), _F64),
     ),
     "ledger": _schema(
         {"stage": _STR, "task": _STR, "device": _STR}

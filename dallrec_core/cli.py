@@ -1,4 +1,4 @@
-"""The command line: `dallrec run`, `book`, `data`, `export`, `import`, `cache`, `doctor`, ...
+"""The command line: `dallrec run`, `sweep`, `book`, `data`, `export`, `import`, `doctor`, ...
 
 Everything heavy is imported inside the commands, so that `dallrec --help` answers at once.
 """
@@ -111,6 +111,44 @@ def stage(
     ctx.invoke(
         run, profile=profile, run_name=run_name, parameters=parameters, only=(name,), force=True
     )
+
+
+@main.command()
+@click.option(
+    "--profile", "-P", "profiles", multiple=True, default=("smoke",), show_default=True,
+    help="Profile name, or a YAML file; given again, another dataset.",
+)  # fmt: skip
+@click.option("-p", "--parameter", "parameters", multiple=True, help=PARAMETER_HELP)
+@click.option("--backbones", help="Recommenders, separated by commas [default: those of page 6].")
+@click.option("--arms", help="Arms, separated by commas [default: those of page 6].")
+@click.option("--seeds", default=5, show_default=True, help="Trainings per backbone and arm.")
+@click.option(
+    "--regenerations", default=1, show_default=True, help="Times the language model writes anew."
+)
+@click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")
+@click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
+def sweep(
+    profiles: tuple[str, ...],
+    parameters: tuple[str, ...],
+    backbones: str | None,
+    arms: str | None,
+    **options: Any,
+) -> None:
+    """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
+    from dallrec_core import layout, statistics
+    from dallrec_core.parameters import load_profile, parse_overrides
+    from dallrec_core.sweep import sweep as run_sweep
+
+    lists = [
+        [name.strip() for name in (text or "").split(",") if name] for text in (backbones, arms)
+    ]
+    for chosen in [load_profile(name) for name in profiles]:
+        layers = [chosen.parameters, parse_overrides(parameters)]
+        table = run_sweep(
+            chosen.name, layers, backbones=lists[0], arms=lists[1], say=_say, **options
+        )
+        click.echo(statistics.shown(table, ("effect", "p", "detectable", "finding")).to_string())
+        click.echo(f"tables in {layout.run_dir(chosen.name) / 'sweep'}")
 
 
 @main.command()

@@ -28,7 +28,7 @@ LAYERS = [
     {"keys"},
     {"here", "status"},
     {"stages", "book", "doctor", "exports"},
-    {"imports"},
+    {"imports", "sweep"},
     {"cli"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,153 @@
+"""The grid of a whole run: what it trains, pools, resumes and writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from tiny_data import movies
+
+from dallrec_core import experiments, stages, statistics
+from dallrec_core.artifacts import read_table, write_json, write_table
+from dallrec_core.augmentation.controls import random_edges
+from dallrec_core.cli import main
+from dallrec_core.errors import UserError
+from dallrec_core.layout import run_dir
+from dallrec_core.sweep import sweep
+
+DATA = movies(n_users=30, n_items=130)
+ARMS = ("base", "dallrec", "popular", "self")
+SMALL = [{"06_recommenders": {"epochs": 1, "backbones": ["MF-BPR", "Popularity"]}}]
+
+
+def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
+    """Stand in for stages 01 to 05: the answers depend on the seed of stage 03."""
+    layers: dict[str, dict] = {}
+    for layer in overrides:
+        layers |= layer
+    seed = layers.get("03_interactions", {}).get("seed", 0)
+    rows = DATA.train.assign(timestamp=pd.NA)
+    part = np.random.default_rng(0).random(len(rows))
+    folder = run_dir(run) / "01_data"
+    for name, low, high in (("train", 0, 0.6), ("validation", 0.6, 0.8), ("test", 0.8, 1)):
+        write_table(rows[(part >= low) & (part < high)], folder / f"{name}.parquet", "split")
+    write_table(DATA.items, folder / "items.parquet", "items")
+    names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
+    write_json({name: getattr(DATA, name) for name in names}, folder / "dataset.json")
+    like = pd.DataFrame({"user": np.arange(20), "item": 0})
+    chosen = random_edges(like, rows, DATA.n_items, seed)
+    answers = {"answer": "yes", "added": True, "strategy": "x", "prompt_key": "k", "p_yes": 0.9}
+    write_table(
+        chosen.assign(**answers), run_dir(run) / "03_interactions/interactions.parquet", "added"
+    )
+    said = {"field": "genres", "value": "Drama", "origin": "written", "raw": "", "parsed": True}
+    wrote = pd.DataFrame({"item": [0]})
+    write_table(
+        wrote.assign(**said), run_dir(run) / "04_attributes/attributes.parquet", "attributes"
+    )
+    text = {"summary": "It is good.", "tokens": 3, "truncated": False}
+    write_table(wrote.assign(**text), run_dir(run) / "05_summaries/summaries.parquet", "summaries")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
+    monkeypatch.setattr(stages, "run_chain", write_run)
+    return tmp_path
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    kinds = ("scores", "runs", "effects")
+    found = {name: read_table(folder / "sweep" / f"{name}.parquet", name) for name in kinds}
+    found["runs"] = found["runs"].drop(columns=["seconds", "peak_mib"])
+    return found
+
+
+def test_killed_and_resumed_and_parallel_give_the_same_tables(runs, monkeypatch) -> None:
+    table = sweep("whole", SMALL, arms=ARMS, seeds=2, jobs=1)
+    whole = tables(runs / "whole")
+    # MF-BPR with two seeds and Popularity with one, four arms each
+    assert len(whole["runs"]) == 3 * 4 and set(whole["runs"]["arm"]) == set(ARMS)
+    assert table["p_holm"].tolist() == whole["effects"]["p_holm"].tolist()
+
+    run, count = experiments.run_cell, []
+
+    def killed(*work: object) -> None:
+        count.append(work)
+        if len(count) in (3, 8):
+            raise KeyboardInterrupt
+        run(*work)
+
+    monkeypatch.setattr(experiments, "run_cell", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep("killed", SMALL, arms=ARMS, seeds=2, jobs=1)
+        assert not (runs / "killed" / "sweep").exists()
+    sweep("killed", SMALL, arms=ARMS, seeds=2, jobs=1)
+    # nothing finished is trained again; the guesses of Popularity are the popular items: one less
+    assert len(count) == 11 + 2
+    monkeypatch.undo()
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(runs))
+    monkeypatch.setattr(stages, "run_chain", write_run)
+    sweep("parallel", SMALL, arms=ARMS, seeds=2, jobs=2)
+    for name, frame in whole.items():
+        for other in ("killed", "parallel"):
+            pd.testing.assert_frame_equal(frame, tables(runs / other)[name])
+
+
+def test_regenerations_have_other_answers_and_seeds_and_are_pooled(runs) -> None:
+    sweep("x", SMALL, backbones=["MF-BPR"], arms=["dallrec"], seeds=2, regenerations=2, jobs=1)
+    found = tables(runs / "x")
+    seeds = found["runs"].groupby(["regeneration", "arm"])["seed"].apply(list).to_dict()
+    assert seeds == {(r, a): [2 * r, 2 * r + 1] for r in (0, 1) for a in ("base", "dallrec")}
+    assert (found["effects"]["seeds"] == 4).all() and (found["effects"]["over"] == "base").all()
+    answers = [
+        read_table(runs / name / "03_interactions" / "interactions.parquet", "added")
+        for name in ("x", "x-r1")
+    ]
+    assert not answers[0]["item"].equals(answers[1]["item"])
+    # the same numbers by hand, from the scores alone
+    wide = (
+        found["scores"].query("metric == 'recall@20'").pivot_table("value", "arm", ["seed", "user"])
+    )
+    gain = (wide.loc["dallrec"] - wide.loc["base"]).mean()
+    assert found["effects"].set_index("metric")["difference"]["recall@20"] == pytest.approx(gain)
+
+
+def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypatch) -> None:
+    options = ["sweep", "--seeds", "1", "--jobs", "1", "-p", "06.epochs=1"]
+    options += ["--backbones", "MF-BPR", "--arms", "dallrec,popular"]
+    done = CliRunner().invoke(main, options)
+    assert done.exit_code == 0, done.output
+    table = read_table(runs / "smoke" / "sweep" / "effects.parquet", "effects")
+    assert (
+        statistics.shown(table, ("effect", "p", "detectable", "finding")).to_string() in done.output
+    )
+    assert set(zip(table["arm"], table["over"], strict=True)) == {
+        ("dallrec", "base"),
+        ("popular", "base"),
+        ("dallrec", "popular"),
+    }
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a stage was run")
+
+    monkeypatch.setattr(stages, "run_chain", never)
+    for wrong, message in (
+        (["--arms", "orakel"], "arm 'orakel' is unknown"),
+        (["--backbones", "MF"], "MF"),
+        (["--seeds", "0"], "at least 1"),
+    ):
+        done = CliRunner().invoke(main, ["sweep", *wrong])
+        assert done.exit_code == 2 and message in done.output
+
+
+def test_the_oracle_is_left_out_unless_it_is_asked_for(runs) -> None:
+    layers = [{"06_recommenders": {"epochs": 1, "arms": ["dallrec", "oracle"]}}]
+    sweep("x", layers, backbones=["Popularity"], seeds=1, jobs=1)
+    assert set(tables(runs / "x")["runs"]["arm"]) == {"base", "dallrec"}
+    with pytest.raises(UserError, match="arm 'oracle' needs to know"):
+        sweep("x", layers, backbones=["Popularity"], arms=["oracle"], seeds=1, jobs=1)
