@@ -91,6 +91,7 @@ def stage(root: Path, run: str, site: Path) -> None:
             nbformat.write(shown, site / f"{page}.ipynb")
     (site / "book" / "status.md").write_text(status_page(run), encoding="utf-8")
     _insert_profiles(root, site / "book" / "reproduce.md")
+    _insert_headline(run, site / "book" / "intro.md")
     _copy_included(root, site)
 
 
@@ -100,6 +101,29 @@ def _insert_profiles(root: Path, page: Path) -> None:
         measured = root / "notebooks" / "profiles" / "measured.json"
         table = profile_table(artifacts.read_json(measured) if measured.is_file() else {})
         page.write_text(page.read_text("utf-8").replace("<!-- profiles -->", table), "utf-8")
+
+
+HEADLINE = """```{figure} headline.png
+:alt: Differences that the written data make for each recommender, over base and over the best control, with 95 % intervals on each yardstick.
+:width: 100%
+
+What the written data gain, per recommender: over base (circles) and over the best control (squares), with 95 % intervals.
+```
+
+<div class="cell_output" style="overflow-x: auto">
+"""  # noqa: E501
+
+
+def _insert_headline(run: str, page: Path) -> None:
+    """Put the figure and table of page 7 where the first page says `<!-- headline -->`.
+
+    Glue does not carry figures with their texts from page to page.
+    """
+    figure, table = (run_dir(run) / "07_analysis" / f"headline.{end}" for end in ("png", "html"))
+    if page.is_file() and figure.is_file() and table.is_file():
+        shutil.copyfile(figure, page.parent / figure.name)
+        shown = f"{HEADLINE}{table.read_text('utf-8')}\n</div>"
+        page.write_text(page.read_text("utf-8").replace("<!-- headline -->", shown), "utf-8")
 
 
 def _copy_included(root: Path, site: Path) -> None:

@@ -266,19 +266,33 @@ def _line(arm: str) -> dict[str, Any]:
     return {"color": COLOURS.get(arm, "black"), "linestyle": style}
 
 
-def forest(table: pd.DataFrame) -> Figure:
-    """Draw gains with their 95 % intervals, one row per backbone and arm.
+def headline(table: pd.DataFrame) -> Figure:
+    """Draw gains with their 95 % intervals: a panel per metric, a line per backbone and rival.
 
     Args:
-        table: columns backbone, arm, difference, low, high (absolute units of the metric).
+        table: columns metric, backbone, over ("base" or a control's name), difference, low, high
+            (absolute units of the metric).
     """
-    figure, (ax,) = _canvas(1, 1.1 + 0.34 * len(table))
-    rows = np.arange(len(table))[::-1]
-    for row, line in zip(rows, table.itertuples(index=False), strict=True):
-        colour = COLOURS.get(line.arm, "black")
-        ax.plot([line.low, line.high], [row, row], color=colour, linewidth=3)
-        ax.scatter([line.difference], [row], color=colour, s=70, zorder=3)
-    ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
-    ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
+    rows = table[["backbone", "over"]].drop_duplicates()
+    rows = rows.sort_values("backbone", key=lambda names: names.map(_place(names)), kind="stable")
+    place = {pair: -number for number, pair in enumerate(rows.itertuples(index=False, name=None))}
+    metrics = list(dict.fromkeys(table["metric"]))
+    figure, axes = _canvas(max(1, len(metrics)), 1.1 + 0.34 * len(rows))
+    for ax, metric in zip(axes, metrics, strict=False):
+        for line in table[table["metric"] == metric].itertuples(index=False):
+            own, base = place[line.backbone, line.over], line.over == "base"
+            colour = COLOURS["dallrec" if base else line.over]
+            ax.plot([line.low, line.high], [own, own], color=colour, linewidth=3)
+            ax.scatter(
+                line.difference, own, color=colour, s=70, marker="o" if base else "s", zorder=3
+            )
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set(title=metric, xlabel="difference (95 % interval)", ylim=(0.6 - len(rows), 0.6))
+        ax.set_yticks([])
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    axes[0].set_yticks(list(place.values()), [f"{name} over {over}" for name, over in place])
     return _closed(figure)
+
+
+def _place(names: pd.Series) -> dict[str, int]:
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}

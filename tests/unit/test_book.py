@@ -132,6 +132,21 @@ def test_the_profile_table_shows_what_was_measured(tiny: Path) -> None:
     assert "7 min, 7.0 GiB" in profile_table({"smoke": took})
 
 
+def test_the_first_page_shows_the_headline_of_page_7(tiny: Path) -> None:
+    (tiny / "book/intro.md").write_text("# Intro\n\n<!-- headline -->\n\nText.\n")
+    staged(tiny)
+    assert (tiny / "site/book/intro.md").read_text() == (tiny / "book/intro.md").read_text()
+    folder = tiny / "runs/smoke/07_analysis"
+    folder.mkdir()
+    (folder / "headline.png").write_bytes(b"a figure")
+    (folder / "headline.html").write_text("<table>+0.0123</table>")
+    staged(tiny)
+    text = (tiny / "site/book/intro.md").read_text()
+    assert "{figure} headline.png\n:alt: Differences" in text and "<!--" not in text
+    assert "\n<table>+0.0123</table>\n</div>\n\nText." in text
+    assert (tiny / "site/book/headline.png").read_bytes() == b"a figure"
+
+
 @pytest.mark.slow
 def test_build_is_strict_checked_and_skipped_when_fresh(tiny: Path) -> None:
     said: list[str] = []

@@ -120,10 +120,22 @@ def test_every_arm_has_a_look_of_its_own() -> None:
     assert len(set(looks)) == len(ARMS) and ("black", "-") not in looks
 
 
-def test_forest_names_backbone_and_arm() -> None:
-    table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
-    figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
-    assert "EASE · random" in labels(figure)
+def test_the_headline_has_a_panel_per_metric_and_a_line_per_backbone_and_rival() -> None:
+    rows = [
+        (metric, backbone, over, value)
+        for metric in ("recall@20", "preference@20")
+        for over, value in (("base", 0.1), ("popular", -0.2))
+        for backbone in ("NMF", "EASE")
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "backbone", "over", "difference"])
+    table = table.assign(low=table["difference"] - 0.05, high=table["difference"] + 0.05)
+    figure = drawn(plots.headline(table))
+    assert [ax.get_title() for ax in figure.axes] == ["recall@20", "preference@20"]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["NMF over base", "NMF over popular", "EASE over base", "EASE over popular"]
+    ends = [line.get_xdata().tolist() for line in figure.axes[1].lines[:4]]
+    assert np.allclose(sorted(ends), [[-0.25, -0.15]] * 2 + [[0.05, 0.15]] * 2)
+    drawn(plots.headline(table.iloc[:0]))
 
 
 def test_reliability_shows_both_lines_and_their_intervals() -> None:
