@@ -399,3 +399,13 @@ def test_a_scheduler_needs_dask_and_an_address(study, arms, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match="pip install distributed"):
         run_cells(study, arms, grid(arms), tmp_path, scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_dask_cluster_gives_the_same_tables(outcome, study, arms, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    _, (scores, _, curves) = outcome
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own:
+        address = own.scheduler_address
+        found = run_cells(study, arms, grid(arms), tmp_path, scheduler=address)
+    pd.testing.assert_frame_equal(found[0], scores)
+    pd.testing.assert_frame_equal(found[2], curves)

@@ -96,7 +96,8 @@ def imported_distributions() -> set[str]:
 
 def test_everything_imported_is_declared_and_nothing_else() -> None:
     declared = {normal(Requirement(line).name) for line in PROJECT["dependencies"]}
-    optional = {normal(Requirement(line).name) for line in EXTRAS["gpu"] + EXTRAS["serve"]}
+    extras = EXTRAS["gpu"] + EXTRAS["serve"] + EXTRAS["cluster"]
+    optional = {normal(Requirement(line).name) for line in extras}
     used = {normal(DISTRIBUTION.get(name, name)) for name in imported_distributions()}
     assert used - optional <= declared, "imported but not declared"
     # The kernel of the notebooks, and what transformers' Trainer needs, are not imported by name.
