@@ -266,6 +266,24 @@ def _line(arm: str) -> dict[str, Any]:
     return {"color": COLOURS.get(arm, "black"), "linestyle": style}
 
 
+def forest(table: pd.DataFrame) -> Figure:
+    """Draw gains with their 95 % intervals, one row per backbone and arm.
+
+    Args:
+        table: columns backbone, arm, difference, low, high (absolute units of the metric).
+    """
+    figure, (ax,) = _canvas(1, 1.1 + 0.34 * len(table))
+    rows = np.arange(len(table))[::-1]
+    for row, line in zip(rows, table.itertuples(index=False), strict=True):
+        colour = COLOURS.get(line.arm, "black")
+        ax.plot([line.low, line.high], [row, row], color=colour, linewidth=3)
+        ax.scatter([line.difference], [row], color=colour, s=70, zorder=3)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
+    ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
+    return _closed(figure)
+
+
 def headline(table: pd.DataFrame) -> Figure:
     """Draw gains with their 95 % intervals: a panel per metric, a line per backbone and rival.
 

@@ -62,8 +62,10 @@ def split(
             part = _temporal(frame, seed, validation, test)
         else:
             part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
-    train, held_back = _thin(_take(frame, part == TRAIN), train_fraction, seed)
+    whole = _take(frame, part == TRAIN)
+    train = _thin(whole, train_fraction, seed)
     held_out = _take(frame, part == TEST) if released_test is None else released_test
+    held_back = _others(whole, train) if len(train) < len(whole) else None
     return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
 
 
@@ -158,17 +160,18 @@ def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray
     return _parts(rank, (n >= 2).astype(np.int64), (n >= 3).astype(np.int64))
 
 
-def _thin(
-    train: pd.DataFrame, fraction: float, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The interactions with the smallest keys (nested for one seed), and the others."""
+def _thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """The interactions with the smallest keys: nested for one seed."""
     if fraction == 1:
-        return train, None
+        return train
     kept = max(1, int(np.floor(len(train) * fraction + 0.5)))
-    order = np.argsort(_keys(len(train), seed, _THIN_STREAM), kind="stable")
-    chosen = np.zeros(len(train), bool)
-    chosen[order[:kept]] = True
-    return _take(train, chosen), _take(train, ~chosen)
+    chosen = np.argsort(_keys(len(train), seed, _THIN_STREAM), kind="stable")[:kept]
+    return train.take(np.sort(chosen)).reset_index(drop=True)
+
+
+def _others(whole: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    pairs = (pd.MultiIndex.from_frame(frame[["user", "item"]]) for frame in (whole, kept))
+    return _take(whole, ~next(pairs).isin(next(pairs)))
 
 
 def split_report(dataset: Dataset, split: Split) -> dict[str, object]:

@@ -120,6 +120,12 @@ def test_every_arm_has_a_look_of_its_own() -> None:
     assert len(set(looks)) == len(ARMS) and ("black", "-") not in looks
 
 
+def test_forest_names_backbone_and_arm() -> None:
+    table = pd.DataFrame({"backbone": ["EASE"], "arm": ["random"], "difference": [0.1]})
+    figure = drawn(plots.forest(table.assign(low=[-0.1], high=[np.float64(0.3)])))
+    assert "EASE · random" in labels(figure)
+
+
 def test_the_headline_has_a_panel_per_metric_and_a_line_per_backbone_and_rival() -> None:
     rows = [
         (metric, backbone, over, value)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from dallrec_core import datasets
-from dallrec_core.artifacts import write_table
+from dallrec_core.artifacts import read_table, write_table
+from dallrec_core.datasets import saved
 from dallrec_core.datasets.base import make_dataset
 from dallrec_core.datasets.splits import held_out_counts, split, split_report
 from dallrec_core.errors import UserError
@@ -137,6 +138,17 @@ def test_thinned_train_is_nested_and_leaves_the_rest_alone():
     assert pairs(split(whole, seed=2, **options).train) != pairs(
         split(whole, seed=3, **options).train
     )
+
+
+def test_what_thinning_takes_away_is_kept_apart_and_saved(tmp_path):
+    whole = data()
+    assert split(whole, "random", seed=2).held_back is None
+    parts = split(whole, "random", seed=2, train_fraction=0.4)
+    full = pairs(split(whole, "random", seed=2).train)
+    assert pairs(parts.held_back) == full - pairs(parts.train) and len(parts.held_back) > 9
+    saved.save(whole, parts, tmp_path, split="random", seed=2)
+    table = read_table(tmp_path / "held_back.parquet", "split")
+    assert pairs(table) == pairs(parts.held_back)
 
 
 def test_report_counts_by_hand():

@@ -151,3 +151,17 @@ def test_the_oracle_is_left_out_unless_it_is_asked_for(runs) -> None:
     assert set(tables(runs / "x")["runs"]["arm"]) == {"base", "dallrec"}
     with pytest.raises(UserError, match="arm 'oracle' needs to know"):
         sweep("x", layers, backbones=["Popularity"], arms=["oracle"], seeds=1, jobs=1)
+
+
+def test_arms_are_made_of_what_the_stages_left(runs) -> None:
+    write_run("x", [])
+    like = read_table(runs / "x/03_interactions/interactions.parquet", "added")
+    others = random_edges(like, DATA.train, DATA.n_items, 7)
+    untuned = like.assign(item=others["item"], added=False)
+    write_table(untuned, runs / "x/03_interactions/zero_shot.parquet", "added")
+    back = others[others["user"] < 12].assign(rating=4.0, timestamp=pd.NA)
+    write_table(back, runs / "x/01_data/held_back.parquet", "split")
+    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
+    sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1)
+    added = tables(runs / "x")["runs"].set_index("arm")["added"].to_dict()
+    assert added == {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20, "oracle": 12}
