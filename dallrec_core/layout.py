@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
         "06_recommenders",
         needs=("01_data", "03_interactions", "04_attributes", "05_summaries"),
         makes=("scores.parquet", "runs.parquet"),
-        seconds=90,
+        seconds=180,
         keeps=("cells",),
     ),
     Stage(
