@@ -31,7 +31,7 @@ from dallrec_core.memory import peak_mib
 from dallrec_core.progress import progress
 from dallrec_core.study import Arm, Study, direct_hits, score_arm
 
-__all__ = ["Arm", "Cell", "Study", "cells", "run_cells"]
+__all__ = ["Arm", "Cell", "Study", "cells", "run_cells", "stored"]
 
 Todo = Sequence[tuple[Cell, Arm, Path]]
 """Cells to train, each with what its arm adds and the file for its ranking."""
@@ -80,6 +80,12 @@ def run_cells(
     dearest = sorted(todo.values(), key=lambda t: -recommenders.model_class(t[0].backbone).cost)
     _train(study, dearest, jobs)
     return _collect(study, full, grid, paths, ks, variants_at)
+
+
+def stored(study: Study, cell: Cell, arm: Arm, folder: Path) -> Ranking:
+    """Return the ranked lists that `run_cells` kept in `folder` for a cell and its arm."""
+    [path] = _paths(study, [reduced(cell, arm)], folder / "cells")
+    return _load(path)[0]
 
 
 def _paths(study: Study, needed: Sequence[tuple[Cell, Arm]], folder: Path) -> list[Path]:

@@ -62,7 +62,7 @@ def split(
             part = _temporal(frame, seed, validation, test)
         else:
             part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
-    train = _thin(_take(frame, part == TRAIN), train_fraction, seed)
+    train = thin(_take(frame, part == TRAIN), train_fraction, seed)
     held_out = _take(frame, part == TEST) if released_test is None else released_test
     return Split(train=train, validation=_take(frame, part == VALIDATION), test=held_out)
 
@@ -158,8 +158,8 @@ def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray
     return _parts(rank, (n >= 2).astype(np.int64), (n >= 3).astype(np.int64))
 
 
-def _thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """The interactions with the smallest keys: nested for one seed."""
+def thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Keep that share of the rows, (0, 1], drawn at random: nested for one seed."""
     if fraction == 1:
         return train
     kept = max(1, int(np.floor(len(train) * fraction + 0.5)))
