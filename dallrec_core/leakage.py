@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import pearsonr
 
 from dallrec_core.augmentation.data import Data
 from dallrec_core.augmentation.interactions import prompt_key
@@ -147,8 +148,8 @@ def popularity(
     random, size = np.random.default_rng([seed, 61]), int(items.max()) + 1
 
     def correlation(flags: np.ndarray) -> float:
-        counts = [np.bincount(items[part], minlength=size) for part in (flags, ~flags)]
-        return float(np.corrcoef(counts)[0, 1])
+        test, rest = (np.bincount(items[part], minlength=size) for part in (flags, ~flags))
+        return float(pearsonr(test, rest)[0])
 
     deals = []
     for _ in range(_DEALS):

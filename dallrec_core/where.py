@@ -78,10 +78,6 @@ class Bench:
         added = table["variant"].map(runs.groupby("arm")["added"].first())
         return table.assign(added=added)[["variant", "added", *GAIN]]
 
-    @property
-    def _options(self) -> dict[str, int]:
-        return {"seed": 0, "resamples": self.resamples}
-
     def by_degree(self, arm: Arm, groups: int = 10) -> pd.DataFrame:
         """Compare an arm with nothing added, by training degree of the user and of the item.
 
@@ -110,7 +106,7 @@ class Bench:
         for of, name, part in parts:
             if part["user"].nunique() > 1:
                 metric = part["metric"].iloc[0]
-                row = statistics.compare(part, metric, **self._options)
+                row = statistics.compare(part, metric, resamples=self.resamples)
                 rows.append(row.assign(of=of, group=name, metric=metric.split("[")[0]))
         return pd.concat(rows, ignore_index=True)[["of", "group", "users", *GAIN]]
 
