@@ -59,10 +59,10 @@ class Bench:
 
     def scores(self, arms: Mapping[str, Arm]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Train what is missing; return scores and runs of `experiments.run_cells`."""
-        options = {"jobs": self.jobs, "ks": (self.k,), "variants_at": self.k}
-        return experiments.run_cells(self.study, arms, self._cells(arms), self.folder, **options)[
-            :2
-        ]
+        grid, k = self._cells(arms), self.k
+        return experiments.run_cells(
+            self.study, arms, grid, self.folder, jobs=self.jobs, ks=(k,), variants_at=k
+        )[:2]
 
     def gains(self, variants: Mapping[str, Arm]) -> pd.DataFrame:
         """Compare every variant with nothing added.
@@ -72,7 +72,8 @@ class Bench:
         """
         scores, runs = self.scores({"base": Arm()} | dict(variants))
         parts = [
-            statistics.compare(scores, m, **self._options).assign(metric=m) for m in self.metrics
+            statistics.compare(scores, metric, resamples=self.resamples).assign(metric=metric)
+            for metric in self.metrics
         ]
         table = pd.concat(parts, ignore_index=True).rename(columns={"arm": "variant"})
         added = table["variant"].map(runs.groupby("arm")["added"].first())
