@@ -83,26 +83,29 @@ class Bench:
         """Compare an arm with nothing added, by training degree of the user and of the item.
 
         For groups of users it is the metric of their lists; for groups of items it is recall among
-        the test items of the group, over the users who have one there.
+        the test items of the group, over the users who have one there. Cold and warm items are
+        those of `evaluation.cold_and_warm`.
 
         Returns:
-            One row per group: of ("user" or "item"), group (such as "4-9"), users (compared), and
-            the columns `GAIN`. Groups with fewer than two users are left out.
+            One row per group: of ("user", "item" or "warmth"), group (such as "4-9", or "cold"),
+            users (compared), and the columns `GAIN`. Groups with fewer than two users are left out.
         """
         arms = {"base": Arm(), "augmented": arm}
-        scores, _ = self.scores(arms)
+        every, _ = self.scores(arms)
         study = self.study
         users = evaluation.degree_groups(study.train["user"], study.n_users, groups)
         items = evaluation.degree_groups(study.train["item"], study.n_items, groups)
-        scores = scores[scores["metric"] == self.metric]
-        parts = [
-            ("user", name, scores[scores["user"].map(users) == name]) for name in _names(users)
-        ]
+        scores = every[every["metric"] == self.metric]
+        group = scores["user"].map(users)
+        parts = [("user", name, scores[group == name]) for name in _names(users)]
         masks = {name: (items == name).to_numpy() for name in _names(items)}
         found = self._item_scores(arms, masks)
         for name in masks:
             part = found[found["metric"] == f"recall@{self.k}[{name}]"]
             parts.append(("item", name, part))
+        for name in ("cold", "warm"):
+            part = every[every["metric"] == f"recall@{self.k}[{name}]"]
+            parts.append(("warmth", name, part))
         rows = []
         for of, name, part in parts:
             if part["user"].nunique() > 1:
