@@ -25,11 +25,12 @@ from dallrec_core.artifacts import read_json
 from dallrec_core.augmentation.controls import deal
 from dallrec_core.cells import Cell, cells, key, reduced
 from dallrec_core.errors import UserError
+from dallrec_core.evaluation import Ranking
 from dallrec_core.progress import progress
 from dallrec_core.study import Arm, Study, direct_hits, score_arm
 from dallrec_core.worker import GUESSES, finished, load_lists, run_cell
 
-__all__ = ["Arm", "Cell", "Study", "cells", "run_cells"]
+__all__ = ["Arm", "Cell", "Study", "cells", "run_cells", "stored"]
 
 Work = tuple[Cell, Arm, Path, bool]
 """A cell to train, what its arm adds, the file for its ranking, and whether guesses are needed."""
@@ -94,6 +95,12 @@ def _own(arm: Arm, path: Path) -> Arm:
     lists = load_lists(path.with_suffix(GUESSES))
     edges = None if arm.edges is None else deal(arm.edges, lists)
     return replace(arm, edges=edges, guesses_of="")
+
+
+def stored(study: Study, cell: Cell, arm: Arm, folder: Path) -> Ranking:
+    """Return the ranked lists that `run_cells` kept in `folder` for a cell and its arm."""
+    [path] = _paths(study, [reduced(cell, arm)], folder / "cells")
+    return load_lists(path)
 
 
 def _paths(study: Study, needed: Sequence[tuple[Cell, Arm]], folder: Path) -> list[Path]:

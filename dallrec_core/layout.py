@@ -46,8 +46,9 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "02_finetune",
         needs=("01_data",),
-        makes=("model.json", "adapters", "instructions", "training_log.parquet", "evaluation.json"),
-        seconds=45,
+        makes=("model.json", "adapters", "instructions", "training_log.parquet", "evaluation.json")
+        + ("contamination.json",),
+        seconds=60,
     ),
     Stage(
         "03_interactions",
@@ -69,7 +70,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "06_recommenders",
-        needs=("01_data", "03_interactions", "04_attributes", "05_summaries"),
+        needs=("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries"),
         makes=("scores.parquet", "runs.parquet"),
         seconds=180,
         keeps=("cells",),
@@ -79,7 +80,8 @@ STAGES: tuple[Stage, ...] = (
         needs=("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries")
         + ("06_recommenders",),
         makes=("headline.json",),
-        seconds=10,
+        seconds=70,
+        keeps=("cells",),
     ),
 )
 """The chain, in the order in which it runs."""

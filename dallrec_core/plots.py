@@ -314,3 +314,53 @@ def headline(table: pd.DataFrame) -> Figure:
 
 def _place(names: pd.Series) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
+def gains(
+    table: pd.DataFrame,
+    panel: str,
+    x: str,
+    xlabel: str,
+    *,
+    by: str = "",
+    marks: Mapping[str, float] | None = None,
+) -> Figure | None:
+    """Draw gains with their 95 % intervals over x, one panel per value of a column.
+
+    Returns None where the table is empty.
+
+    Args:
+        table: columns difference, low, high, and those named below.
+        panel: column whose values are the panels' titles.
+        x: column of numbers or, drawn in the order of the rows, words.
+        xlabel: what x is.
+        by: column whose values are lines of their own; empty for one line.
+        marks: places on x, by name; drawn as dashed lines.
+    """
+    if table.empty:
+        return None
+    figure, axes = _canvas(table[panel].nunique(), 3.6)
+    words = table[x].dtype.kind not in "iuf"
+    for ax, (title, part) in zip(axes, table.groupby(panel, sort=False), strict=True):
+        ax.axhline(0, color="black", linewidth=1)
+        for name, place in (marks or {}).items():
+            ax.axvline(place, color=COLOURS["base"], linestyle="--", linewidth=1.3, label=name)
+        lines = list(part.groupby(by, sort=False)) if by else [("", part)]
+        for (name, line), (colour, marker) in zip(lines, _LINES, strict=False):
+            places = np.arange(len(line)) if words else line[x].to_numpy(float)
+            reach = np.abs(line[["low", "high"]].sub(line["difference"], axis=0)).to_numpy().T
+            ax.errorbar(
+                places, line["difference"], yerr=reach, label=name or None, color=COLOURS[colour],
+                marker=marker, markersize=7, linewidth=1.6, elinewidth=1.2,
+            )  # fmt: skip
+            if words:
+                ax.set_xticks(places, line[x], rotation=60, ha="right", fontsize=10)
+        ax.set(title=title, xlabel=xlabel)
+    axes[0].set_ylabel("difference from base")
+    if by or marks:
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 3))
+    return _closed(figure)
+
+
+_LINES = (("dallrec", "o"), ("random", "s"), ("attributes", "^"), ("summaries", "D"), ("bad", "v"))

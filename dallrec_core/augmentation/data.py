@@ -169,8 +169,14 @@ class Data:
 
     def prompt(self, user: int, item: int, wording: str = "default", seed: int = 0) -> Prompt:
         """The question whether `user` would like `item`, with the user's training history."""
-        likes, dislikes = self.history(user, check_wording(wording), seed, without=item)
+        return self.question(self.history(user, check_wording(wording), seed, item), item, wording)
+
+    def question(
+        self, history: tuple[np.ndarray, np.ndarray], item: int, wording: str = "default"
+    ) -> Prompt:
+        """The question whether somebody with this history (liked, disliked) would like `item`."""
         liked, target = self.texts(wording), self.texts(wording, target=True)
+        likes, dislikes = history
         return interaction_prompt(
             self.noun,
             [liked[i] for i in likes],

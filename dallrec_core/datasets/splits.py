@@ -63,7 +63,7 @@ def split(
         else:
             part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
     whole = _take(frame, part == TRAIN)
-    train = _thin(whole, train_fraction, seed)
+    train = thin(whole, train_fraction, seed)
     held_out = _take(frame, part == TEST) if released_test is None else released_test
     held_back = _others(whole, train) if len(train) < len(whole) else None
     return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
@@ -160,8 +160,8 @@ def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray
     return _parts(rank, (n >= 2).astype(np.int64), (n >= 3).astype(np.int64))
 
 
-def _thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
-    """The interactions with the smallest keys: nested for one seed."""
+def thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Keep that share of the rows, (0, 1], drawn at random: nested for one seed."""
     if fraction == 1:
         return train
     kept = max(1, int(np.floor(len(train) * fraction + 0.5)))

@@ -161,3 +161,31 @@ def test_the_learning_curve_names_its_sizes_and_marks() -> None:
     assert ax.lines[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "16", "1,024"]
     assert [text.get_text() for text in ax.texts] == ["chance", "oracle"]
+
+
+def test_gains_have_a_panel_per_yardstick_and_a_line_per_group() -> None:
+    table = pd.DataFrame(
+        {
+            "metric": ["recall@20"] * 4 + ["preference@20"] * 4,
+            "auc": [0.5, 0.7, 0.5, 0.7] * 2,
+            "who": ["coin", "coin", "model", "model"] * 2,
+            "difference": [0.1, 0.2, 0.3, 0.4] * 2,
+            "low": 0.0,
+            "high": 0.5,
+        }
+    )
+    figure = drawn(plots.gains(table, "metric", "auc", "AUC", by="who", marks={"this run": 0.66}))
+    assert [ax.get_title() for ax in figure.axes] == ["recall@20", "preference@20"]
+    (bars, other) = figure.axes[0].containers
+    assert bars.lines[0].get_xydata().tolist() == [[0.5, 0.1], [0.7, 0.2]]
+    assert other.lines[2][0].get_segments()[1].tolist() == [[0.7, 0.0], [0.7, 0.5]]
+    assert all(name in labels(figure) for name in ("coin", "model", "this run", "AUC"))
+
+
+def test_gains_over_words_keep_their_order() -> None:
+    table = pd.DataFrame(
+        {"of": "users", "group": ["0-3", "4-9", "10"], "difference": 0.1, "low": 0.0, "high": 0.2}
+    )
+    (ax,) = drawn(plots.gains(table, "of", "group", "training interactions")).axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0-3", "4-9", "10"]
+    assert plots.gains(table.iloc[:0], "of", "group", "") is None

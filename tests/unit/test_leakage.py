@@ -1,0 +1,181 @@
+"""Leakage checks: clean data passes, and each planted leak is caught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_data import movies
+
+from dallrec_core import leakage
+from dallrec_core.augmentation import interactions
+from dallrec_core.augmentation.data import Data
+from dallrec_core.errors import UserError
+
+RANDOM = np.random.default_rng(3)
+WHOLE = movies(60, 50)
+
+
+def dealt(order: np.ndarray) -> tuple[Data, pd.DataFrame, pd.DataFrame]:
+    """Train, validation and test of each user by `order` within the rows of the user."""
+    place = pd.Series(order).groupby(WHOLE.train["user"].to_numpy()).rank(pct=True).to_numpy()
+    part = np.digitize(place, [0.6, 0.8], right=True)
+    train, validation, test = (WHOLE.train[part == k].reset_index(drop=True) for k in range(3))
+    return replace(WHOLE, train=train), validation, test
+
+
+DATA, VALIDATION, TEST = dealt(RANDOM.random(len(WHOLE.train)))
+HELD_OUT = pd.concat([VALIDATION, TEST])
+
+
+def asked(data: Data) -> pd.DataFrame:
+    """Questions about two unseen items of each user, with the keys of their prompts."""
+    rows = []
+    for user in range(data.n_users):
+        items = np.setdiff1d(np.arange(data.n_items), data.items_of(user))[-2:]
+        for item in items:
+            key = interactions.prompt_key(data.prompt(user, int(item)))
+            rows.append((user, int(item), key))
+    return pd.DataFrame(rows, columns=["user", "item", "prompt_key"])
+
+
+def material(data: Data = DATA) -> dict[str, Any]:
+    drawn = interactions.parts(data, 20, 10, 0).examples
+    # whether a blind draw hits a held-out pair is chance; here it does not
+    drawn = drawn[drawn["origin"] == "rated"]
+    return {
+        "split": "random",
+        "records": interactions.instructions(data, drawn),
+        "examples": drawn,
+        "answers": asked(data),
+        "edges": {"dallrec": asked(data)},
+    }
+
+
+def run(**changes: Any) -> pd.DataFrame:
+    return leakage.check(DATA, VALIDATION, TEST, **material() | changes)
+
+
+def found(table: pd.DataFrame, words: str) -> Any:
+    [row] = table[table["check"].str.contains(words)].to_dict("records")
+    return row
+
+
+def test_clean_data_passes() -> None:
+    table = run()
+    assert set(table["verdict"]) == {"ok", "counted"}
+    assert set(table.loc[table["verdict"] == "counted", "check"]) <= {
+        "edges of dallrec that are validation pairs",
+        "edges of dallrec that are test pairs",
+    }
+
+
+def test_a_test_pair_in_a_prompt() -> None:
+    """The history was read from data with one test pair in it."""
+    user = int(TEST["user"].iloc[0])
+    few = DATA.train[DATA.train["user"] != user]
+    leaky = replace(DATA, train=pd.concat([few, TEST.iloc[:1]], ignore_index=True))
+    with pytest.raises(UserError, match="prompts not made from training data: 2"):
+        run(answers=asked(leaky))
+    table = leakage.in_prompts(asked(leaky), leaky, TEST, "default", 0)
+    assert table["shows"].sum() == 2, "two questions about this user"
+    assert table["rebuilt"].all()
+
+
+def test_a_test_pair_in_an_instruction() -> None:
+    made = material()
+    user = int(made["examples"]["user"].iloc[0])
+    [item, *_] = TEST.loc[TEST["user"] == user, "item"]
+    name = DATA.texts("default")[item]
+    record = made["records"][0]
+    text = record["instruction"].replace("liked: ", f"liked: {name}; ", 1)
+    with pytest.raises(UserError, match="held-out pairs named by instructions: 1"):
+        run(records=[record | {"instruction": text}, *made["records"][1:]])
+    # the same words about somebody else's test item are no leak
+    others = sorted(set(TEST["item"]) - set(HELD_OUT.loc[HELD_OUT["user"] == user, "item"]))
+    text = text.replace(name, DATA.texts("default")[others[0]])
+    run(records=[record | {"instruction": text}, *made["records"][1:]])
+
+
+def test_a_blind_no_that_hits_the_test_is_counted() -> None:
+    made = material()
+    user = int(made["examples"]["user"].iloc[0])
+    [item, *_] = TEST.loc[TEST["user"] == user, "item"]
+    row = pd.DataFrame({"user": [user], "item": [item], "liked": [False], "origin": ["drawn"]})
+    records = interactions.instructions(DATA, row)
+    table = run(examples=row, records=records)
+    assert found(table, "drawn blindly")["found"] == 1
+    with pytest.raises(UserError, match="named by instructions: 1"):
+        run(examples=row.assign(origin="rated"), records=records)
+
+
+def test_names_inside_longer_names_do_not_count() -> None:
+    items = DATA.items.copy()
+    items.loc[1, "title"] = "The " + items.loc[0, "title"]
+    items.loc[1, ["year", "attributes"]] = items.loc[0, ["year", "attributes"]]
+    train = pd.DataFrame({"user": [0, 0], "item": [1, 2], "rating": [5.0, 5.0]})
+    data = replace(DATA, items=items, train=train)
+    case = pd.DataFrame({"user": [0], "item": [2], "liked": [True], "origin": ["rated"]})
+    test = pd.DataFrame({"user": [0], "item": [0]})
+    records = interactions.instructions(data, case)
+    assert data.texts("default")[0] in records[0]["instruction"]
+    assert leakage.in_instructions(records, case, data, test).empty
+
+
+def test_a_test_pair_in_an_edge_is_a_direct_hit() -> None:
+    unseen = asked(DATA)
+    both = pd.MultiIndex.from_frame(TEST[["user", "item"]])
+    chance = unseen.set_index(["user", "item"]).index.isin(both)
+    planted = pd.concat([unseen[~chance], TEST.iloc[[4]]])
+    row = found(run(edges={"dallrec": planted}), "dallrec that are test")
+    assert (row["found"], row["verdict"]) == (1, "counted")
+
+
+def test_a_validation_file_equal_to_the_test_file() -> None:
+    with pytest.raises(UserError, match=f"test pairs that are validation pairs: {len(TEST)}"):
+        leakage.check(DATA, TEST, TEST, **material())
+
+
+def test_test_pairs_in_training() -> None:
+    doubled = pd.concat([TEST, DATA.train.iloc[:3]])
+    with pytest.raises(UserError, match="test pairs that are training pairs: 3"):
+        leakage.check(DATA, VALIDATION, doubled, **material())
+    released = leakage.check(DATA, VALIDATION, doubled, **material() | {"split": "published"})
+    assert found(released, "test pairs that are training")["verdict"] == "counted"
+    assert found(released, "place")["verdict"] == "no verdict"
+
+
+def test_file_order_left_in() -> None:
+    """Each user's rows are sorted by item; the first go to train and the last to test."""
+    data, validation, test = dealt(WHOLE.train["item"].to_numpy())
+    with pytest.raises(UserError, match=r"place for being in the test: .*; popularity correl"):
+        leakage.check(data, validation, test, **material(data))
+
+
+def test_position_auc_counts_pairs_of_rows() -> None:
+    users = np.repeat([0, 1], 4)
+    flags = np.array([0, 0, 1, 1, 0, 1, 0, 1], bool)
+    place = np.tile(np.arange(4), 2)
+    pairs = [(a, b) for a in place[flags] for b in place[~flags]]
+    expected = np.mean([(a > b) + (a == b) / 2 for a, b in pairs])
+    assert leakage.position_auc(users, flags) == pytest.approx(expected)
+    shuffled = RANDOM.permutation(8)  # users need not stand together; their order counts
+    back = np.argsort(shuffled, kind="stable")
+    assert leakage.position_auc(users[np.sort(back)], flags) == pytest.approx(expected)
+
+
+def test_popularity_of_a_random_deal_is_what_the_deals_say() -> None:
+    users, items = (WHOLE.train[name].to_numpy() for name in ("user", "item"))
+    flags = RANDOM.random(len(users)) < 0.2
+    value, mean, spread = leakage.popularity(users, items, flags)
+    counts = [np.bincount(items[f], minlength=50) for f in (flags, ~flags)]
+    assert value == pytest.approx(np.corrcoef(*counts)[0, 1])
+    assert abs(value - mean) < 5 * spread and spread > 0
+
+
+def test_another_number_of_instructions() -> None:
+    with pytest.raises(UserError, match="19 interaction instructions but 20 cases"):
+        leakage.in_instructions([{}] * 19, pd.DataFrame({"user": range(20)}), DATA, TEST)
