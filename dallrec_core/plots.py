@@ -193,14 +193,15 @@ def spread(groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> F
     """Draw how shares between 0 and 1 are spread, one outline per group (by label, `[n]` each)."""
     figure, (ax,) = _canvas(1, 3.2)
     for (label, values), name in zip(groups.items(), ("dallrec", "random", "base"), strict=False):
-        look = {"color": COLOURS[name], "alpha": 0.35, "linewidth": 1.8}
-        ax.hist(np.asarray(values), bins=40, range=(0, 1), label=label, histtype="stepfilled", **look)
+        ax.hist(values, bins=40, range=(0, 1), label=label, color=COLOURS[name], alpha=0.6)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     return _closed(figure)
 
 
-def over_epochs(curves: pd.DataFrame, marks: Mapping[str, Mapping[str, float]], ylabel: str) -> Figure:
+def over_epochs(
+    curves: pd.DataFrame, marks: Mapping[str, Mapping[str, float]], ylabel: str
+) -> Figure:
     """Draw a quality over epochs, one panel per backbone, a line per seed, and what to reach.
 
     Args:

@@ -144,6 +144,10 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "published-book": _BOOKS,
     "book-crossing": _BOOKS,
     "ml-100k": {"MF-BPR": {"learning_rate": 0.01}},
+    "released-edges": {
+        "MF-BPR": {"epochs": 20, "model": {"prior": 0.3}},
+        "LightGCN": {"epochs": 12},
+    },
     "matinee": {
         "MF-BPR": {"epochs": 30, "batch_size": 4096, "learning_rate": 0.006},
         "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
