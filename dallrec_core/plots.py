@@ -206,7 +206,7 @@ def over_epochs(
 
     Args:
         curves: columns backbone, seed, epoch, value.
-        marks: by backbone, values by name; drawn as dashed lines.
+        marks: by backbone, at most two values by name; drawn as dashed and dotted lines.
         ylabel: what the values are.
     """
     names = list(dict.fromkeys(curves["backbone"]))
@@ -214,10 +214,10 @@ def over_epochs(
     for ax, name in zip(axes, names, strict=True):
         for _, run in curves[curves["backbone"] == name].groupby("seed"):
             ax.plot(run["epoch"], run["value"], color=COLOURS["dallrec"], marker="o", markersize=5)
-        for label, value in marks.get(name, {}).items():
-            ax.axhline(value, color=COLOURS["base"], linestyle="--", linewidth=1.3)
-            place = (1.0, value), ("axes fraction", "data")
-            ax.annotate(label, place[0], xycoords=place[1], ha="right", va="bottom", fontsize=10)
+        for (label, value), style in zip(marks.get(name, {}).items(), ("--", ":"), strict=False):
+            ax.axhline(value, color=COLOURS["base"], linestyle=style, linewidth=1.8, label=label)
+        if marks.get(name):
+            ax.legend(loc="lower right", fontsize=10)
         ax.set(title=name, xlabel="epoch", ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(ylabel)
