@@ -110,8 +110,8 @@ def file_order(data: Dataset, variant: str = "movielens") -> pd.DataFrame:
         user, item (codes), part ("train" or "test"), user by user as in the line, train first.
     """
     folder = locate(f"published/{variant}").folder
-    lists = [read_id_list(folder / f"{name}_list.txt") for name in ("user", "item")]
-    frames = [read_lines(folder / f"{part}.txt", *lists, part) for part in PARTS]
+    user_ids, item_ids = (read_id_list(folder / f"{name}_list.txt") for name in ("user", "item"))
+    frames = [read_lines(folder / f"{part}.txt", user_ids, item_ids, part) for part in PARTS]
     frame = pd.concat(frames, ignore_index=True)
     codes = {
         name: pd.Index(ids).get_indexer(frame[f"{name}_id"].astype(str))
