@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython.core.getipython import get_ipython
+from IPython.display import Markdown, display
 
 from dallrec_core import artifacts, keys
+from dallrec_core.datasets.download import ensure, folder_of, is_here
 from dallrec_core.errors import UserError
 from dallrec_core.layout import ARTEFACTS, Stage, answers_path, find_stage, run_dir
 from dallrec_core.memory import device, peak_mib
@@ -80,6 +83,37 @@ class Here:
         """Write a JSON artefact of this stage (`name` without its suffix)."""
         artifacts.write_json(value, self.path(f"{name}.json"))
 
+    def needs_data(self, download: bool = False) -> None:
+        """End the page here, with a note, where its dataset is not on this machine.
+
+        The cells below this one then do nothing, but for the one with the provenance, and the
+        artefacts say why. To be called last in its cell.
+
+        Args:
+            download: fetch what is missing instead.
+
+        Raises:
+            UserError: outside of a notebook, or when what is asked for cannot be fetched.
+        """
+        name = self.stage.data
+        if download:
+            ensure(folder_of(name))
+        if is_here(name):
+            return
+        number = self.stage.name.partition("_")[0]
+        note = (
+            f"Not computed here, because the files of `{folder_of(name)}` are not on this machine. "
+            f"`dallrec data {name}` fetches and verifies them; then run `dallrec run --only "
+            f"{number}` again. `DALLREC_DATA_DIR` names a folder that has them already."
+        )
+        shell = get_ipython()
+        if shell is None:
+            raise UserError(note)
+        for made in self.stage.makes:
+            self.write_json(made.removesuffix(".json"), {"skipped": note})
+        shell.input_transformers_cleanup.append(_only_provenance)
+        display(Markdown(f"**{note}**"))
+
     def cache(self) -> Path:
         """Return the path of the answer cache that all runs share.
 
@@ -111,6 +145,10 @@ class Here:
             rows[f"input {name}"] = keys.short_digest(find_stage(name), self.run)
         rows["wall time"] = f"{seconds:.1f} s"
         return pd.DataFrame({"value": rows.values()}, index=pd.Index(rows, name="provenance"))
+
+
+def _only_provenance(lines: list[str]) -> list[str]:
+    return lines if any(".provenance(" in line for line in lines) else []
 
 
 def table(values: Mapping[str, Any], name: str = "value") -> pd.DataFrame:

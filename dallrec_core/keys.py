@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dallrec_core import artifacts
+from dallrec_core.datasets.download import is_here
 from dallrec_core.errors import UserError
 from dallrec_core.layout import Stage, book_root, missing, run_dir
 from dallrec_core.parameters import code_cells
@@ -56,6 +57,7 @@ def parts(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str, str]
         "library": library(source),
         "inputs": dict(inputs),
         "versions": {name: distribution_version(name) for name in VERSIONED},
+        **({"data": {stage.data: is_here(stage.data)}} if stage.data else {}),
     }
 
 

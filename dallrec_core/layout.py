@@ -28,6 +28,8 @@ class Stage:
     "Seconds it takes with the smoke profile on two cores, for announcing."
     keeps: tuple[str, ...] = ()
     "Folders of content-keyed pieces that stay useful when parameters change."
+    data: str = ""
+    "Dataset without which the page shows next to nothing; it is not downloaded unasked."
 
     @property
     def notebook(self) -> str:
@@ -83,6 +85,15 @@ STAGES: tuple[Stage, ...] = (
         seconds=70,
         keeps=("cells",),
     ),
+    Stage("A1_published_split", needs=(), makes=("findings.json",), seconds=5, data="published"),
+    Stage(
+        "A2_released_edges",
+        needs=(),
+        makes=("findings.json",),
+        seconds=5,
+        keeps=("cells",),
+        data="released-edges",
+    ),
 )
 """The chain, in the order in which it runs."""
 
@@ -95,6 +106,8 @@ ARTEFACTS: dict[str, dict[str, str]] = {
     "05_summaries": {"summaries": "summaries", "ledger": "ledger"},
     "06_recommenders": {"scores": "scores", "runs": "runs"},
     "07_analysis": {},
+    "A1_published_split": {},
+    "A2_released_edges": {"scores": "scores", "runs": "runs"},
 }
 """Schema (a key of `artifacts.SCHEMAS`) of every table, by stage and table name."""
 

@@ -143,6 +143,13 @@ LIMITS: dict[str, dict[str, Limit]] = {
         "jobs": _COUNT,
     },
     "07_analysis": {"resamples": _ONE},
+    "A1_published_split": {"seeds": Number(1, 1000), "jobs": _COUNT},
+    "A2_released_edges": {
+        "backbones": Choice(_MODELS),
+        "seeds": Number(1, 1000),
+        "resamples": _ONE,
+        "jobs": _COUNT,
+    },
 }
 """By notebook and parameter; what is not named here may be anything of its type."""
 

@@ -35,6 +35,8 @@ COLOURS = {
     "zero_shot": "#b07aa1",
     "given_text": "#9c9ede",
     "oracle": "#444444",
+    "llm": "#0072b2",
+    "knn": "#d55e00",
     "good": "#009e73",
     "bad": "#d55e00",
     "light": "#c9ced6",
@@ -192,6 +194,41 @@ def histogram(values: Sequence[float], xlabel: str, ylabel: str) -> Figure:
     sns.histplot(np.asarray(values), discrete=True, color=COLOURS["dallrec"], ax=ax)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(axis="x", visible=False)
+    return _closed(figure)
+
+
+def spread(groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
+    """Draw how shares between 0 and 1 are spread, one outline per group (by label, `[n]` each)."""
+    figure, (ax,) = _canvas(1, 3.2)
+    for (label, values), name in zip(groups.items(), ("dallrec", "random", "base"), strict=False):
+        ax.hist(values, bins=40, range=(0, 1), label=label, color=COLOURS[name], alpha=0.6)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    return _closed(figure)
+
+
+def over_epochs(
+    curves: pd.DataFrame, marks: Mapping[str, Mapping[str, float]], ylabel: str
+) -> Figure:
+    """Draw a quality over epochs, one panel per backbone, a line per seed, and what to reach.
+
+    Args:
+        curves: columns backbone, seed, epoch, value.
+        marks: by backbone, at most two values by name; drawn as dashed and dotted lines.
+        ylabel: what the values are.
+    """
+    names = list(dict.fromkeys(curves["backbone"]))
+    figure, axes = _canvas(len(names), 3.2)
+    for ax, name in zip(axes, names, strict=True):
+        for _, run in curves[curves["backbone"] == name].groupby("seed"):
+            ax.plot(run["epoch"], run["value"], color=COLOURS["dallrec"], marker="o", markersize=5)
+        for (label, value), style in zip(marks.get(name, {}).items(), ("--", ":"), strict=False):
+            ax.axhline(value, color=COLOURS["base"], linestyle=style, linewidth=1.8, label=label)
+        if marks.get(name):
+            ax.legend(loc="lower right", fontsize=10)
+        ax.set(title=name, xlabel="epoch", ylim=(0, None))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel(ylabel)
     return _closed(figure)
 
 

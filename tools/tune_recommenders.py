@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = datasets.load(options.dataset)
-    kind = "published" if options.dataset.startswith("published") else "random"
+    kind = "random" if data.presplit is None else "published"
     parts = split(data, kind, seed=options.seed)
     graph = Graph.from_frame(parts.train, data.n_users, data.n_items)
     print(

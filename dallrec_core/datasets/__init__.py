@@ -18,6 +18,7 @@ _LOADERS = {
     "book-crossing": ("bookcrossing", "load_book_crossing"),
     "published": ("published", "load_published"),
     "published-book": ("published", "load_published_book"),
+    "released-edges": ("released_edges", "load_released_edges"),
     "files": ("files", "load_files"),
 }
 NAMES = tuple(_LOADERS)

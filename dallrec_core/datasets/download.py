@@ -1,8 +1,8 @@
 """Fetch data from its original place, or use and verify the files a reader already has.
 
 Files are looked for in ``DALLREC_DATA_DIR/<name>/``, or below the platform's cache folder when the
-variable is not set. What is missing there is downloaded: checked by md5, retried, and moved into
-place only when it is complete.
+variable is not set. What is missing there is downloaded: checked by its checksum, retried, and
+moved into place only when it is complete.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from dallrec_core.progress import is_interactive
 
 RETRIES = 3
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+_VOTEGCL = (
+    "https://raw.githubusercontent.com/akBear23/VoteGCL/d4133e333786d43eb2444b7c1efc3ef4340be589/"
+    "dataset"
+)
 _AUTHORS = (
     "https://raw.githubusercontent.com/zzerrrro/DALLRec/75959c12166942d704fe0006998428583f08bf0e/"
     "Collaborative%20Filtering%20model/Data"
@@ -31,7 +35,7 @@ class Recipe:
     """Which files a dataset consists of and where they come from."""
 
     files: Mapping[str, str]
-    """file name -> md5 of the original edition; empty where nobody knows it"""
+    """file name -> md5 or sha256 of the original edition; empty where nobody knows it"""
     url: str
     """of the zip archive, or of the folder that holds the single files"""
     archive_md5: str = ""
@@ -39,7 +43,7 @@ class Recipe:
     inside: str = ""
     """the folder inside the zip"""
     optional: Mapping[str, str] = field(default_factory=dict)
-    """further files, verified when present: name -> md5"""
+    """further files, verified when present: name -> md5 or sha256"""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -79,6 +83,16 @@ RECIPES: dict[str, Recipe] = {
         },
         url=f"{_AUTHORS}/book/or",
     ),
+    "released-edges/amazon-scientific": Recipe(
+        files={
+            "train.txt": "48c8081c7324274cb9a782a029a2abcc2b0670c7a4032cd0402a7b35a9383be6",
+            "train_augmented.txt": (
+                "262acee9c4c5aebc63c152f93075daf963a8212bb2888b29daee7b19905660e7"
+            ),
+            "test.txt": "11cf0d4b1003279c02b9070c2a30ced8337597cdc03731dbf6b4617e7748d4f7",
+        },
+        url=f"{_VOTEGCL}/amazon-scientific",
+    ),
     # The md5 is the one that several public projects noted for the archive (26,085,508 bytes). The
     # server is gone in places, so it has not been checked against a download of our own.
     "bookcrossing": Recipe(
@@ -93,6 +107,7 @@ _FOLDERS = {
     "published": "published/movielens",
     "published-book": "published/book",
     "book-crossing": "bookcrossing",
+    "released-edges": "released-edges/amazon-scientific",
 }
 
 
@@ -133,6 +148,19 @@ def data_dir() -> Path:
 def folder_of(name: str) -> str:
     """Return the folder below the data folder, and key of ``RECIPES``, of a dataset's name."""
     return _FOLDERS.get(name, name)
+
+
+def is_here(name: str) -> bool:
+    """Tell whether all files of a dataset are on this machine; nothing is fetched.
+
+    Args:
+        name: as :func:`folder_of` takes it.
+
+    Raises:
+        UserError: as :func:`data_dir`.
+    """
+    folder = data_dir() / folder_of(name)
+    return all((folder / file).is_file() for file in RECIPES[folder_of(name)].files)
 
 
 def locate(name: str) -> Located:
@@ -203,7 +231,7 @@ def _fetch_missing(recipe: Recipe, name: str, folder: Path, missing: list[str]) 
     return [f"{recipe.url}/{path.name}: fetched into {folder}" for path in fetched]
 
 
-def fetch(url: str, md5: str, folder: Path, *, wanted: str = "") -> Path:
+def fetch(url: str, checksum: str, folder: Path, *, wanted: str = "") -> Path:
     """Download one file into ``folder`` unless it is there with the right md5.
 
     The file gets its name only once its checksum is right; failed tries are repeated ``RETRIES``
@@ -211,7 +239,7 @@ def fetch(url: str, md5: str, folder: Path, *, wanted: str = "") -> Path:
 
     Args:
         url: where from; the last part is the file's name.
-        md5: expected checksum.
+        checksum: expected md5 or sha256.
         folder: where to.
         wanted: the folder below ``DALLREC_DATA_DIR`` where messages say to put files by hand.
 
@@ -230,7 +258,7 @@ def fetch(url: str, md5: str, folder: Path, *, wanted: str = "") -> Path:
     store = pooch.create(
         path=folder,
         base_url="",
-        registry={name: f"md5:{md5}"},
+        registry={name: f"{_algorithm(checksum)}:{checksum}"},
         urls={name: url},
         retry_if_failed=RETRIES,
     )
@@ -242,8 +270,8 @@ def fetch(url: str, md5: str, folder: Path, *, wanted: str = "") -> Path:
         raise UserError(f"cannot download {url}: {_reason(error)}. {way_out}") from error
     except ValueError as error:
         raise UserError(
-            f"{url} does not have the md5 {md5}: the download is incomplete or the file has "
-            f"changed. Nothing was kept. {way_out}"
+            f"{url} does not have the {_algorithm(checksum)} {checksum}: the download is "
+            f"incomplete or the file has changed. Nothing was kept. {way_out}"
         ) from error
     except OSError as error:
         raise UserError(
@@ -269,14 +297,19 @@ def _reason(error: Exception) -> str:
     return str(cause) or type(cause).__name__
 
 
+def _algorithm(checksum: str) -> str:
+    return "sha256" if len(checksum) == 64 else "md5"
+
+
 def _verify(path: Path, known: str) -> tuple[str, bool]:
     if not known:
         return f"{path.name}: found (no checksum is known for it)", True
+    name = _algorithm(known)
     try:
         with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
+            found = hashlib.file_digest(file, name).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    if md5 == known:
-        return f"{path.name}: verified (md5 {md5})", True
-    return f"{path.name} differs from the original edition (md5 {md5}, not {known})", False
+    if found == known:
+        return f"{path.name}: verified ({name} {found})", True
+    return f"{path.name} differs from the original edition ({name} {found}, not {known})", False

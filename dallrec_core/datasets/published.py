@@ -99,6 +99,28 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
     return load_published("book", keep_untitled)
 
 
+def file_order(data: Dataset, variant: str = "movielens") -> pd.DataFrame:
+    """Return the released rows in the order of the files, which nothing but a look at it may use.
+
+    Args:
+        data: from :func:`load_published`, whose codes are used.
+        variant: the same as there; books that were merged have no row of their own.
+
+    Returns:
+        user, item (codes), part ("train" or "test"), user by user as in the line, train first.
+    """
+    folder = locate(f"published/{variant}").folder
+    user_ids, item_ids = (read_id_list(folder / f"{name}_list.txt") for name in ("user", "item"))
+    frames = [read_lines(folder / f"{part}.txt", user_ids, item_ids, part) for part in PARTS]
+    frame = pd.concat(frames, ignore_index=True)
+    codes = {
+        name: pd.Index(ids).get_indexer(frame[f"{name}_id"].astype(str))
+        for name, ids in (("user", data.users["user_id"]), ("item", data.items["item_id"]))
+    }
+    frame = pd.DataFrame(codes).assign(part=frame["part"].astype(str))
+    return frame[frame["item"] >= 0].sort_values("user", kind="stable", ignore_index=True)
+
+
 def _as_books(
     interactions: pd.DataFrame,
     item_ids: list[str],

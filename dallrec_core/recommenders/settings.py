@@ -144,6 +144,10 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
     "published-book": _BOOKS,
     "book-crossing": _BOOKS,
     "ml-100k": {"MF-BPR": {"learning_rate": 0.01}},
+    "released-edges": {
+        "MF-BPR": {"epochs": 20, "model": {"prior": 0.3}},
+        "LightGCN": {"epochs": 12},
+    },
     "matinee": {
         "MF-BPR": {"epochs": 30, "batch_size": 4096, "learning_rate": 0.006},
         "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
@@ -181,3 +185,9 @@ AUTHORS_MF = TrainSettings(
     model={"dim": 64, "l2": 1e-5},
 )
 """MF-BPR as the published code trains it."""
+
+AUTHORS_NMF = replace(
+    AUTHORS_MF,
+    model={"dim": 64, "widths": (64,), "dropout": 0.5, "l2": 1e-2},
+)
+"""NMF as the published code trains it, up to the first time that it looks at the test set."""

@@ -147,7 +147,8 @@ def test_stages_can_be_named_shortly(text: str) -> None:
 
 def test_select() -> None:
     assert select(None, None) is None
-    assert select("06", None) == ["06_recommenders", "07_analysis"]
+    assert select("06", "07") == ["06_recommenders", "07_analysis"]
+    assert select("A1", None) == ["A1_published_split", "A2_released_edges"]
     assert select("02", "03") == ["02_finetune", "03_interactions"]
     assert select(None, None, ("05", "01")) == ["05_summaries", "01_data"]
     with pytest.raises(UserError, match="comes after"):

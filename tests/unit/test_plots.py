@@ -189,3 +189,21 @@ def test_gains_over_words_keep_their_order() -> None:
     (ax,) = drawn(plots.gains(table, "of", "group", "training interactions")).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0-3", "4-9", "10"]
     assert plots.gains(table.iloc[:0], "of", "group", "") is None
+
+
+def test_spread_counts_every_share_once() -> None:
+    figure = drawn(plots.spread({"one": [0.0, 0.5, 1.0], "two": [0.2]}, "share", "films"))
+    heights = [sum(bar.get_height() for bar in group) for group in figure.axes[0].containers]
+    assert heights == [3, 1]
+    assert "one" in labels(figure) and "two" in labels(figure)
+
+
+def test_over_epochs_has_a_panel_per_backbone_and_its_marks() -> None:
+    curves = pd.DataFrame(
+        {"backbone": ["A", "A", "A", "B"], "seed": [0, 0, 1, 0], "epoch": [1, 2, 1, 1]}
+    ).assign(value=[0.1, 0.2, 0.3, 0.4])
+    figure = drawn(plots.over_epochs(curves, {"A": {"printed": 0.25}}, "recall"))
+    first, second = figure.axes
+    assert [ax.get_title() for ax in figure.axes] == ["A", "B"]
+    assert len(first.lines) == 3 and len(second.lines) == 1
+    assert list(first.lines[-1].get_ydata()) == [0.25, 0.25] and "printed" in labels(figure)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dallrec_core import datasets
+from dallrec_core.datasets.published import file_order
 from dallrec_core.datasets.splits import split, split_report
 from dallrec_core.errors import UserError
 
@@ -49,6 +50,14 @@ def test_titles_from_ml_1m_when_it_is_there(folder):
     assert data.items["title"].tolist() == ["James", "item 914", "The Cuckoo's Nest"]
     assert data.items["year"].tolist() == [1996, 0, 1975]
     assert data.notes[-1].startswith("1 items have no title")
+
+
+def test_the_order_of_the_files_can_be_looked_at(folder):
+    data = datasets.load("published")
+    rows = file_order(data)
+    # user "9" is code 0 and line 2 of both files; items 661, 914, 1193 are codes 0, 1, 2
+    assert coded(rows) == [[0, 1], [0, 2], [0, 0], [1, 2], [1, 0], [1, 1]]
+    assert rows["part"].tolist() == ["train", "train", "test"] * 2
 
 
 def test_position_in_the_line_is_forgotten(folder):
