@@ -53,16 +53,10 @@ def tokenize(
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    found: dict[int, list[int]] = {}
-    around = frame(lm)
     members: dict[str, list[int]] = defaultdict(list)
     for position, prefix in zip(positions, prefixes, strict=bool(prefixes)):
         members[prefix].append(position)
-    for prefix, those in members.items():
-        cut = prefix[:-_MARGIN].rfind(" ")
-        if cut > 0 and len(those) > 2 and around:
-            tails = [texts[i][cut:] + around[1] for i in those]
-            found |= _continued(lm, around[0] + prefix[:cut], tails, those)
+    found = _in_two_parts(lm, texts, members)
     if rest := [i for i in positions if i not in found]:
         found |= zip(rest, lm.encode([render(lm, texts[i]) for i in rest]), strict=True)
     rows = [(i, found[i]) for i in positions]
@@ -77,18 +71,33 @@ def frame(lm: LanguageModel) -> tuple[str, str] | None:
     return (before, after) if found else None
 
 
-def _continued(
-    lm: LanguageModel, head: str, tails: list[str], positions: list[int]
+def _in_two_parts(
+    lm: LanguageModel, texts: Sequence[str], members: dict[str, list[int]]
 ) -> dict[int, list[int]]:
-    """Token ids of `head` + each tail, from both apart; nothing if they depend on each other.
+    """Token ids of the prompts that share a prefix, from their beginning and their own end.
 
-    All tails begin with the same words, so what holds at the cut for one holds for all.
+    Questions about one item end alike whoever is asked, so each different end is tokenized once.
+    Prompts whose two parts depend on each other are left out; as all prompts of a prefix go on
+    with the same words after the cut, what holds for one of them holds for all.
     """
-    start, whole = lm.encode([head, head + tails[0]])
-    ends = lm.tokenizer(tails, add_special_tokens=False)["input_ids"]
-    if start + ends[0] != whole:
+    around = frame(lm)
+    cuts = {p: p[:-_MARGIN].rfind(" ") for p, those in members.items() if len(those) > 2}
+    cuts = {prefix: cut for prefix, cut in cuts.items() if cut > 0}
+    if not cuts or around is None:
         return {}
-    return {i: start + end for i, end in zip(positions, ends, strict=True)}
+    tails = {i: texts[i][cut:] + around[1] for prefix, cut in cuts.items() for i in members[prefix]}
+    different = list(dict.fromkeys(tails.values()))
+    coded = lm.tokenizer(different, add_special_tokens=False)["input_ids"]
+    ends = dict(zip(different, coded, strict=True))
+    heads = [around[0] + prefix[:cut] for prefix, cut in cuts.items()]
+    wholes = [head + tails[members[p][0]] for head, p in zip(heads, cuts, strict=True)]
+    starts = zip(cuts, lm.encode(heads), lm.encode(wholes), strict=True)
+    return {
+        i: start + ends[tails[i]]
+        for prefix, start, whole in starts
+        if start + ends[tails[members[prefix][0]]] == whole
+        for i in members[prefix]
+    }
 
 
 def _check_lengths(
