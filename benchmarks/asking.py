@@ -128,7 +128,7 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
     too low rather than too high.
     """
     rows = tokenize(lm, [prompt.text for prompt in prompts], range(len(prompts)))
-    groups = group_rows(rows, [prompt.prefix for prompt in prompts])
+    groups = group_rows(rows)
     tokens = sum(sum(group.widths) for group in groups)
     inner: Any = lm.model.base_model.layers
     weights = sum(p.numel() for p in inner.parameters() if p.ndim == 2)
