@@ -21,7 +21,7 @@ from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
 from dallrec_core.llm.processes import own
 from dallrec_core.llm.served import ServedModel, chances
-from dallrec_core.llm.usage import read_tokens, usage
+from dallrec_core.llm.usage import usage
 
 
 def p_yes(
@@ -79,7 +79,7 @@ def p_yes(
         groups = group_rows(rows) if shared else [Group((), [row]) for row in rows]
         planned = own(batches(groups, batch_tokens))
         plan = [rest for batch in planned if (rest := only(batch, missing))]
-        reads = [read_tokens([(g.prefix, [t for _, t in g.rows]) for g in rest]) for rest in plan]
+        reads = [sum(map(len, {g.prefix for g in b})) + sum(g.widths[1] for g in b) for b in plan]
         counts.plan(rows, missing, sum(reads))
         whole = {position: len(tokens) for position, tokens in rows}
         for rest, read in zip(plan, reads, strict=True):
