@@ -266,13 +266,9 @@ def _arguments(
 
 def _log_frame(task: str, history: list[dict[str, float]]) -> pd.DataFrame:
     """One row per logged step; a step that was both trained and evaluated has both losses."""
-    rows: dict[int, dict[str, Any]] = {}
-    for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
-            row = rows.setdefault(int(entry["step"]), {"epoch": entry.get("epoch") or 0.0})
-            row |= {k: entry[k] for k in ("loss", "eval_loss") if k in entry}
-    frame = pd.DataFrame([{"step": step, **row} for step, row in sorted(rows.items())])
-    frame = frame.reindex(columns=["step", "epoch", "loss", "eval_loss"])
+    columns = {"step": "int32", "epoch": "float32", "loss": "float32", "eval_loss": "float32"}
+    frame = pd.DataFrame(history).reindex(columns=list(columns))
+    frame = frame.dropna(subset=["loss", "eval_loss"], how="all").fillna({"epoch": 0.0})
+    frame = frame.groupby("step", as_index=False).last().astype(columns)
     frame.insert(0, "task", task)
-    kinds = {"step": "int32", "epoch": "float32", "loss": "float32", "eval_loss": "float32"}
-    return frame.astype(kinds)
+    return frame
