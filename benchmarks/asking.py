@@ -4,7 +4,8 @@
 answers. The **authors' way** puts one question at a time into the chat template, lets the model
 `generate`, and compares the string. **Padded** does that with 32 questions at a time, padded on the
 left. The last two may write `MAX_NEW_TOKENS` tokens, enough for a word and its end; a model that
-answers at greater length would make them slower still.
+answers at greater length would make them slower still. So would the authors' decoding, which is
+LLaMA-Factory's default: sampling. Here the likeliest token is taken, in favour of their way.
 
 Times include rendering and tokenizing, and no cache of answers takes part. On one thread they are
 CPU seconds, which a busy machine disturbs least; on several, seconds of the clock.
@@ -127,7 +128,7 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
     too low rather than too high.
     """
     rows = tokenize(lm, [prompt.text for prompt in prompts], range(len(prompts)))
-    groups = group_rows(rows, [prompt.prefix for prompt in prompts])
+    groups = group_rows(rows)
     tokens = sum(sum(group.widths) for group in groups)
     inner: Any = lm.model.base_model.layers
     weights = sum(p.numel() for p in inner.parameters() if p.ndim == 2)

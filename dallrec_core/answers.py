@@ -1,4 +1,4 @@
-"""Parsers of a model's answers to the three kinds of question that `prompts` asks.
+"""Parsers of the texts that a model writes: genres, facts, summaries.
 
 They never raise: they return what they could read, ``ok`` and a ``reason``. Callers count the
 failures and show them.
@@ -43,29 +43,6 @@ class ParsedSummary(NamedTuple):
     def text(self) -> str:
         """The summary as one string."""
         return " ".join(self.values)
-
-
-_LEAD = re.compile(
-    r"^\W*(?:(?:the\s+)?answer\s*(?:is)?\W*)?(yes|no)\b(?!\s+(?:idea|answer|opinion))", re.I
-)
-_BOTH = re.compile(r"\byes\s*(?:/|or)\s*no\b", re.I)
-_WORD = re.compile(r"\b(yes|no)\b", re.I)
-
-
-def parse_yes_no(text: str) -> Parsed:
-    """Read ``yes`` or ``no`` from a free answer: "Yes.", "yes, because …", " NO", "Answer: yes"."""
-    if not text.strip():
-        return Parsed((), False, "empty answer")
-    if _BOTH.search(text):
-        return Parsed((), False, "both yes and no")
-    lead = _LEAD.match(text)
-    if lead:
-        return Parsed((lead.group(1).lower(),), True)
-    words = {w.lower() for w in _WORD.findall(text)}
-    # a late "no" is often only a word ("no idea"), a late "yes" is an answer
-    if words == {"yes"}:
-        return Parsed(("yes",), True)
-    return Parsed((), False, "both yes and no" if len(words) == 2 else "neither yes nor no")
 
 
 _LABEL = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,12 +137,8 @@ def _words(text: object) -> str:
 
 
 def _write(frame: pd.DataFrame, path: Path) -> Path:
-    rows = [frame.columns, *frame.itertuples(index=False)]
-    return _write_text("".join("\t".join(map(_cell, row)) + "\n" for row in rows), path)
-
-
-def _cell(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e5 else str(value)
+    text = frame.to_csv(sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
+    return _write_text(text, path)
 
 
 def _write_text(text: str, path: Path) -> Path:

@@ -17,7 +17,8 @@ _LINES = 5
 """Lines printed by a headless loop; a notebook shows at most ten in all."""
 
 LINE = re.compile(
-    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)( \(\S+ a second\))?(, about [\d.]+ (s|min|h) left)?"
+    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)( \(\S+ (a second|s each)\))?"
+    r"(, about [\d.]+ (s|min|h) left)?"
     r"|about \S+ \S+, about [\d.]+ (s|min|h) on this machine)\n?",
     re.MULTILINE,
 )
@@ -69,7 +70,9 @@ def progress(
         if elapsed >= due and shown < _LINES and done and done != total:
             left = f", about {span(elapsed * (total - done) / done)} left" if total else ""
             so_far = f"{done}{f'/{total}' if total else ''} {unit} in {span(elapsed)}"
-            print(f"{desc}: {so_far} ({done / elapsed:.3g} a second){left}")
+            rate = done / elapsed
+            pace = f"{rate:,.1f} a second" if rate >= 1 else f"{1 / rate:,.1f} s each"
+            print(f"{desc}: {so_far} ({pace}){left}")
             shown += 1
             due = elapsed * 2.5
 

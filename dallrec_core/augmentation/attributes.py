@@ -18,20 +18,10 @@ from dallrec_core.augmentation.cases import COMPLETE, facts_of, instructions, pa
 from dallrec_core.augmentation.data import Data
 from dallrec_core.prompts import Prompt, check_wording, facts_prompt, genres_prompt, split_values
 
-__all__ = ["augment", "compare", "evaluate", "examples", "instructions", "merged", "parts"]
+__all__ = ["augment", "compare", "evaluate", "instructions", "merged", "parts"]
 
 COLUMNS = ("item", "field", "value", "origin", "raw", "parsed", "reason")
 Counts = dict[str, int]
-
-
-# ---------------------------------------------------------------- examples
-
-
-def examples(
-    data: Data, n: int = 64, seed: int = 0, wording: str = "default"
-) -> list[dict[str, str]]:
-    """The examples of `parts` as Alpaca records: genres, then facts."""
-    return instructions(data, parts(data, n, 0, seed).examples, wording)
 
 
 # ---------------------------------------------------------------- asking

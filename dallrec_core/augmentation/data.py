@@ -60,11 +60,6 @@ class Data:
     """the `items` table; row i is item i"""
 
     @cached_property
-    def has_ratings(self) -> bool:
-        """Whether training interactions carry ratings; without them every one counts as a like."""
-        return bool(self.train["rating"].notna().any())
-
-    @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Items as dictionaries, by item code."""
         return self.items.to_dict("records")

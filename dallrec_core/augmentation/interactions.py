@@ -27,7 +27,6 @@ __all__ = [
     "calibrated",
     "choose_threshold",
     "evaluate",
-    "examples",
     "instructions",
     "parts",
     "report",
@@ -53,13 +52,6 @@ def instructions(
         )
         for user, item, liked in zip(pairs["user"], pairs["item"], pairs["liked"], strict=True)
     ]
-
-
-def examples(
-    data: Data, n: int = 64, seed: int = 0, wording: str = "default"
-) -> list[dict[str, str]]:
-    """The examples of `parts` as Alpaca records, for callers who want nothing else."""
-    return instructions(data, parts(data, n, 0, seed).examples, wording, seed)
 
 
 # ---------------------------------------------------------------- asking

@@ -103,13 +103,6 @@ def instructions(
     ]
 
 
-def examples(
-    data: Data, n: int = 64, seed: int = 0, wording: str = "default"
-) -> list[dict[str, str]]:
-    """The examples of `parts` as Alpaca records."""
-    return instructions(data, parts(data, n, 0, seed).examples, wording)
-
-
 def _prompt(data: Data, item: int, wording: str) -> Any:
     return summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
 

@@ -12,14 +12,17 @@ from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from dallrec_core.artifacts import read_json, read_table, write_json, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.llm.checkpoints import ADAPTER_RECORD
 from dallrec_core.llm.models import LanguageModel
+from dallrec_core.llm.processes import place
 
 _COMPLETE = "complete"  # marks a checkpoint that was written to its end
+_LOCK = "lock"
 _LOG_FILE = "training_log.parquet"
 _FULL = 32 * 1024**2  # bytes free below which a failed write is blamed on the disk
 
@@ -56,9 +59,11 @@ def workplace(out: Path, record: dict[str, Any]) -> Path:
     """Return the folder `<out>.partial`, emptied unless an equal call was interrupted in it."""
     partial = _partial(out)
     previous = partial / ADAPTER_RECORD
-    if partial.exists() and (not previous.exists() or read_json(previous) != record):
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
+    if place()[0] or (previous.exists() and read_json(previous) == record):
+        return partial
+    for old in partial.iterdir():
+        if old.name != _LOCK:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     write_json(record, previous)
     return partial
 
@@ -114,18 +119,31 @@ def _sort_config(path: Path) -> None:
 
 @contextmanager
 def explained_failure(out: Path) -> Iterator[None]:
-    """Turn full memory, a full disk and an unwritable folder into a `UserError`.
+    """Let one call at a time work on `out`; make its failures a `UserError`.
 
-    What was half-written is then removed; a kill or an interrupt leaves it, to be continued.
+    Full memory, a full disk and an unwritable folder are explained, and what was half-written is
+    removed; a kill or an interrupt leaves it, to be continued. Processes that were launched
+    together count as one, for which the first holds the lock and cleans up.
     """
+    lock = FileLock(_partial(out) / _LOCK, timeout=0)
     try:
+        if not place()[0]:
+            _partial(out).mkdir(parents=True, exist_ok=True)
+            lock.acquire()
         yield
+    except Timeout as error:
+        raise UserError(
+            f"another process is tuning {out}; wait for it, or start them with `accelerate launch`"
+        ) from error
     except (UserError, RuntimeError, OSError, SafetensorError) as error:
         problem = _explain(error, out)
         if problem is None:
             raise
-        shutil.rmtree(_partial(out), ignore_errors=True)
+        if lock.is_locked:
+            shutil.rmtree(_partial(out), ignore_errors=True)
         raise problem from error
+    finally:
+        lock.release()
 
 
 def _explain(error: Exception, out: Path) -> UserError | None:

@@ -13,6 +13,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.models import head_on
+from dallrec_core.llm.processes import gather
 from dallrec_core.llm.usage import usage
 from dallrec_core.progress import progress
 
@@ -23,9 +24,10 @@ class AnswerTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
         rows = self.train_dataset if train_dataset is None else train_dataset
         lengths = [len(row["input_ids"]) for row in rows]  # type: ignore[union-attr]
-        # whole steps, so that accumulating small batches equals one large batch
-        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return Buckets(lengths, step, self.args.seed)
+        # whole steps, so that small batches, one after another or in several processes, equal a
+        # large one; the trainer's own `group_by_length` takes other examples for each such split
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return Buckets(lengths, step * self.args.world_size, self.args.seed)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
@@ -69,7 +71,7 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the progress bar."""
-        todo = range(state.global_step, state.max_steps)
+        todo = range(state.global_step, state.max_steps if state.is_world_process_zero else 0)
         self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
 
     def on_step_end(
@@ -92,7 +94,8 @@ class Watch(TrainerCallback):
         """Stop when the held-out loss has not fallen for a while.
 
         The trainer's own log is read, which is part of every checkpoint, so a run that is continued
-        stops where it would have stopped.
+        stops where it would have stopped. (`EarlyStoppingCallback` would count the measurement with
+        which a continued run begins as one without progress.)
         """
         # by step, because a continued run measures the step where it begins once more
         found = {e["step"]: e["eval_loss"] for e in state.log_history if "eval_loss" in e}
@@ -115,5 +118,7 @@ class Watch(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Mark the checkpoint: every file of it is written."""
-        mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+        """Mark the checkpoint: every file of it is written, by every process."""
+        gather({})
+        if state.is_world_process_zero:
+            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

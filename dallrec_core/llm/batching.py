@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.models import LanguageModel, render
@@ -13,7 +14,7 @@ from dallrec_core.llm.models import LanguageModel, render
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
 
-_WORTH_SHARING = 16  # tokens; a shorter common start costs more in overhead than it saves
+_WORTH_SHARING = 16  # tokens, or a quarter of a row; less costs more in overhead than it saves
 _MARGIN = 24  # characters of the shared beginning that are tokenized with each prompt's own end
 _ROW = 192  # tokens of questions per row; more would mostly attend to what the mask hides
 
@@ -53,16 +54,10 @@ def tokenize(
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    found: dict[int, list[int]] = {}
-    around = frame(lm)
     members: dict[str, list[int]] = defaultdict(list)
     for position, prefix in zip(positions, prefixes, strict=bool(prefixes)):
         members[prefix].append(position)
-    for prefix, those in members.items():
-        cut = prefix[:-_MARGIN].rfind(" ")
-        if cut > 0 and len(those) > 2 and around:
-            tails = [texts[i][cut:] + around[1] for i in those]
-            found |= _continued(lm, around[0] + prefix[:cut], tails, those)
+    found = _in_two_parts(lm, texts, members)
     if rest := [i for i in positions if i not in found]:
         found |= zip(rest, lm.encode([render(lm, texts[i]) for i in rest]), strict=True)
     rows = [(i, found[i]) for i in positions]
@@ -77,18 +72,33 @@ def frame(lm: LanguageModel) -> tuple[str, str] | None:
     return (before, after) if found else None
 
 
-def _continued(
-    lm: LanguageModel, head: str, tails: list[str], positions: list[int]
+def _in_two_parts(
+    lm: LanguageModel, texts: Sequence[str], members: dict[str, list[int]]
 ) -> dict[int, list[int]]:
-    """Token ids of `head` + each tail, from both apart; nothing if they depend on each other.
+    """Token ids of the prompts that share a prefix, from their beginning and their own end.
 
-    All tails begin with the same words, so what holds at the cut for one holds for all.
+    Questions about one item end alike whoever is asked, so each different end is tokenized once.
+    Prompts whose two parts depend on each other are left out; as all prompts of a prefix go on
+    with the same words after the cut, what holds for one of them holds for all.
     """
-    start, whole = lm.encode([head, head + tails[0]])
-    ends = lm.tokenizer(tails, add_special_tokens=False)["input_ids"]
-    if start + ends[0] != whole:
+    around = frame(lm)
+    cuts = {p: p[:-_MARGIN].rfind(" ") for p, those in members.items() if len(those) > 2}
+    cuts = {prefix: cut for prefix, cut in cuts.items() if cut > 0}
+    if not cuts or around is None:
         return {}
-    return {i: start + end for i, end in zip(positions, ends, strict=True)}
+    tails = {i: texts[i][cut:] + around[1] for prefix, cut in cuts.items() for i in members[prefix]}
+    different = list(dict.fromkeys(tails.values()))
+    coded = lm.tokenizer(different, add_special_tokens=False)["input_ids"]
+    ends = dict(zip(different, coded, strict=True))
+    heads = [around[0] + prefix[:cut] for prefix, cut in cuts.items()]
+    wholes = [head + tails[members[p][0]] for head, p in zip(heads, cuts, strict=True)]
+    starts = zip(cuts, lm.encode(heads), lm.encode(wholes), strict=True)
+    return {
+        i: start + ends[tails[i]]
+        for prefix, start, whole in starts
+        if start + ends[tails[members[prefix][0]]] == whole
+        for i in members[prefix]
+    }
 
 
 def _check_lengths(
@@ -104,23 +114,61 @@ def _check_lengths(
             )
 
 
-def group_rows(rows: list[tuple[int, list[int]]], prefixes: Sequence[str]) -> list[Group]:
-    """Group rows by prefix text and cut off the tokens that each group has in common."""
-    by_prefix: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
-    groups = []
-    for row, prefix in zip(rows, prefixes, strict=True):
-        if prefix:
-            by_prefix[prefix].append(row)
+def group_rows(rows: list[tuple[int, list[int]]]) -> list[Group]:
+    """Group rows by common beginnings so that the most tokens are saved.
+
+    Sorted rows form a tree: all may begin with the same words, those about one user go on alike,
+    those about one item further still. Of every branch either its stem is shared by all its rows,
+    or its boughs share their own, longer ones: whatever saves more, wherever the template puts
+    user and item. One pass over the neighbours with a stack, as for the intervals of a suffix array
+    (Abouelhoda et al. 2004).
+    """
+    rows = sorted(rows, key=lambda row: (row[1], row[0]))
+    depths = [_common(one, other) for (_, one), (_, other) in pairwise(rows)]
+    stack: list[_Branch] = []
+    for at, depth in enumerate([*depths, 0][: len(rows)]):
+        branch = _Branch(at, 0, 0, [(at, at + 1, 0)])
+        while stack and stack[-1].depth > depth:
+            branch = stack.pop().with_last(branch, at + 1)
+        if stack and stack[-1].depth == depth:
+            stack[-1] = stack[-1].joined(branch)
         else:
-            groups.append(Group((), [row]))
-    for members in by_prefix.values():
-        common = os.path.commonprefix([tokens for _, tokens in members])  # works on any lists
-        size = min(len(common), min(len(tokens) for _, tokens in members) - 1)
-        if len(members) == 1 or size < _WORTH_SHARING:
-            groups += [Group((), [row]) for row in members]
-        else:
-            groups.append(Group(tuple(common[:size]), [(i, t[size:]) for i, t in members]))
-    return groups
+            stack.append(branch._replace(depth=depth))
+    return [
+        Group(tuple(rows[start][1][:size]), [(i, tokens[size:]) for i, tokens in rows[start:end]])
+        for branch in stack
+        for start, end, size in branch.parts
+    ]
+
+
+class _Branch(NamedTuple):
+    """Neighbouring rows, from `start` on, that have `depth` tokens in common."""
+
+    start: int
+    depth: int
+    saved: int
+    """Tokens that need not be read when `parts` share their beginnings."""
+    parts: list[tuple[int, int, int]]
+    """(first row, row after the last, tokens shared)."""
+
+    def joined(self, other: _Branch) -> _Branch:
+        """This branch with another one beside what it has."""
+        self.parts.extend(other.parts)
+        return self._replace(saved=self.saved + other.saved)
+
+    def with_last(self, other: _Branch, end: int) -> _Branch:
+        """This branch, complete before row `end`: shared as a whole where that saves more."""
+        whole, whole_saved = self.joined(other), (end - self.start - 1) * self.depth
+        if whole_saved < whole.saved:
+            return whole
+        return whole._replace(saved=whole_saved, parts=[(self.start, end, self.depth)])
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    """Tokens worth sharing by two rows, of which each keeps at least its last; else 0."""
+    most = min(len(one), len(other)) - 1
+    size = next((k for k in range(most) if one[k] != other[k]), most)
+    return size if size >= max(_WORTH_SHARING, most // 4) else 0
 
 
 def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.models import LanguageModel, render
@@ -127,11 +128,9 @@ class Collate:
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Make tensors of `rows`."""
-        width = max(len(row["input_ids"]) for row in rows)
-        fill = {"input_ids": self.pad, "labels": IGNORED}
         batch = {
-            name: torch.tensor([r[name] + [value] * (width - len(r[name])) for r in rows])
-            for name, value in fill.items()
+            name: pad_sequence([torch.tensor(row[name]) for row in rows], True, value)
+            for name, value in (("input_ids", self.pad), ("labels", IGNORED))
         }
-        real = [[1] * len(r["labels"]) + [0] * (width - len(r["labels"])) for r in rows]
-        return batch | {"attention_mask": torch.tensor(real)}
+        real = [torch.ones(len(row["labels"]), dtype=torch.int64) for row in rows]
+        return batch | {"attention_mask": pad_sequence(real, True)}

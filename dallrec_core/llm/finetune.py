@@ -35,6 +35,7 @@ from dallrec_core.llm.adapters import (
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.models import LanguageModel, load, quiet
+from dallrec_core.llm.processes import gather, place
 from dallrec_core.llm.usage import usage
 
 _LOG_ROWS = 200  # at most this many losses are logged
@@ -105,6 +106,11 @@ def finetune(
     call with the same model, examples and settings. An adapter that such a call already finished
     is not trained again.
 
+    Processes that `accelerate launch` or `torchrun` started train one adapter together: every step
+    reads `batch_size` examples in each of them, and the first alone writes the adapter, in a folder
+    that all must see. Without dropout it is the adapter of one process with that many times the
+    batch size, as long as the examples fill the steps (a step that lacks some repeats others).
+
     Args:
         model_name: as for `models.load`.
         examples: Alpaca records to learn.
@@ -112,7 +118,7 @@ def finetune(
         settings: how to train; None for the defaults.
         task: name of the task, for the log and messages.
         held_out: Alpaca records whose loss is measured before training and after every epoch.
-        device: as for `models.load`; with several GPUs the first is used.
+        device: as for `models.load`; one process uses one GPU.
         dtype: as for `models.load`.
         quantize: `4bit` trains the adapter on NF4 weights (QLoRA, Dettmers et al. 2023).
         revision: as for `models.load`.
@@ -137,10 +143,13 @@ def finetune(
         return done
     with explained_failure(out), quiet(), _own_randomness(settings.seed):
         partial = workplace(out, record)
+        gather({})  # none looks for a checkpoint before the folder is prepared
         trainer = _trainer(lm, settings, partial, train, held, task)
         trainer.train(resume_from_checkpoint=last_checkpoint(partial))
         log = _log_frame(task, trainer.state.log_history)
-        publish(trainer.model, lm.name, log, record, partial, out)
+        if not place()[0]:
+            publish(trainer.model, lm.name, log, record, partial, out)
+        gather({})  # none goes on before the adapter is there
     return log
 
 
@@ -152,6 +161,7 @@ def _record(
     held_out: Sequence[Example],
 ) -> dict[str, Any]:
     sizes = {"examples": len(examples), "held_out": len(held_out)}
+    sizes |= {"processes": place()[1]} if place()[1] > 1 else {}  # part of the batch size
     content = {"task": task, "settings": asdict(settings), **sizes}
     return make_record(lm, content, [[dict(e) for e in part] for part in (examples, held_out)])
 
@@ -214,7 +224,7 @@ def _with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
 def _arguments(
     lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
 ) -> TrainingArguments:
-    per_step = settings.batch_size * settings.gradient_accumulation
+    per_step = settings.batch_size * settings.gradient_accumulation * place()[1]
     steps = -(-examples // per_step) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(partial),
@@ -242,6 +252,7 @@ def _arguments(
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
         fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
         use_cpu=lm.device.type == "cpu",
+        ddp_backend="gloo" if lm.device.type == "cpu" and place()[1] > 1 else None,
         dataloader_pin_memory=lm.device.type == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],
@@ -255,13 +266,9 @@ def _arguments(
 
 def _log_frame(task: str, history: list[dict[str, float]]) -> pd.DataFrame:
     """One row per logged step; a step that was both trained and evaluated has both losses."""
-    rows: dict[int, dict[str, Any]] = {}
-    for entry in history:
-        if "loss" in entry or "eval_loss" in entry:
-            row = rows.setdefault(int(entry["step"]), {"epoch": entry.get("epoch") or 0.0})
-            row |= {k: entry[k] for k in ("loss", "eval_loss") if k in entry}
-    frame = pd.DataFrame([{"step": step, **row} for step, row in sorted(rows.items())])
-    frame = frame.reindex(columns=["step", "epoch", "loss", "eval_loss"])
+    columns = {"step": "int32", "epoch": "float32", "loss": "float32", "eval_loss": "float32"}
+    frame = pd.DataFrame(history).reindex(columns=list(columns))
+    frame = frame.dropna(subset=["loss", "eval_loss"], how="all").fillna({"epoch": 0.0})
+    frame = frame.groupby("step", as_index=False).last().astype(columns)
     frame.insert(0, "task", task)
-    kinds = {"step": "int32", "epoch": "float32", "loss": "float32", "eval_loss": "float32"}
-    return frame.astype(kinds)
+    return frame

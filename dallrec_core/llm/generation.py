@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
-from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Question, tokenize
@@ -123,17 +122,16 @@ def _decode(
     config = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0,
         no_repeat_ngram_size=0, num_return_sequences=1, eos_token_id=sorted(lm.end_ids) or None,
-        pad_token_id=lm.pad_id,
+        pad_token_id=lm.pad_id, stop_strings=stops or None,
     )  # fmt: skip
     noise = [_GumbelNoise(temperature, seeds)] if seeds else []
-    ends = [_StopStrings(lm, stops, width)] if stops else []
     try:
         out = lm.model.generate(  # type: ignore[operator]
             input_ids=ids.to(lm.device),
             attention_mask=mask.to(lm.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(noise),
-            stopping_criteria=StoppingCriteriaList(ends),
+            tokenizer=lm.tokenizer,
         )
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is full; lower batch_size") from error
@@ -147,23 +145,6 @@ def _read(lm: LanguageModel, new: list[int], stops: list[str]) -> Generated:
     cuts = [at for at in (text.find(s) for s in stops) if at >= 0]
     truncated = length == len(new) and not cuts
     return Generated(text[: min(cuts)].strip() if cuts else text.strip(), length, truncated)
-
-
-class _StopStrings(StoppingCriteria):
-    """Ends a row once its new text holds a stop string."""
-
-    def __init__(self, lm: LanguageModel, stops: list[str], start: int) -> None:
-        self.tokenizer = lm.tokenizer
-        self.stops = stops
-        self.start = start
-        # A token is at least one byte, so the last few tokens hold any stop just completed.
-        self.tail = max(len(s.encode()) for s in stops) + 1
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        begin = max(self.start, input_ids.shape[1] - self.tail)
-        texts = self.tokenizer.batch_decode(input_ids[:, begin:], skip_special_tokens=True)
-        done = [any(stop in text for stop in self.stops) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
 
 
 class _GumbelNoise(LogitsProcessor):

@@ -1,7 +1,8 @@
-"""Several processes that ask together, as `accelerate launch` or `torchrun` start them.
+"""Several processes that work together, as `accelerate launch` or `torchrun` start them.
 
-Every process plans the same batches, asks its share of them, and receives all the answers. A batch
-is asked in the same company wherever that happens, so the answers are those of one process.
+In asking, every process plans the same batches, asks its share of them, and receives all the
+answers. A batch is asked in the same company wherever that happens, so the answers are those of one
+process. In fine-tuning, the trainer shares out the examples of each step.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _PATIENCE = timedelta(days=1)
 
 
 def place() -> tuple[int, int]:
-    """Return this process's number, from 0, and how many ask together; (0, 1) when alone."""
+    """Return this process's number, from 0, and how many work together; (0, 1) when alone."""
     if "LOCAL_RANK" not in os.environ:
         return 0, 1
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,8 +1,8 @@
 """Ask yes/no questions: the probability of *yes* from one forward pass, without generation.
 
-The questions of one user share a long history. Its keys and values are computed once. What follows
-it, the questions' own short ends, is packed into few rows: a mask hides the neighbours, so that
-neither the history is copied for each question nor the ends are padded.
+Questions share long beginnings, such as a user's history. Its keys and values are computed once.
+What follows it, the questions' own short ends, is packed into few rows: a mask hides the
+neighbours, so that neither the history is copied for each question nor the ends are padded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.models import LanguageModel, head_on, quiet
 from dallrec_core.llm.processes import own
 from dallrec_core.llm.served import ServedModel, chances
-from dallrec_core.llm.usage import read_tokens, usage
+from dallrec_core.llm.usage import usage
 
 
 def p_yes(
@@ -41,13 +41,14 @@ def p_yes(
     Args:
         lm: the model, loaded or served; the chat template or Alpaca form is put around each
             instruction here (by the server, where it is served).
-        prompts: `[n]` instructions; a (prefix, suffix) pair lets questions share the prefix, which
-            is whatever the template begins with: a user's history, or an item's text.
+        prompts: `[n]` instructions; a (prefix, suffix) pair says what others may begin with too,
+            which saves time in tokenizing.
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
         batch_tokens: rows x tokens per row of one forward pass, the bound on memory.
-        share_prefix: encode common prefixes once. The result is the same to 1e-4 (float32).
+        share_prefix: encode common beginnings once, be it a user's history or an item's text,
+            whatever saves more. The result is the same to 1e-4 (float32).
 
     Returns:
         `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
@@ -75,10 +76,10 @@ def p_yes(
         prefixes = [pairs[i][0] for i in unique]
         rows = tokenize(lm, texts, unique, prefixes=prefixes)
         shared = share_prefix and _can_share(lm)
-        groups = group_rows(rows, prefixes if shared else [""] * len(rows))
+        groups = group_rows(rows) if shared else [Group((), [row]) for row in rows]
         planned = own(batches(groups, batch_tokens))
         plan = [rest for batch in planned if (rest := only(batch, missing))]
-        reads = [read_tokens([(g.prefix, [t for _, t in g.rows]) for g in rest]) for rest in plan]
+        reads = [sum(map(len, {g.prefix for g in b})) + sum(g.widths[1] for g in b) for b in plan]
         counts.plan(rows, missing, sum(reads))
         whole = {position: len(tokens) for position, tokens in rows}
         for rest, read in zip(plan, reads, strict=True):

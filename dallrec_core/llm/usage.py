@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -62,13 +62,3 @@ def metered(counts: Usage) -> Iterator[Usage]:
         yield counts
     finally:
         _counting.reset(token)
-
-
-def read_tokens(groups: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]) -> int:
-    """Tokens of one batch that the model reads: every prefix once, and each question's own end.
-
-    Args:
-        groups: (prefix, ends of the questions that continue it), as token ids.
-    """
-    prefixes = {tuple(prefix) for prefix, _ in groups}
-    return sum(map(len, prefixes)) + sum(len(end) for _, ends in groups for end in ends)

@@ -57,8 +57,11 @@ def test_file_order_does_not_matter():
     data = movies()
     shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
     for wording in ("default", "paper"):
-        one = interactions.examples(data, 16, 0, wording)
-        assert one == interactions.examples(shuffled, 16, 0, wording)
+        one, two = (
+            interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
+            for each in (data, shuffled)
+        )
+        assert one == two
 
 
 def test_seen_tells_training_pairs():

@@ -218,6 +218,31 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     assert read_json(stage / "costs.json")["seconds"] == 0
 
 
+def test_pairs_and_answers_without_a_probability(run: Path, tmp_path: Path) -> None:
+    pairs = unseen(load_data(run / "01_data"), 4)
+    pairs[:3].to_csv(tmp_path / "e.csv", index=False)
+    assert dallrec("import", "interactions", tmp_path / "e.csv", "--run", "tiny").exit_code == 0
+    path = run / "03_interactions" / "interactions.parquet"
+    made = read_table(path, "added")
+    assert made["p_yes"].tolist() == [1.0] * 3  # edges without p_yes are certain
+    # an answer that was neither yes nor no has none either, and is no edge
+    unclear = {"user": int(pairs["user_id"][3][2:]), "item": int(pairs["item_id"][3][1:])}
+    unclear |= {"answer": "unparsed", "p_yes": np.nan, "added": False}
+    made.loc[3] = made.loc[0].to_dict() | unclear
+    write_table(made, path, "added")
+    (tmp_path / "a.csv").write_text("item_id,value\nm5,War\n")
+    (tmp_path / "s.csv").write_text("item_id,summary\nm3,It is.\n")
+    for what in ("attributes", "summaries"):
+        file = tmp_path / f"{what[0]}.csv"
+        assert dallrec("import", what, file, "--run", "tiny").exit_code == 0
+    result = dallrec("export", "recbole", tmp_path / "out", "--run", "tiny", "--augmented")
+    assert result.exit_code == 0, result.output
+    train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
+    known = read_table(run / "01_data" / "train.parquet", "split")
+    assert len(train) == len(known) + 3
+    assert train["item_id:token"].tolist()[-3:] == pairs["item_id"].tolist()[:3]
+
+
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Crime,genres\n")

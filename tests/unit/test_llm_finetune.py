@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 from llm_support import tiny_checkpoint, tiny_model
 from safetensors.torch import load_file
 
@@ -120,6 +121,18 @@ def test_interrupted_run_continues_to_the_same_bytes(
     assert digests(out) == digests(tuned[0])
     pd.testing.assert_frame_equal(log, tuned[1])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["toy"]
+
+
+def test_only_one_call_works_on_an_adapter(tmp_path: Path) -> None:
+    partial = tmp_path / "toy.partial"
+    partial.mkdir()
+    (partial / "of-the-other").touch()
+    with FileLock(partial / "lock"):
+        with pytest.raises(UserError, match="another process is tuning .*toy"):
+            tune(tmp_path / "toy")
+        assert (partial / "of-the-other").exists()
+    tune(tmp_path / "toy", LoraSettings(epochs=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def test_finished_adapter_is_not_trained_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,62 @@ def test_questions_of_a_prefix_are_packed_into_few_rows_of_like_width() -> None:
     assert len(batch) == 3 and max(widths) - min(widths) <= 20 and max(widths) <= 192
     wide = Group((1,) * 50, [(i, [2] * 300) for i in range(3)])
     assert [len(row.rows) for batch in batches([wide], 100) for row in batch] == [1, 1, 1]
+
+
+def cost(groups: list[Group]) -> int:
+    return sum(len(g.prefix) + sum(len(tokens) for _, tokens in g.rows) for g in groups)
+
+
+def test_rows_are_grouped_by_whatever_saves_more() -> None:
+    rng = np.random.default_rng(0)
+    users, items = (rng.integers(1, 99, (6, size)).tolist() for size in (60, 25))
+    for shared in (0, 20):  # words that all questions begin with
+        for first, second in ((users, items), (items, users)):  # either may stand first
+            made = [[7] * shared + one + other + [8] for one in first for other in second]
+            rows = list(enumerate(made))
+            rng.shuffle(rows)
+            groups = batching.group_rows(rows)
+            assert sorted((i, [*g.prefix, *t]) for g in groups for i, t in g.rows) == sorted(rows)
+            assert all(tokens for group in groups for _, tokens in group.rows)
+            assert cost(groups) == sum(map(len, made)) - 30 * (shared + len(first[0]))
+    # one question each about many users: what all begin with is all there is to share
+    lonely = [(i, [7] * 30 + user) for i, user in enumerate(users)]
+    assert [len(group.prefix) for group in batching.group_rows(lonely)] == [30]
+    assert batching.group_rows([]) == []
+
+
+def test_grouping_saves_no_less_than_any_cut_of_a_small_tree() -> None:
+    """Against every way to cut sorted rows into runs that share what they have in common."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        made = [sum((rng.choice(3) * [10] + [int(rng.choice(3))] * 20 for _ in range(4)), [9] * 16)
+                for _ in range(7)]  # fmt: skip
+        made.sort()
+        rows = list(enumerate(made))
+        least = min(
+            cost([Group(tuple(a[: (k := _alike(made[i:j]))]), [(0, m[k:]) for m in made[i:j]])
+                  for i, j in pairwise([0, *cuts, 7]) for a in [made[i]]])
+            for size in range(7) for cuts in combinations(range(1, 7), size)
+        )  # fmt: skip
+        assert cost(batching.group_rows(rows)) == least
+
+
+def _alike(rows: list[list[int]]) -> int:
+    """Tokens that rows have in common where that is worth sharing, by the pairs in turn."""
+    return min((batching._common(a, b) for a, b in pairwise(rows)), default=0)
+
+
+def test_questions_share_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_model()
+    shapes = []
+    forward = lm.model.forward
+    monkeypatch.setattr(
+        lm.model, "forward", lambda **k: (shapes.append(k["input_ids"].shape), forward(**k))[1]
+    )
+    texts = [f"Heat (1995) (Action|Crime|Thriller), robbers. Liked by {u}?" for u in range(12)]
+    got = p_yes(lm, texts, YES, NO)
+    assert len(shapes) == 2 and shapes[0][0] == 1 and shapes[1][0] < 4
+    np.testing.assert_allclose(got, [naive(lm, text) for text in texts], atol=1e-5)
 
 
 def test_whatever_stands_first_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:

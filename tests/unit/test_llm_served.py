@@ -23,6 +23,7 @@ from dallrec_core.llm.generation import Generated, generate
 from dallrec_core.llm.models import LanguageModel, load
 from dallrec_core.llm.scoring import p_yes
 from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
+from dallrec_core.llm.served_answers import from_text
 from dallrec_core.llm.usage import Usage, metered
 from dallrec_core.prompts import interaction_prompt
 
@@ -276,3 +277,22 @@ def test_transformers_serve_answers_like_the_loaded_model(
     assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
     with pytest.raises(UserError, match="answered with status 400: .*pinned"):
         connect(real_server, ["another"])
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("Yes.", 1.0),
+        (" NO", 0.0),
+        ("The answer is no.", 0.0),
+        ("**Yes**", 1.0),
+        ("no\nuser likes", 0.0),
+        ("", None),
+        ("maybe", None),
+        ("Nothing yesterday", None),
+        ("Yes or no", None),
+    ],
+)
+def test_a_text_means_yes_or_no_where_it_says_one_of_them(text: str, meaning: float | None) -> None:
+    words = {"yes", "Yes", "YES"}, {"no", "No", "NO"}
+    assert from_text(text, *words) == meaning

@@ -28,7 +28,7 @@ def test_long_loops_print_a_few_lines_with_the_rest_of_the_time(
     assert len(list(progress(range(1000), desc="asking", unit="questions"))) == 1000
     lines = capsys.readouterr().out.splitlines()
     assert 1 <= len(lines) <= 5
-    assert lines[0] == "asking: 2/1000 questions in 14 s (0.143 a second), about 1.9 h left"
+    assert lines[0] == "asking: 2/1000 questions in 14 s (7.0 s each), about 1.9 h left"
     assert all(module.LINE.fullmatch(line) for line in lines)
 
 
@@ -40,7 +40,7 @@ def test_a_batch_counts_as_a_whole(
     batches = progress([200, 200], total=400, desc="asking", unit="questions", size=int)
     assert list(batches) == [200, 200]
     said = capsys.readouterr().out
-    assert said == "asking: 200/400 questions in 30 s (6.67 a second), about 30 s left\n"
+    assert said == "asking: 200/400 questions in 30 s (6.7 a second), about 30 s left\n"
 
 
 def test_jupyter_counts_as_somebody_watching(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,12 @@ import sys
 import pytest
 
 from dallrec_core import prompts
-from dallrec_core.answers import parse_facts, parse_genres, parse_summary, parse_yes_no, sentences
+from dallrec_core.answers import parse_facts, parse_genres, parse_summary, sentences
 from dallrec_core.errors import UserError
+from dallrec_core.llm.served_answers import from_text
 from dallrec_core.prompts import (
+    NO_WORDS,
+    YES_WORDS,
     facts_answer,
     facts_prompt,
     genres_answer,
@@ -175,39 +178,6 @@ def test_unknown_wording_names_the_valid_ones():
         interaction_prompt("movie", [], [], "x", "papre")
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("Yes.", "yes"),
-        ("yes, because it is funny and has no war", "yes"),
-        (" NO", "no"),
-        ("Answer: yes", "yes"),
-        ("The answer is no.", "no"),
-        ("**Yes**", "yes"),
-        ("I think yes", "yes"),
-        ("no\nuser likes", "no"),
-    ],
-)
-def test_yes_no_is_read(text, word):
-    assert parse_yes_no(text) == ((word,), True, "")
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "empty answer"),
-        (" \n", "empty answer"),
-        ("maybe", "neither yes nor no"),
-        ("No idea", "neither yes nor no"),
-        ("Nothing yesterday", "neither yes nor no"),
-        ("Yes or no", "both yes and no"),
-        ("I say no, or yes", "both yes and no"),
-    ],
-)
-def test_yes_no_failures_have_a_reason(text, reason):
-    assert parse_yes_no(text) == ((), False, reason)
-
-
 VOCABULARY = ("Action", "Children's", "Comedy", "Crime", "Film-Noir", "Sci-Fi", "Rock and Roll")
 
 
@@ -301,7 +271,7 @@ def test_marks_inside_titles_do_not_end_a_sentence():
     assert len(sentences("Airplane! is a comedy. Mr. Smith likes it.")) == 2
 
 
-@pytest.mark.parametrize("parser", [parse_yes_no, parse_genres, parse_facts, parse_summary])
+@pytest.mark.parametrize("parser", [parse_genres, parse_facts, parse_summary])
 def test_parsers_never_raise(parser):
     for text in ("\x00", "|||;;;,,,", ":::", "director:", "and and and", "é" * 999, "\u2028", "(("):
         assert isinstance(parser(text).ok, bool)
@@ -312,7 +282,11 @@ def test_round_trip_of_answers():
         for noun in ("movie", "book"):
             said = genres_answer(["Action", "Crime"], noun, wording)
             assert parse_genres(said, VOCABULARY).values == ("Action", "Crime")
-            assert parse_yes_no(yes_no_answer(False, noun, wording)).values == ("no",)
+            words = set(YES_WORDS[wording]), set(NO_WORDS[wording])
+            said = [
+                from_text(yes_no_answer(liked, noun, wording), *words) for liked in (True, False)
+            ]
+            assert said == [1.0, 0.0]
         facts = {"director": ("A B",), "country": ("USA", "UK"), "language": ("English",)}
         assert parse_facts(facts_answer(facts, wording)).values == facts
 

@@ -134,10 +134,10 @@ def main() -> None:
             }
         )
     )
+    modules = {"interactions": interactions, "attributes": attributes, "summaries": summaries}
     examples = {
-        "interactions": interactions.examples(data, 64, asked.seed),
-        "attributes": attributes.examples(data, 64, asked.seed),
-        "summaries": summaries.examples(data, 64, asked.seed),
+        task: module.instructions(data, module.parts(data, 64, 0, asked.seed).examples)
+        for task, module in modules.items()
     }
     settings = LoraSettings(epochs=asked.epochs, learning_rate=asked.rate, seed=asked.seed)
     with tempfile.TemporaryDirectory() as folder:
