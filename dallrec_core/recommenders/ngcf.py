@@ -93,11 +93,10 @@ class NGCF(DotProduct):
         left = degrees.sqrt() / (degrees + 1)
         if config.normalisation == "symmetric":
             left = right = (degrees / (degrees + 1)).sqrt()
-        self.adjacency: Tensor
         self.left: Tensor
         self.right: Tensor
         self.itself: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
         self.register_buffer("left", left, persistent=False)
         self.register_buffer("right", right, persistent=False)
         self.register_buffer("itself", 1 / (degrees + 1), persistent=False)
