@@ -140,12 +140,11 @@ class MMGCN(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        vectors = self.user_item_vectors()
-        loss = bpr_loss(*vectors, users, positives, negatives, weights)
+        final = self.config.final_weight * self.l2
+        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights, final)
         if self.l2:
             nodes = users, positives + self.n_users, negatives + self.n_users
-            final = batch_l2(vectors[0], users) + batch_l2(vectors[1], positives, negatives)
-            penalty = batch_l2(self.ids, *nodes) + self.config.final_weight * final
+            penalty = batch_l2(self.ids, *nodes)
             for part in self.parts:
                 penalty = penalty + batch_l2(part.preferences, users)
             loss = loss + self.l2 * penalty
