@@ -60,6 +60,18 @@ def read_bandwidth(rows: int, dim: int = DIM) -> float:
     return table.nbytes / best_seconds(lambda: torch.dot(table[0], table[1]))
 
 
+def row_seconds(rows: int, dim: int = DIM, count: int = 8192) -> float:
+    """Return the seconds of looking up one row, drawn at random, of a float32 table [rows, dim]."""
+    table, chosen = torch.ones(rows, dim), torch.randint(rows, (50, count))
+    result = torch.empty(count, dim)
+
+    def look_up() -> None:
+        for some in chosen:
+            torch.index_select(table, 0, some, out=result)
+
+    return best_seconds(look_up) / chosen.numel()
+
+
 def gemm_rate(size: int = 1536) -> float:
     """Return the float32 operations per second of a square matrix product."""
     left, right = torch.rand(2, size, size)
