@@ -123,7 +123,7 @@ def synthetic(path: str, interactions: int, seed: int = 0) -> dict[str, int]:
         users = np.searchsorted(activity, random.random(count) * activity[-1])
         items = np.searchsorted(popularity, random.random(count) * popularity[-1])
         keys = np.union1d(keys, users * n_items + items)
-    keys = np.sort(random.choice(keys, interactions, replace=False))
+    keys = np.delete(keys, random.choice(len(keys), len(keys) - interactions, replace=False))
     train = pd.DataFrame({"user": keys // n_items, "item": keys % n_items})
     save(path, n_users, n_items, train, train.iloc[:0])
     say(f"synthetic: {interactions:,} interactions, {n_users:,} users, {n_items:,} items")

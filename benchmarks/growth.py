@@ -3,6 +3,7 @@
 On synthetic long-tailed data (`data.synthetic`) one real `fit` is started with the default
 settings. Drawing the triples of the whole epoch is timed in full; of the training steps only some
 are done, and their mean without the first, which also sets up the optimiser, stands for the rest.
+What a random row of a table of that size costs is measured beside it: the machine's own growth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from benchmarks import data as arrays
 from benchmarks.backbones import Stopwatch
+from benchmarks.limits import row_seconds
 from benchmarks.process import peak_mib, say
 from dallrec_core.recommenders import Recommender, build
 from dallrec_core.training import SETTINGS, fit
@@ -84,6 +86,7 @@ def measure(file: str, name: str, *, steps: int = 20, seconds: float = 45.0) -> 
         sampling = probe.marks[0] - before
         watch.stop()
         epoch = watch.seconds
+    memory = peak_mib()
     say(f"growth: {name}, {len(data.train):,} interactions: {epoch:.1f} s per epoch")
     return {
         "seconds_per_interaction": epoch / len(data.train),
@@ -92,12 +95,14 @@ def measure(file: str, name: str, *, steps: int = 20, seconds: float = 45.0) -> 
         "steps_per_epoch": total,
         "steps_timed": timed,
         "setup_seconds": setup,
-        "peak_mib": peak_mib(),
+        "row_seconds": row_seconds(data.n_users + data.n_items),
+        "peak_mib": memory,
     }
 
 
 def ratios(points: dict[str, dict[str, Any]]) -> None:
-    """Add to each point its time per interaction relative to that of the first."""
-    first = next(iter(points.values()))["seconds_per_interaction"]
+    """Add to each point its times, per interaction and per row, relative to those of the first."""
+    first = next(iter(points.values()))
     for point in points.values():
-        point["ratio"] = point["seconds_per_interaction"] / first
+        point["ratio"] = point["seconds_per_interaction"] / first["seconds_per_interaction"]
+        point["row_ratio"] = point["row_seconds"] / first["row_seconds"]

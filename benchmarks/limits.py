@@ -60,6 +60,18 @@ def read_bandwidth(rows: int, dim: int = DIM) -> float:
     return table.nbytes / best_seconds(lambda: torch.dot(table[0], table[1]))
 
 
+def row_seconds(rows: int, dim: int = DIM, count: int = 8192) -> float:
+    """Return the seconds of looking up one row, drawn at random, of a float32 table [rows, dim]."""
+    table, chosen = torch.ones(rows, dim), torch.randint(rows, (50, count))
+    result = torch.empty(count, dim)
+
+    def look_up() -> None:
+        for some in chosen:
+            torch.index_select(table, 0, some, out=result)
+
+    return best_seconds(look_up) / chosen.numel()
+
+
 def gemm_rate(size: int = 1536) -> float:
     """Return the float32 operations per second of a square matrix product."""
     left, right = torch.rand(2, size, size)
@@ -88,7 +100,7 @@ def measure(file: str, *, copy_mib: int = COPY_MIB, gemm_size: int = 1536) -> di
     cache = read_bandwidth(nodes)
     arithmetic, gather = graph_layer_seconds(nnz, operations, cache)
     adjacency, table = graph.normalised_adjacency(), torch.rand(nodes, DIM)
-    layer = best_seconds(lambda: torch.addmm(table, adjacency, table))
+    layer = best_seconds(lambda: adjacency.plus(table, table))
     return {
         "copy_gb_per_s": bandwidth / 1e9,
         "gemm_gflop_per_s": operations / 1e9,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-ONE_THREAD = {
+SETTINGS = {"THP_MEM_ALLOC_ENABLE": "1"} | {  # as in the kernels of the chain
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "BLIS")
 }
 
@@ -27,7 +27,7 @@ ONE_THREAD = {
 def environment() -> dict[str, str]:
     """Return the environment of a measured process: this one's, with one thread everywhere."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def call(function: str, **arguments: Any) -> Any:

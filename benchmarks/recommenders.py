@@ -171,7 +171,8 @@ def report(table: dict[str, Any]) -> str:
     for name, points in table["growth"].items():
         shown = [
             f"{size}: {point['seconds_per_interaction'] * 1e6:.2f} us per interaction "
-            f"({point['ratio']:.1f}x), {point['peak_mib']:,.0f} MiB"
+            f"({point['ratio']:.2f}x; a random row {point['row_ratio']:.1f}x), "
+            f"{point['peak_mib']:,.0f} MiB"
             for size, point in points.items()
         ]
         lines.append(f"growth of {name}: {'; '.join(shown)}")

@@ -20,7 +20,7 @@ from torch import Tensor
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import csr
+from dallrec_core.recommenders.sparse import csr, pointers
 
 MAX_EASE_ITEMS = 12_000
 """Largest catalogue for which EASE's dense item-item matrices are still reasonable."""
@@ -91,7 +91,8 @@ class EASE(Recommender):
         size = (graph.n_users, graph.n_items)
         self.interactions: Tensor
         self.weights: Tensor
-        matrix = csr(graph.users, graph.items, graph.loss_weights, size)
+        starts = pointers(graph.users, graph.n_users)
+        matrix = csr(starts, graph.items.int(), graph.loss_weights, size)
         self.register_buffer("interactions", matrix, persistent=False)
         self.l2 = config.l2 or config.relative_l2 * graph.observed / graph.n_items
         self.register_buffer("weights", _item_weights(_gram(matrix), self.l2))

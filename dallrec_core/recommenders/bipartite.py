@@ -14,13 +14,13 @@ and fifty times slower than the sparse product.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.sparse import csr, pointers
 
 
 class Bipartite(nn.Module):
@@ -44,8 +44,8 @@ class Bipartite(nn.Module):
             "users": users.int(),
             "items": items.int(),
             "by_item": by_item.int(),
-            "user_ends": _pointers(users, graph.n_users),
-            "item_ends": _pointers(items, graph.n_items),
+            "user_ends": pointers(users, graph.n_users),
+            "item_ends": pointers(items[by_item], graph.n_items),
             "users_by_item": users[by_item].int(),
         }.items():
             self.register_buffer(name, tensor, persistent=False)
@@ -62,12 +62,12 @@ class Bipartite(nn.Module):
 
     def by_users(self, values: Tensor) -> Tensor:
         """Return the CSR matrix [U, N] that holds `values` [E]."""
-        return _csr(self.user_ends, self.items, values, (self.n_users, self.n_items))
+        return csr(self.user_ends, self.items, values, (self.n_users, self.n_items))
 
     def by_items(self, values: Tensor) -> Tensor:
         """Return the transposed CSR matrix [N, U] that holds `values` [E]."""
         sorted_values = values.index_select(0, self.by_item)
-        return _csr(self.item_ends, self.users_by_item, sorted_values, (self.n_items, self.n_users))
+        return csr(self.item_ends, self.users_by_item, sorted_values, (self.n_items, self.n_users))
 
     def dots(self, x: Tensor, y: Tensor) -> Tensor:
         """Return `x_u · y_i` of every edge [E], for `x` [U, d] and `y` [N, d]."""
@@ -140,15 +140,3 @@ def _dots(edges: Bipartite, x: Tensor, y: Tensor) -> Tensor:
     pattern = edges.by_users(edges.weights)
     product = torch.sparse.sampled_addmm(pattern, x.contiguous(), y.contiguous().T, beta=0.0)
     return product.values()
-
-
-def _pointers(sorted_or_not: Tensor, size: int) -> Tensor:
-    ends = torch.zeros(size + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(sorted_or_not, minlength=size), 0, out=ends[1:])
-    return ends.int()
-
-
-def _csr(ends: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
-    with warnings.catch_warnings():  # "CSR support is in beta state", once per process
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(ends, columns, values, size, check_invariants=False)

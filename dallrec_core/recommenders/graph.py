@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders.sparse import csr
+from dallrec_core.recommenders.sparse import Adjacency
 
 INSERTIONS = ("both", "loss", "adjacency")
 """Where added edges may enter: as training positives, in message passing, or both."""
@@ -114,8 +114,8 @@ class Graph:
         """Mean number of observed interactions of a user; added edges do not change it."""
         return self.observed / self.n_users
 
-    def normalised_adjacency(self) -> Tensor:
-        """Return `D^-1/2 A D^-1/2`, symmetric sparse CSR float32 [U + N, U + N].
+    def normalised_adjacency(self) -> Adjacency:
+        """Return `D^-1/2 A D^-1/2`, symmetric and sparse, float32 [U + N, U + N].
 
         `A` joins user u and item i (node U + i) by the edge's weight, and `D` is the diagonal of
         summed weights. A node without edges has an empty row.
@@ -124,15 +124,7 @@ class Graph:
         users, items, weights = self.users[kept], self.items[kept], self.weights[kept]
         degrees = self.user_degrees[users] * self.item_degrees[items]
         values = weights * degrees.rsqrt()
-        nodes = items + self.n_users
-        size = self.n_users + self.n_items
-        by_item = torch.argsort(items, stable=True)  # edges are sorted by user: so are columns here
-        return csr(
-            torch.cat([users, nodes[by_item]]),
-            torch.cat([nodes, users[by_item]]),
-            torch.cat([values, values[by_item]]),
-            (size, size),
-        )
+        return Adjacency(users, items, values, self.n_users, self.n_items)
 
 
 def _hard(

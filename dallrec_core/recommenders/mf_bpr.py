@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss
+from dallrec_core.recommenders.sparse import bpr_loss
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,7 @@ class MFBPR(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        loss = bpr_loss(self.users, self.items, users, positives, negatives, weights)
-        if self.l2:
-            penalty = batch_l2(self.users, users) + batch_l2(self.items, positives, negatives)
-            loss = loss + self.l2 * penalty
-        return loss
+        return bpr_loss(self.users, self.items, users, positives, negatives, weights, self.l2)
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the embeddings of users [U, d] and of items [N, d]."""

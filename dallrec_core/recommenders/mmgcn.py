@@ -30,7 +30,7 @@ from torch.nn import functional
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, multiply
+from dallrec_core.recommenders.sparse import Adjacency, batch_l2, bpr_loss, multiply
 
 COMBINATIONS = ("add", "concat")
 """The two ways of the paper to combine a node with its neighbours."""
@@ -91,7 +91,7 @@ class _Modality(nn.Module):
         width = d if config.combine == "add" else 2 * d
         self.join = nn.ModuleList(nn.Linear(width, d) for _ in range(config.layers))
 
-    def forward(self, ids: Tensor, adjacency: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, adjacency: Adjacency, left: Tensor, right: Tensor) -> Tensor:
         """Return X_L [U + N, d]; `left ⊙ (adjacency (right ⊙ X))` is the mean over neighbours."""
         layer = torch.cat([self.preferences, self.project(self.features)])
         for heard, own, join in zip(self.heard, self.own, self.join, strict=True):
@@ -125,10 +125,9 @@ class MMGCN(DotProduct):
         )
         # D^-1 A = D^-½ Ã D^½ with LightGCN's symmetric Ã
         degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
-        self.adjacency: Tensor
         self.left: Tensor
         self.right: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
         self.register_buffer("left", degrees.rsqrt().nan_to_num(posinf=0.0), persistent=False)
         self.register_buffer("right", degrees.sqrt(), persistent=False)
 
@@ -141,12 +140,11 @@ class MMGCN(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        vectors = self.user_item_vectors()
-        loss = bpr_loss(*vectors, users, positives, negatives, weights)
+        final = self.config.final_weight * self.l2
+        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights, final)
         if self.l2:
             nodes = users, positives + self.n_users, negatives + self.n_users
-            final = batch_l2(vectors[0], users) + batch_l2(vectors[1], positives, negatives)
-            penalty = batch_l2(self.ids, *nodes) + self.config.final_weight * final
+            penalty = batch_l2(self.ids, *nodes)
             for part in self.parts:
                 penalty = penalty + batch_l2(part.preferences, users)
             loss = loss + self.l2 * penalty

@@ -118,13 +118,12 @@ class MMSSL(DotProduct):
         )
         self.attention = ModalityAttention(config.dim, config.heads)
         self.critic = Critic(graph.n_items, config.critic_width)
+        self.adjacency = graph.normalised_adjacency()
         count = min(config.neighbours, graph.n_items)
         buffers = {f"features_{name}": features[name].float() for name in self.names}
-        buffers |= {"adjacency": graph.normalised_adjacency()}
         buffers |= {"ends": _ends(graph), "observed": graph.items, "weights": graph.weights}
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor, persistent=False)
-        self.adjacency: Tensor
         self.ends: Tensor
         self.observed: Tensor
         self.weights: Tensor

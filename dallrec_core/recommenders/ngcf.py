@@ -28,7 +28,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.layers import dropout
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, multiply
+from dallrec_core.recommenders.sparse import bpr_loss, multiply
 
 NORMALISATIONS = ("symmetric", "row")
 """How the adjacency may be normalised."""
@@ -93,11 +93,10 @@ class NGCF(DotProduct):
         left = degrees.sqrt() / (degrees + 1)
         if config.normalisation == "symmetric":
             left = right = (degrees / (degrees + 1)).sqrt()
-        self.adjacency: Tensor
         self.left: Tensor
         self.right: Tensor
         self.itself: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
         self.register_buffer("left", left, persistent=False)
         self.register_buffer("right", right, persistent=False)
         self.register_buffer("itself", 1 / (degrees + 1), persistent=False)
@@ -106,12 +105,8 @@ class NGCF(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        user_vectors, item_vectors = self.user_item_vectors()
-        loss = bpr_loss(user_vectors, item_vectors, users, positives, negatives, weights)
-        if self.l2:
-            penalty = batch_l2(user_vectors, users) + batch_l2(item_vectors, positives, negatives)
-            loss = loss + self.l2 * penalty
-        return loss
+        vectors = self.user_item_vectors()
+        return bpr_loss(*vectors, users, positives, negatives, weights, self.l2)
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of users [U, (K + 1) d] and of items [N, (K + 1) d]."""

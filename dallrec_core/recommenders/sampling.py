@@ -5,7 +5,9 @@ Two samplers. `edges` visits every interaction once an epoch (in proportion to a
 one of their items each. Negatives are uniform over the items that the user does not have; a chosen
 share of them can be drawn from the user's hard negatives instead.
 
-Everything is vectorised over a whole epoch; random numbers come from the generator handed in.
+Everything is vectorised over a whole epoch; random numbers come from the generator handed in. The
+triples of a batch are in the order of their users: what a step looks up then lies close together,
+and an interaction costs the same with a million of them as with twenty-five.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from dallrec_core.recommenders.graph import Graph
 SAMPLERS = ("edges", "uniform_users")
 """Names of the samplers."""
 
-MAX_BITMAP_BITS = 2**31
-"""Largest user-item bitmap, in bits (256 MiB); beyond it sorted keys are searched."""
+TABLE_BYTES = 2**22
+"""Bytes of a table of (user, item) pairs, a few users of all, that stays in the cache."""
 
 
 class Batch(NamedTuple):
@@ -56,7 +58,7 @@ class Sampler:
         kind: one of `SAMPLERS`.
         batch_size: B. Batches of `edges` are made equally long, at most B.
         hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
-        bitmap_bits: see `MAX_BITMAP_BITS`.
+        table_bytes: see `TABLE_BYTES`.
 
     Raises:
         UserError: for an unknown kind, or when no user has both a positive and a negative.
@@ -69,13 +71,14 @@ class Sampler:
         batch_size: int,
         *,
         hard_share: float = 0.0,
-        bitmap_bits: int = MAX_BITMAP_BITS,
+        table_bytes: int = TABLE_BYTES,
     ) -> None:
         if kind not in SAMPLERS:
             raise UserError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
         self.kind, self.batch_size, self.n_items = kind, batch_size, graph.n_items
         users, items = graph.users.numpy(), graph.items.numpy()
-        self._known = _Known(users, items, graph.n_users, graph.n_items, bitmap_bits)
+        self._keys = users * graph.n_items + items  # ascending: edges are sorted
+        self._table_users = max(1, table_bytes // graph.n_items)
         degrees = np.bincount(users, minlength=graph.n_users)
         kept = (graph.loss_weights.numpy() > 0) & (degrees[users] < graph.n_items)
         if not kept.any():
@@ -99,19 +102,26 @@ class Sampler:
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         if self.kind == "edges":
-            edges = random.permutation(len(self._users))
+            deal = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
+            deal = np.resize(deal, len(self._users))
+            random.shuffle(deal)
+            # small integers are sorted in linear time, and a batch's edges keep their order
+            edges = np.argsort(deal, kind="stable")
+            negatives = self.negatives(self._users, random)[edges]
         else:
-            edges = self._edges_of_uniform_users(random, self.steps)
-        users = self._users[edges]
-        negatives = self.negatives(users, random)
-        for part in np.array_split(np.arange(len(edges)), self.steps):
-            chosen = slice(part[0], part[-1] + 1)
-            weights = None if self._weights is None else self._weights[edges[chosen]]
+            drawn = self._edges_of_uniform_users(random, self.steps)
+            edges = np.sort(drawn.reshape(self.steps, -1)).ravel()
+            order = np.argsort(edges, kind="stable")
+            negatives = np.empty_like(edges)
+            negatives[order] = self.negatives(self._users[edges[order]], random)
+        parts = (np.array_split(array, self.steps) for array in (edges, negatives))
+        for chosen, others in zip(*parts, strict=True):
+            weights = None if self._weights is None else torch.from_numpy(self._weights[chosen])
             yield Batch(
-                torch.from_numpy(users[chosen]),
-                torch.from_numpy(self._items[edges[chosen]]),
-                torch.from_numpy(negatives[chosen]),
-                None if weights is None else torch.from_numpy(weights),
+                torch.from_numpy(self._users[chosen]),
+                torch.from_numpy(self._items[chosen]),
+                torch.from_numpy(others),
+                weights,
             )
 
     def _edges_of_uniform_users(self, random: np.random.Generator, count: int) -> np.ndarray:
@@ -123,12 +133,21 @@ class Sampler:
         return self._starts[users] + random.integers(0, self._counts[users])
 
     def negatives(self, users: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Draw for each of `users` (int64 [n]) an item that is none of the user's, int64 [n]."""
+        """Draw for each of `users`, which ascend, an item that is none of the user's, int64 [n]."""
         items = random.integers(0, self.n_items, len(users))
-        wrong = np.flatnonzero(self._known(users, items))
-        while len(wrong):
-            items[wrong] = random.integers(0, self.n_items, len(wrong))
-            wrong = wrong[self._known(users[wrong], items[wrong])]
+        taken = np.zeros(self._table_users * self.n_items, bool)
+        for first in range(0, int(users[-1]) + 1, self._table_users):
+            bounds = first, first + self._table_users
+            low, high = np.searchsorted(self._keys, np.multiply(bounds, self.n_items))
+            known = self._keys[low:high] - first * self.n_items
+            taken[known] = True
+            start, stop = np.searchsorted(users, bounds)
+            rows, drawn = (users[start:stop] - first) * self.n_items, items[start:stop]
+            wrong = np.flatnonzero(taken[rows + drawn])
+            while len(wrong):
+                drawn[wrong] = random.integers(0, self.n_items, len(wrong))
+                wrong = wrong[taken[rows[wrong] + drawn[wrong]]]
+            taken[known] = False
         if self.hard_share and len(self._hard_items):
             drawn = random.random(len(users)) < self.hard_share
             chosen = np.flatnonzero(drawn & (self._hard_counts[users] > 0))
@@ -136,28 +155,3 @@ class Sampler:
             place = self._hard_starts[whose] + random.integers(0, self._hard_counts[whose])
             items[chosen] = self._hard_items[place]
         return items
-
-
-class _Known:
-    """Tells which (user, item) pairs are edges: a bitmap where it fits, else sorted keys."""
-
-    def __init__(
-        self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, max_bits: int
-    ) -> None:
-        self.n_items = n_items
-        self.keys = users * n_items + items  # ascending: edges are sorted
-        self.bits: np.ndarray | None = None
-        if n_users * n_items <= max_bits:
-            self.bits = np.zeros(n_users * n_items // 8 + 1, np.uint8)
-            np.bitwise_or.at(self.bits, self.keys >> 3, _bit(self.keys))
-
-    def __call__(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        wanted = users * self.n_items + items
-        if self.bits is not None:
-            return (self.bits[wanted >> 3] & _bit(wanted)) != 0
-        place = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return self.keys[place] == wanted
-
-
-def _bit(keys: np.ndarray) -> np.ndarray:
-    return np.left_shift(np.uint8(1), (keys & 7).astype(np.uint8))

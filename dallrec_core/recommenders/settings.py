@@ -96,7 +96,12 @@ _GRAPH = TrainSettings(
 
 SETTINGS: dict[str, TrainSettings] = {
     "MF-BPR": TrainSettings(
-        epochs=40, batch_size=16384, min_steps=40, learning_rate=0.02, schedule="cosine"
+        epochs=40,
+        batch_size=16384,
+        min_steps=40,
+        max_steps=60,
+        learning_rate=0.02,
+        schedule="cosine",
     ),
     "NMF": TrainSettings(
         epochs=80,

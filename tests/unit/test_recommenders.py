@@ -10,9 +10,10 @@ import torch
 from dallrec_core import recommenders
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build
+from dallrec_core.recommenders import sparse as sparse_module
 from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
 from dallrec_core.recommenders.sampling import Sampler
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, propagate
+from dallrec_core.recommenders.sparse import Adjacency, batch_l2, bpr_loss, multiply, propagate
 
 U, N = 7, 9
 
@@ -56,7 +57,9 @@ class TestGraph:
         graph = Graph.from_frame(train, U, N, extra=extra, insertion=insertion)
         assert graph.weights.tolist() == [1, adjacency]
         assert graph.loss_weights.tolist() == [1, loss]
-        assert graph.normalised_adjacency()._nnz() == (4 if adjacency else 2)
+        assert (sum(len(tile.values()) for tile in graph.normalised_adjacency().buffers())) == (
+            4 if adjacency else 2
+        )
 
     @pytest.mark.parametrize(
         ("frame", "message"),
@@ -137,7 +140,8 @@ class TestGradients:
         sizes = (U, N, N)
         return [torch.randint(0, size, (count,), generator=draw) for size in sizes]
 
-    def test_bpr_equals_automatic_differentiation(self):
+    def test_bpr_equals_automatic_differentiation(self, monkeypatch):
+        monkeypatch.setattr(sparse_module, "CHUNK", 7)  # the last of six is shorter
         users, positives, negatives = self.triples()
         tables = [torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (U, N)]
         weights = torch.rand(len(users), dtype=torch.float64)
@@ -165,7 +169,7 @@ class TestGradients:
         frame = frame[frame["item"] != 4]  # a cold item: its row must be zero, not NaN
         graph = Graph.from_frame(frame, U, N)
         dense, sparse = dense_adjacency(graph), graph.normalised_adjacency()
-        torch.testing.assert_close(sparse.to_dense(), dense)
+        torch.testing.assert_close(multiply(sparse, torch.eye(U + N)), dense)
         ego = torch.randn(U + N, 5, requires_grad=True)
         powers = [torch.linalg.matrix_power(dense, k) @ ego for k in range(layers + 1)]
         wanted = torch.stack(powers).mean(0)
@@ -174,6 +178,17 @@ class TestGradients:
         pull = torch.randn(U + N, 5)
         wanted_gradient = torch.autograd.grad(wanted, ego, pull)
         torch.testing.assert_close(torch.autograd.grad(ours, ego, pull), wanted_gradient)
+
+    @pytest.mark.parametrize("tile", [1, 2, 4, 100])
+    def test_tiles_add_up_to_the_matrix(self, tile):
+        graph = Graph.from_frame(small_frame(), U, N)
+        values = torch.rand(len(graph.users))
+        whole = torch.zeros(U + N, U + N)
+        whole[graph.users, U + graph.items] = whole[U + graph.items, graph.users] = values
+        sparse = Adjacency(graph.users, graph.items, values, U, N, tile)
+        assert len(list(sparse.buffers())) == -(-U // tile) + -(-N // tile)
+        start, x = torch.randn(2, U + N, 3)
+        torch.testing.assert_close(sparse.plus(start, x), start + whole @ x)
 
     @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
     def test_whole_loss(self, name):
@@ -235,14 +250,15 @@ class TestSampler:
     def graph(self) -> Graph:
         return Graph.from_frame(small_frame(share=0.6), U, N)
 
-    @pytest.mark.parametrize("bits", [2**31, 0])
+    @pytest.mark.parametrize("size", [2**22, 3 * N, 0])  # the table holds all users, three, one
     @pytest.mark.parametrize("kind", ["edges", "uniform_users"])
-    def test_positives_are_edges_and_negatives_are_not(self, kind, bits):
+    def test_positives_are_edges_and_negatives_are_not(self, kind, size):
         graph = self.graph()
         known = set(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
-        sampler = Sampler(graph, kind, 4, bitmap_bits=bits)
+        sampler = Sampler(graph, kind, 4, table_bytes=size)
         drawn = list(sampler.epoch(np.random.default_rng(0)))
         for batch in drawn:
+            assert batch.users.tolist() == sorted(batch.users.tolist())
             pairs = zip(batch.users.tolist(), batch.positives.tolist(), strict=True)
             assert set(pairs) <= known
             others = zip(batch.users.tolist(), batch.negatives.tolist(), strict=True)
@@ -267,20 +283,19 @@ class TestSampler:
         assert hard[2000:].mean() < 0.05  # this user said nothing
         assert not share or {3, 4} <= set(drawn[:2000])
 
-    def test_bitmap_and_search_draw_alike(self):
-        users = np.repeat(np.arange(U), 50)
-        draws = [
-            Sampler(self.graph(), "edges", 4, bitmap_bits=bits).negatives(
-                users, np.random.default_rng(5)
-            )
-            for bits in (0, 2**31)
-        ]
-        assert (draws[0] == draws[1]).all()
+    def test_batches_are_equally_long_and_dealt_at_random(self):
+        sampler = Sampler(self.graph(), "edges", 10)
+        random = np.random.default_rng(1)
+        epochs = [[batch.users.tolist() for batch in sampler.epoch(random)] for _ in range(2)]
+        assert epochs[0] != epochs[1] and len(epochs[0]) == sampler.steps
+        lengths = {len(users) for epoch in epochs for users in epoch}
+        assert max(lengths) <= 10 and max(lengths) - min(lengths) <= 1
 
     def test_negatives_are_uniform_over_free_items(self):
         graph = self.graph()
         free = np.setdiff1d(np.arange(N), graph.items[graph.users == 0].numpy())
-        drawn = Sampler(graph, "edges", 4).negatives(np.zeros(6000, int), np.random.default_rng(0))
+        sampler = Sampler(graph, "edges", 4, table_bytes=0)
+        drawn = sampler.negatives(np.zeros(6000, int), np.random.default_rng(0))
         counts = np.bincount(drawn, minlength=N)
         assert (counts[free] > 0.8 * 6000 / len(free)).all() and counts.sum() == counts[free].sum()
 
