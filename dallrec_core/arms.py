@@ -60,8 +60,8 @@ def build(
         names: out of `ARMS`.
         train: columns user, item.
         answers: schema `added`: what the language model said.
-        n_users: U.
-        n_items: N.
+        n_users: number of users, U.
+        n_items: number of items, N.
         given: item features from the dataset, by modality.
         written: the same modalities from what the language model wrote. Without them every arm has
             the given ones (or none).

@@ -110,8 +110,8 @@ def key(cell: Cell, study: str, arm: str) -> str:
         study: digest of the study.
         arm: digest of the arm, from `reduced` too.
     """
-    parts = [cell.backbone, cell.seed, asdict(cell.settings), study, arm, _code(cell.backbone), DEPTH]
-    text = json.dumps([*parts, torch.__version__], sort_keys=True)
+    parts = [cell.backbone, cell.seed, asdict(cell.settings), study, arm]
+    text = json.dumps([*parts, _code(cell.backbone), DEPTH, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

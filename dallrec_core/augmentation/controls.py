@@ -35,8 +35,8 @@ def edges(
         arms: names out of `ARMS`.
         train: columns user, item.
         answers: schema `added`; the rows marked as added are the arm `dallrec`.
-        n_users: U.
-        n_items: N.
+        n_users: number of users, U.
+        n_items: number of items, N.
         seed: of the random arm.
 
     Returns:

@@ -25,7 +25,7 @@ LAYERS = [
     {"layout", "limits"},
     {"parameters", "execution"},
     {"keys"},
-    {"here", "status"},
+    {"here", "pages", "status"},
     {"stages", "book", "doctor", "exports"},
     {"imports"},
     {"cli"},
