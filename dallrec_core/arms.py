@@ -117,8 +117,8 @@ def build(
         names: out of `ARMS`.
         train: columns user, item.
         answers: schema `added`: what the language model said.
-        n_users: U.
-        n_items: N.
+        n_users: number of users, U.
+        n_items: number of items, N.
         have: what single arms need besides.
         seed: of random edges, of shuffling and of noise.
 

@@ -20,9 +20,10 @@ from typing import Any
 import nbformat
 import yaml
 
-from dallrec_core import artifacts
+from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, book_root, run_dir
+from dallrec_core.layout import STAGES, book_root, find_stage, run_dir
+from dallrec_core.pages import mark_figures, parameter_tables, repair
 from dallrec_core.progress import LINE
 from dallrec_core.status import profile_table, status_page
 
@@ -55,6 +56,7 @@ def build(run: str, force: bool = False, say: Callable[[str], None] = print) -> 
     stored.unlink(missing_ok=True)
     say("building the book, about a minute")
     _jupyter_book(root, site)
+    repair(html)
     absent = _missing_pages(root, html)
     if absent:
         raise UserError(f"the book lacks pages of book/_toc.yml: {', '.join(absent)}")
@@ -83,24 +85,25 @@ def stage(root: Path, run: str, site: Path) -> None:
     for page in pages(root):
         source = root / f"{page}.ipynb"
         if source.is_file():
-            shown = (
-                merge(_read(source), _read(executed[source.stem]))
-                if source.stem in executed
-                else _read(source)
-            )
+            shown = _read(source)
+            if source.stem in executed:
+                shown = merge(shown, _read(executed[source.stem]))
+                manifest = keys.read_manifest(find_stage(source.stem), run) or {}
+                mark_figures(shown, run, manifest.get("commit", "unknown"), source.stem)
             nbformat.write(shown, site / f"{page}.ipynb")
     (site / "book" / "status.md").write_text(status_page(run), encoding="utf-8")
-    _insert_profiles(root, site / "book" / "reproduce.md")
+    _insert_tables(root, site / "book" / "reproduce.md")
     _insert_headline(run, site / "book" / "intro.md")
     _copy_included(root, site)
 
 
-def _insert_profiles(root: Path, page: Path) -> None:
-    """Put the table of profiles where the page says `<!-- profiles -->`."""
+def _insert_tables(root: Path, page: Path) -> None:
+    """Put tables where the page says `<!-- profiles -->` and `<!-- parameters -->`."""
     if page.is_file():
         measured = root / "notebooks" / "profiles" / "measured.json"
         table = profile_table(artifacts.read_json(measured) if measured.is_file() else {})
-        page.write_text(page.read_text("utf-8").replace("<!-- profiles -->", table), "utf-8")
+        text = page.read_text("utf-8").replace("<!-- profiles -->", table)
+        page.write_text(text.replace("<!-- parameters -->", parameter_tables()), "utf-8")
 
 
 HEADLINE = """```{figure} headline.png

@@ -8,6 +8,7 @@ filter, No answers where no share of negatives is drawn from them) shares the ot
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -109,16 +110,19 @@ def key(cell: Cell, study: str, arm: str) -> str:
         study: digest of the study.
         arm: digest of the arm, from `reduced` too.
     """
-    parts = [cell.backbone, cell.seed, asdict(cell.settings), study, arm, _code(), DEPTH]
-    text = json.dumps([*parts, torch.__version__], sort_keys=True)
+    parts = [cell.backbone, cell.seed, asdict(cell.settings), study, arm]
+    text = json.dumps([*parts, _code(cell.backbone), DEPTH, torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @cache
-def _code() -> str:
+def _code(backbone: str) -> str:
     """Return a digest of the code that trains and ranks, so that changed code trains again."""
     digest = hashlib.sha256()
     root = Path(recommenders.__file__).parent
-    for file in (*sorted(root.glob("*.py")), Path(training.__file__)):
+    files = [*sorted(root.glob("*.py")), Path(training.__file__)]
+    if ":" in backbone:  # from a file of the user's own
+        files.append(Path(inspect.getfile(recommenders.model_class(backbone))))
+    for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -64,7 +64,7 @@ def score(
     Args:
         ranking: lists at least as long as the largest K (100 for `parity`).
         test: columns user, item.
-        n_items: N.
+        n_items: number of items, N.
         ks: lengths K of the list.
         item_groups: name → mask [N]; adds `recall@K[name]`, recall among the test items of the
             group, NaN for users who have none there.
@@ -194,7 +194,7 @@ def preference_at_k(
         top_items: lists that leave out exactly the pairs in `seen`.
         taste: true taste of every user for every item, float [U, N]; ties to the lower item code.
         seen: columns user, item.
-        k: K.
+        k: length of the list, K.
     """
     best = rank(torch.as_tensor(taste), seen, top_items.users, k)
     wanted = pd.DataFrame(

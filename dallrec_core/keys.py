@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -50,6 +51,7 @@ def parts(stage: Stage, parameters: Mapping[str, Any], inputs: Mapping[str, str]
     cells = code_cells(book_root() / "notebooks" / stage.notebook)
     source = "\n".join(text for text, tags in cells if "parameters" not in tags)
     files = {name: _hash_path(value) for name, value in parameters.items() if _is_file(name, value)}
+    files |= {name: artifacts.sha256(file) for name, file in _own_modules(parameters).items()}
     return {
         "code": {"cells": _hash(source.encode())},
         "parameters": dict(parameters),
@@ -82,6 +84,14 @@ def distribution_version(distribution: str) -> str:
 def _is_file(name: str, value: Any) -> bool:
     named = isinstance(value, str) and (name.endswith("_path") or "/" in value)
     return bool(named and value) and (book_root() / "notebooks" / value).exists()
+
+
+def _own_modules(parameters: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of the user's own recommenders, named `module:Name`, that are found."""
+    listed = [v for value in parameters.values() if isinstance(value, list) for v in value]
+    names = {str(v).rpartition(":")[0] for v in listed if ":" in str(v)}
+    specs = {name: importlib.util.find_spec(name) for name in names}
+    return {name: Path(spec.origin) for name, spec in specs.items() if spec and spec.origin}
 
 
 def _hash_path(value: str) -> str:

@@ -50,12 +50,17 @@ class Choice:
     "A word that a list has to hold."
     least: int = 1
     "Length of a list at least."
+    own: str = ""
+    "What takes a word with a colon, `room.module:function`; it raises when it cannot."
 
     def problem(self, value: Any) -> str:
         """Say what the value should be; empty when it is that."""
         words = self._words()
         given = value if isinstance(value, list) else [value]
-        wrong = [word for word in given if word not in words]
+        own = [word for word in given if self.own and ":" in str(word)]
+        for word in own:
+            _named(self.own)(word)
+        wrong = [word for word in given if word not in (*words, *own)]
         if wrong:
             near = difflib.get_close_matches(str(wrong[0]), words, n=1)
             guess = f" (did you mean '{near[0]}'?)" if near else ""
@@ -97,7 +102,7 @@ SEED = Number(0, 2_000_000_000)
 """Seeds of every notebook; they have to fit into 32 bits with those that follow them."""
 
 _COUNT, _ONE = Number(0), Number(1)
-_MODELS = "recommenders:names"
+_MODELS, _OWN = "recommenders:names", "recommenders:model_class"
 
 LIMITS: dict[str, dict[str, Limit]] = {
     "01_data": {
@@ -132,8 +137,8 @@ LIMITS: dict[str, dict[str, Limit]] = {
     "04_attributes": {"max_items": _COUNT, "max_new_tokens": _ONE, "fact_tokens": _ONE},
     "05_summaries": {"max_items": _COUNT, "max_new_tokens": _ONE},
     "06_recommenders": {
-        "backbones": Choice(_MODELS),
-        "references": Choice(_MODELS, least=0),
+        "backbones": Choice(_MODELS, own=_OWN),
+        "references": Choice(_MODELS, least=0, own=_OWN),
         "arms": Choice("arms:ARMS", must="base"),
         "seeds": Number(1, 1000),
         "encoder": Form("features:problem"),

@@ -25,9 +25,9 @@ class Study:
     test: pd.DataFrame
     "Read once, for the scores."
     n_users: int
-    "U."
+    "Number of users, U."
     n_items: int
-    "N."
+    "Number of items, N."
     taste: np.ndarray | None = None
     "True tastes [U, N] where they are known; adds the metric preference@K."
 

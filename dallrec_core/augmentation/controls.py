@@ -94,7 +94,7 @@ def text_knn(
     Args:
         like: the edges to match.
         train: columns user, item.
-        n_users: U.
+        n_users: number of users, U.
         vectors: TF-IDF rows of length 1 (or 0) by modality, each [N, width].
     """
     items = torch.tensor(np.concatenate(list(vectors.values()), axis=1), dtype=torch.float32)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -92,9 +93,18 @@ _REGISTRY: dict[str, tuple[type[Recommender], type[Any]]] = {}
 
 
 def register(name: str, config: type[Any]) -> Callable[[Model], Model]:
-    """Class decorator: make the model buildable as `name` with options from dataclass `config`."""
+    """Class decorator: make the model buildable as `name` with options from dataclass `config`.
+
+    Raises:
+        UserError: when another module has registered that name.
+    """
 
     def add(cls: Model) -> Model:
+        taken = _REGISTRY.get(name)
+        if taken and taken[0].__module__ != cls.__module__:
+            raise UserError(
+                f"{taken[0].__module__} has a recommender '{name}' already; name yours differently"
+            )
         _REGISTRY[name] = (cls, config)
         return cls
 
@@ -109,12 +119,27 @@ def names() -> list[str]:
 def model_class(name: str) -> type[Recommender]:
     """Return the class behind a name.
 
+    A name like `my_models:Mine` stands for what the module `my_models` registers as `Mine`. The
+    module is imported here, so that every process that trains finds it.
+
     Raises:
-        UserError: for an unknown name, listing the valid ones.
+        UserError: for an unknown name, listing the valid ones, or a module that cannot be imported.
     """
-    if name not in _REGISTRY:
-        raise UserError(f"recommender '{name}' is unknown; use one of {', '.join(names())}")
-    return _REGISTRY[name][0]
+    return _registered(name)[0]
+
+
+def _registered(name: str) -> tuple[type[Recommender], type[Any]]:
+    module, colon, own = name.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"recommender '{name}': {error}; put the folder of {module}.py on PYTHONPATH"
+            ) from error
+    if own not in _REGISTRY or (colon and _REGISTRY[own][0].__module__ != module):
+        raise UserError(f"recommender '{own}' is unknown; use one of {', '.join(names())}")
+    return _REGISTRY[own]
 
 
 def build(
@@ -128,7 +153,7 @@ def build(
     """Construct a recommender with reproducible initial values.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or `module:Name`; see `model_class`.
         graph: the training interactions.
         features: item features, for the models that use them.
         config: options of the model; the rest keep their defaults.
@@ -154,7 +179,7 @@ def build(
 
 
 def _options(name: str, config: Mapping[str, Any]) -> Any:
-    kind = _REGISTRY[name][1]
+    kind = _registered(name)[1]
     valid = [field.name for field in dataclasses.fields(kind)]
     unknown = [key for key in config if key not in valid]
     if unknown:

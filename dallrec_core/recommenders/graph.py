@@ -59,8 +59,8 @@ class Graph:
 
         Args:
             train: columns user, item [, weight in (0, 1], default 1].
-            n_users: U.
-            n_items: N.
+            n_users: number of users, U.
+            n_items: number of items, N.
             extra: added edges in the same form. A pair that `train` has already stays as it is;
                 a pair given twice keeps its largest weight.
             insertion: one of `INSERTIONS`; concerns the added edges only.

@@ -81,7 +81,7 @@ class Critic(nn.Module):
     normalisation, because the penalty is on the gradient of each row by itself.
 
     Args:
-        n_items: N.
+        n_items: number of items, N.
         width: of the hidden layers.
     """
 

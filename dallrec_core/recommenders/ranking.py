@@ -26,7 +26,7 @@ class Pairs:
 
     Args:
         frame: columns user, item; duplicates count once.
-        n_items: N.
+        n_items: number of items, N.
     """
 
     def __init__(self, frame: pd.DataFrame, n_items: int) -> None:

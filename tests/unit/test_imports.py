@@ -26,7 +26,7 @@ LAYERS = [
     {"layout", "limits", "where"},
     {"parameters", "execution"},
     {"keys"},
-    {"here", "status"},
+    {"here", "pages", "status"},
     {"stages", "book", "doctor", "exports"},
     {"imports", "sweep"},
     {"cli"},

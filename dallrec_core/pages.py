@@ -1,0 +1,60 @@
+"""What is done to pages beside Jupyter Book: origins of figures, generated tables, repairs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dallrec_core.layout import STAGES
+from dallrec_core.parameters import stage_parameters
+
+REPAIRS = (
+    # The theme's names for screen readers hide the visible text; some of its roles do not fit.
+    (r'(<summary) aria-label="Toggle hidden content"', r"\1"),
+    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    (r'(<i class="theme-switch [^>]*?) +title="[^"]*"', r"\1"),
+    (r'(href="[^"]*/issues/new\?title=[^"]*?)&(body=)', r"\1&amp;\2"),
+    (r'(<div role=")list(" class="citation-list)', r"\1none\2"),
+    (r' role="doc-biblioentry"', ""),
+    # Thebe is not offered, and its scripts, which come twice, collide.
+    (r" *<script>const THEBE_JS_URL.*?</script>\n?", ""),
+    (r' *<script async="async" src="[^"]*sphinx-thebe\.js[^"]*"></script>\n?', ""),
+)
+"""Pattern and replacement for what the theme writes wrongly on every page."""
+
+
+def mark_figures(notebook: Any, run: str, commit: str, name: str) -> None:
+    """Say below each figure which cell of which notebook, run and commit has drawn it."""
+    for cell in notebook.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if figure.get("caption") and cell.get("execution_count"):
+            origin = f"Drawn by cell {cell.execution_count} of `{name}.ipynb`"
+            figure["caption"] += f"\n\n{origin}, run `{run}`, commit `{commit}`."
+
+
+def parameter_tables() -> str:
+    """Return the parameters of all notebooks as Markdown, from their own parameters cells."""
+    parts = []
+    for stage in STAGES:
+        rows = [
+            f"| `{p.name}` | `{_cell(p.kind)}` | `{_cell(repr(p.default))}` | {_cell(p.comment)} |"
+            for p in stage_parameters(stage).values()
+        ]
+        head = f"### {stage.name}\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n"
+        parts.append(head + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def repair(folder: Path) -> None:
+    """Mend the built pages in `folder` in place; see `REPAIRS`."""
+    for page in folder.rglob("*.html"):
+        before = after = page.read_text(encoding="utf-8")
+        for pattern, replacement in REPAIRS:
+            after = re.sub(pattern, replacement, after, flags=re.DOTALL)
+        if after != before:
+            page.write_text(after, encoding="utf-8")

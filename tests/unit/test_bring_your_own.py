@@ -1,0 +1,150 @@
+"""The page "Bring your own" does what it says: its files are saved, its commands are entered."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dallrec_core import cells, keys, limits
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders import build, model_class
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "book" / "bring_your_own.md").read_text(encoding="utf-8")
+FILE = re.compile(r"```\{code-block\} python\n:caption: (\S+\.py)[^\n]*\n\n(.*?)```", re.DOTALL)
+COMMANDS = re.compile(r"```console\n(.*?)```", re.DOTALL)
+DALLREC = 'dallrec() { PYTHONPATH="$PYTHONPATH:$ROOT" "$PYTHON" -P -m dallrec_core.cli "$@"; }\n'
+DALLREC += 'python() { PYTHONPATH="$PYTHONPATH:$ROOT" "$PYTHON" "$@"; }\n'
+
+
+def section(title: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def save_files(title: str, folder: Path) -> list[str]:
+    found = FILE.findall(section(title))
+    for name, source in found:
+        (folder / name).write_text(source)
+    return [name for name, _ in found]
+
+
+def enter(title: str, folder: Path) -> str:
+    """Enter the commands of a section; a run of the whole book is only planned."""
+    script = "set -euo pipefail\n" + DALLREC
+    for block in COMMANDS.findall(section(title)):
+        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            whole = command.startswith("dallrec run ") and "--only" not in command
+            script += f"{command.rstrip()}{' --dry-run' if whole else ''}\n"
+    own = {"ROOT": str(ROOT), "PYTHON": sys.executable, "DALLREC_RUNS_DIR": str(folder / "runs")}
+    own |= {"PYTHONPATH": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_your_data_and_your_augmentation(tmp_path: Path) -> None:
+    assert save_files("Your data", tmp_path) == ["make_library.py"]
+    assert "run 'library' is complete" in enter("Your data", tmp_path)
+    about = json.loads((tmp_path / "runs/library/01_data/dataset.json").read_text())
+    assert (about["n_users"], about["n_items"], about["noun"]) == (40, 60, "book")
+
+    assert save_files("Your augmentation", tmp_path) == ["popular_edges.py", "compare_arms.py"]
+    said = enter("Your augmentation", tmp_path)
+    assert "40 pairs are added; next: dallrec run --run library --from 06" in said
+    table = said[said.index("verdict") :].splitlines()
+    assert {line.split()[0] for line in table[1:3]} == {"base", "mine"}
+
+
+@pytest.mark.slow
+def test_your_language_model(tmp_path: Path) -> None:
+    save_files("Your language model", tmp_path)
+    said = enter("Your language model", tmp_path)
+    chances = [float(p) for p in re.findall(r"p\(yes\) = (\d\.\d\d)", said)]
+    assert len(chances) == 2 and all(0 <= p <= 1 for p in chances)
+    assert re.search(r"02_finetune +has not run yet", said)
+
+
+@pytest.mark.slow
+def test_your_recommender(tmp_path: Path) -> None:
+    save_files("Your recommender", tmp_path)
+    source = (tmp_path / "mean_items.py").read_text()
+    assert len(source.splitlines()) < 40
+    said = enter("Your recommender", tmp_path)
+    values = re.findall(r"MeanItems\s+base\s+([\d.]+)\n\s+random\s+([\d.]+)", said)
+    assert values and all(0.02 < float(v) < 1 for v in values[0])
+    assert re.search(r"06_recommenders +has not run yet", said)
+
+
+OWN = """
+from dataclasses import dataclass
+from dallrec_core.recommenders.base import register
+from dallrec_core.recommenders.baselines import Popularity
+
+@dataclass(frozen=True)
+class Options:
+    pass
+
+@register("Mine", Options)
+class Mine(Popularity):
+    pass
+"""
+
+
+def test_a_recommender_of_ones_own_is_found_by_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own_models_of_a_test.py"
+    file.write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "own_models_of_a_test:Mine"
+    limits.check("06_recommenders", "backbones", ["LightGCN", name])
+    assert model_class(name).__name__ == "Mine"
+    cell = cells.cells([name], ["base"], [0])[0]
+    before = cells.key(cell, "study", "arm")
+    assert keys._own_modules({"backbones": [name, "LightGCN"], "seeds": 3}) == {
+        "own_models_of_a_test": file
+    }
+    file.write_text(OWN + "# changed\n")
+    cells._code.cache_clear()
+    assert cells.key(cell, "study", "arm") != before, "changed code must be trained again"
+    cells._code.cache_clear()
+    plain = cells.cells(["Popularity"], ["base"], [0])[0]
+    assert cells.key(plain, "study", "arm") != cells.key(cell, "study", "arm")
+
+
+def test_a_recommender_cannot_take_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taking_a_name.py").write_text(OWN.replace('"Mine"', '"LightGCN"'))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="lightgcn has a recommender 'LightGCN' already"):
+        model_class("taking_a_name:LightGCN")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module:Mine", "recommender 'no_such_module:Mine': No module named.*PYTHONPATH"),
+        ("json:Mine", "recommender 'Mine' is unknown; use one of"),
+    ],
+)
+def test_a_recommender_that_is_not_there(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        limits.check("06_recommenders", "backbones", [name])
+    with pytest.raises(UserError, match="is unknown"):
+        build("MeanItem", None)  # type: ignore[arg-type]
