@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -169,6 +170,7 @@ def check(
     examples: pd.DataFrame,
     answers: pd.DataFrame,
     edges: Mapping[str, pd.DataFrame],
+    items: pd.DataFrame | None = None,
     wording: str = "default",
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -184,6 +186,7 @@ def check(
         examples: see `in_instructions`.
         answers: schema `added`.
         edges: what each arm adds, by name; direct hits are counted.
+        items: the items as prompts name them, where that is not as in `data`.
         wording: of instructions and prompts.
         seed: with which the histories in prompts were drawn.
 
@@ -203,7 +206,8 @@ def check(
         for name, found, of in overlaps(parts, data.n_items).itertuples(index=False)
     ]
     named = in_instructions(records, examples, data, held_out, wording)
-    asked = in_prompts(answers, data, held_out, wording, seed)
+    shown = data if items is None else replace(data, items=items)
+    asked = in_prompts(answers, shown, held_out, wording, seed)
     blind, named = named["drawn"].sum(), len(named)
     counts = [
         ("held-out pairs named by instructions", named - blind, len(records), LEAK),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dallrec_core.augmentation.cases import COMPLETE, facts_of, instructions, pa
 from dallrec_core.augmentation.data import Data
 from dallrec_core.prompts import Prompt, check_wording, facts_prompt, genres_prompt, split_values
 
-__all__ = ["augment", "compare", "evaluate", "instructions", "merged", "parts"]
+__all__ = ["augment", "compare", "completed", "evaluate", "instructions", "merged", "parts"]
 
 COLUMNS = ("item", "field", "value", "origin", "raw", "parsed", "reason")
 Counts = dict[str, int]
@@ -143,6 +144,14 @@ def merged(data: Data, frame: pd.DataFrame) -> pd.DataFrame:
         joined = group.groupby("item")["value"].agg("|".join)
         items[column] = items["item"].map(joined).astype(object).where(lambda s: s.notna(), None)
     return items
+
+
+def completed(lm: Any, data: Data, *, wording: str = "default", cache: Any = None) -> Data:
+    """Write what is missing, and return the same data with items that have it.
+
+    A prompt about an interaction then names an item with all its genres and not with one of them.
+    """
+    return replace(data, items=merged(data, augment(lm, data, wording=wording, cache=cache)[0]))
 
 
 # ---------------------------------------------------------------- measuring

@@ -18,42 +18,20 @@ Scorer = Callable[[np.ndarray], Any]
 """From user codes [B] to scores [B, N], higher is better."""
 
 
-def shares(degree: np.ndarray, budget: int, most: np.ndarray | None = None) -> np.ndarray:
+def shares(degree: np.ndarray, budget: int) -> np.ndarray:
     """Divide a budget over nodes in proportion to ``1 / sqrt(1 + degree)``; int64, same shape.
 
-    Fractions go to the largest remainders, and among equal ones to the lower degree. No node gets
-    more than its `most`; what that leaves over goes to the others, as far as they have room.
+    Fractions go to the largest remainders, and among equal ones to the lower degree.
     """
-    room = np.full(len(degree), budget) if most is None else np.asarray(most)
-    out = np.zeros(len(degree), np.int64)
-    left = min(budget, int(room.sum()))
-    while left:
-        free = np.flatnonzero(out < room)
-        weight = 1.0 / np.sqrt(1.0 + degree[free])
-        exact = left * weight / weight.sum()
-        whole = np.floor(exact).astype(np.int64)
-        order = np.lexsort((free, degree[free], -np.round(exact - whole, 9)))
-        whole[order[: left - int(whole.sum())]] += 1
-        given = np.minimum(whole, (room - out)[free])
-        out[free] += given
-        left -= int(given.sum())
-    return out
+    weight = 1.0 / np.sqrt(1.0 + degree)
+    exact = budget * weight / weight.sum()
+    whole = np.floor(exact).astype(np.int64)
+    order = np.lexsort((np.arange(len(degree)), degree, -np.round(exact - whole, 9)))
+    whole[order[: budget - int(whole.sum())]] += 1
+    return whole
 
 
-def caps(degree: np.ndarray, max_share: float) -> np.ndarray | None:
-    """Return how often each node may be proposed: ``floor(max_share * degree)``, None for 0.
-
-    :raises UserError: if the share is negative.
-    """
-    if max_share < 0:
-        raise UserError(f"max_share must be 0 (no limit) or more, not {max_share}")
-    # 0.3 * 10 is 2.9999...; a hair is added before rounding down
-    return np.floor(max_share * degree + 1e-9).astype(np.int64) if max_share else None
-
-
-def candidates(
-    data: Data, base: Scorer | Any, *, budget: int, seed: int = 0, max_share: float = 0.0
-) -> pd.DataFrame:
+def candidates(data: Data, base: Scorer | Any, *, budget: int, seed: int = 0) -> pd.DataFrame:
     """Let a base recommender propose at most `budget` unseen pairs, low degrees first.
 
     Half of the budget belongs to users, who get their best unseen items; half to items, which get
@@ -63,14 +41,12 @@ def candidates(
     Users without training interactions are left out: there is no history to show.
 
     :param base: a function from user codes [B] to scores [B, N], or an object with ``scores``.
-    :param max_share: propose no user and no item more often than this share of its training
-        interactions; 0 for no such limit. Items without any are then left to `cold.cold_items`.
     :returns: user, item (int32), by (user, item).
     :raises UserError: if the budget is not positive or nobody has training interactions.
     """
     users = askable(data, budget)
     rng = np.random.default_rng([seed, 3])
-    return table(_Proposals(data, users, budget, rng, max_share).run(base))
+    return table(_Proposals(data, users, budget, rng).run(base))
 
 
 def askable(data: Data, budget: int) -> np.ndarray:
@@ -121,34 +97,24 @@ def _top(ticks: np.ndarray, k: int) -> np.ndarray:
     return np.take_along_axis(best, order, axis=1)
 
 
-def rooms(degree: np.ndarray, budget: int, most: np.ndarray | None) -> np.ndarray:
-    """Return how often each node may be proposed at all: twice its share, and never above `most`.
-
-    Every node has a share of at least one. int64, same shape.
-    """
-    room = 2 * np.maximum(shares(degree, budget, most), 1)
-    return room if most is None else np.minimum(room, most)
+def rooms(degree: np.ndarray, budget: int) -> np.ndarray:
+    """Return how often each node may be proposed at all: twice its share of at least one; int64."""
+    return 2 * np.maximum(shares(degree, budget), 1)
 
 
 class _Proposals:
     """Book-keeping of one call of `candidates`: how often each node may still be proposed."""
 
     def __init__(
-        self,
-        data: Data,
-        users: np.ndarray,
-        budget: int,
-        rng: np.random.Generator,
-        max_share: float,
+        self, data: Data, users: np.ndarray, budget: int, rng: np.random.Generator
     ) -> None:
         self.data, self.users, self.rng = data, users, rng
         degree = data.user_degree[users]
         self.cold = data.item_degree == 0
-        limits = caps(degree, max_share), caps(data.item_degree, max_share)
-        self.user_share = shares(degree, budget - budget // 2, limits[0])
-        self.item_share = shares(data.item_degree, budget // 2, limits[1])
-        self.user_room = rooms(degree, budget, limits[0])
-        self.item_room = rooms(data.item_degree, budget, limits[1])
+        self.user_share = shares(degree, budget - budget // 2)
+        self.item_share = shares(data.item_degree, budget // 2)
+        self.user_room = rooms(degree, budget)
+        self.item_room = rooms(data.item_degree, budget)
         self.pairs: list[tuple[int, int]] = []
         wanted = np.flatnonzero(self.item_share)
         self.wanted = wanted[np.argsort(data.item_degree[wanted], kind="stable")]

@@ -6,19 +6,18 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from dallrec_core.augmentation.candidates import askable, caps, rooms, shares, table
+from dallrec_core.augmentation.candidates import askable, rooms, shares, table
 from dallrec_core.augmentation.data import Data
 from dallrec_core.errors import UserError
 
 
-def cold_items(data: Data, *, budget: int, seed: int = 0, max_share: float = 0.0) -> pd.DataFrame:
+def cold_items(data: Data, *, budget: int, seed: int = 0) -> pd.DataFrame:
     """Propose at most `budget` pairs of users with items that nobody has interacted with.
 
     No recommender of interactions can score such an item, so its users are those who like its
     attributes (`tastes`), ties in random order. Every cold item gets an equal part of the budget; a
     user's part falls with the degree, and twice that part is the limit.
 
-    :param max_share: propose no user more often than this share of its training interactions.
     :returns: user, item (int32), by (user, item).
     :raises UserError: if there is no such item, besides the reasons of `candidates`.
     """
@@ -27,7 +26,7 @@ def cold_items(data: Data, *, budget: int, seed: int = 0, max_share: float = 0.0
     if not len(items):
         raise UserError("every item has training interactions; use strategy 'candidates'")
     degree = data.user_degree[users]
-    room = rooms(degree, budget, caps(degree, max_share))
+    room = rooms(degree, budget)
     parts = shares(np.zeros(len(items)), budget)
     liked, pairs = tastes(data, users), []
     for place in rng.permutation(len(items)):

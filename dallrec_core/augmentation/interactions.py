@@ -31,6 +31,8 @@ __all__ = [
     "parts",
     "report",
     "select",
+    "share_limits",
+    "within",
 ]
 
 STRATEGIES = ("candidates", "cold_items", "paper")
@@ -102,7 +104,6 @@ def augment(
     seed: int = 0,
     cache: Any = None,
     max_rounds: int = 50,
-    max_share: float = 0.0,
 ) -> pd.DataFrame:
     """Ask at most `budget` questions about unseen pairs; schema `added`, nothing added yet.
 
@@ -111,8 +112,6 @@ def augment(
     ``paper``: for each item random users, until one Yes and one No have been found. All unfinished
     items are asked about in one batch per round, for at most `max_rounds` rounds.
 
-    :param max_share: questions per user and per item at most, as a share of their training
-        interactions; 0 for no limit. The ``paper`` strategy knows none.
     :raises UserError: for an unknown strategy, or ``candidates`` without a base recommender.
     """
     if strategy not in STRATEGIES:
@@ -120,12 +119,12 @@ def augment(
     settings = {"wording": wording, "seed": seed, "cache": cache, "strategy": strategy}
     if strategy == "paper":
         return _paper(lm, data, budget, max_rounds, settings)
-    limits: dict[str, Any] = {"budget": budget, "seed": seed, "max_share": max_share}
     if strategy == "cold_items":
-        return ask(lm, data, cold_items(data, **limits), **settings)
+        return ask(lm, data, cold_items(data, budget=budget, seed=seed), **settings)
     if base is None:
         raise UserError("strategy 'candidates' needs a fitted base recommender")
-    return ask(lm, data, candidates(data, base, **limits), **settings)
+    proposed = candidates(data, base, budget=budget, seed=seed)
+    return ask(lm, data, proposed, **settings)
 
 
 def _paper(
@@ -179,24 +178,64 @@ def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int =
     return float(p[good[-1] if len(good) else usable[np.argmax(rate)]])
 
 
-def select(frame: pd.DataFrame, threshold: float = 0.5, max_per_user: int = 5) -> pd.DataFrame:
-    """Mark the pairs to add: probability at or above the threshold, the highest first per user.
+Limits = tuple[np.ndarray, np.ndarray]
+"""How many pairs may be added at most: of each user [U], and of each item [N]."""
 
-    Of the ``paper`` strategy only each item's first Yes counts, as in the authors' loop.
+
+def share_limits(data: Data, max_share: float) -> Limits | None:
+    """Allow every user and item `max_share` of its training interactions, but at least one pair.
+
+    :returns: ``max(1, floor(max_share * degree))``; None (no limit) for 0.
+    """
+    if not max_share:
+        return None
+    # 0.3 * 10 is 2.9999...; a hair is added before rounding down
+    of_user, of_item = (
+        np.maximum(1, np.floor(max_share * degree + 1e-9).astype(np.int64))
+        for degree in (data.user_degree, data.item_degree)
+    )
+    return of_user, of_item
+
+
+def within(
+    ranked: pd.DataFrame, max_per_user: int = 0, limits: Limits | None = None
+) -> pd.DataFrame:
+    """Keep of pairs (user, item), the surest first, those that no limit forbids.
+
+    A user's limits are applied first, then those of the items to what is left.
+    """
+    if max_per_user > 0:
+        ranked = ranked.groupby("user", sort=False).head(max_per_user)
+    for column, most in zip(("user", "item"), limits or (), strict=False):
+        place = ranked.groupby(column).cumcount()
+        ranked = ranked[place.to_numpy() < most[ranked[column]]]
+    return ranked
+
+
+def select(
+    frame: pd.DataFrame,
+    threshold: float = 0.5,
+    max_per_user: int = 5,
+    limits: Limits | None = None,
+) -> pd.DataFrame:
+    """Mark the pairs to add: probability at or above the threshold, the highest first.
+
+    Their ``weight`` is that probability. Of the ``paper`` strategy only each item's first Yes
+    counts, with weight 1, as in the authors' loop.
 
     :param max_per_user: at most so many per user; 0 for no limit.
+    :param limits: see `share_limits`.
     """
     out = frame.copy()
     usable = frame["p_yes"] >= threshold  # NaN (unparsed) compares False
-    paper = usable & (frame["strategy"] == "paper")
-    usable &= ~(paper & frame["item"].where(paper).duplicated())
+    paper = frame["strategy"] == "paper"
+    usable &= ~(paper & frame["item"].where(paper & usable).duplicated())
     # an isotonic calibration has steps; on one step the model's own probability decides
-    order = ["user", "p_yes", *(["p_model"] if "p_model" in frame else []), "item"]
+    order = ["p_yes", *(["p_model"] if "p_model" in frame else []), "user", "item"]
     rising = [column in ("user", "item") for column in order]
     ranked = frame[usable].sort_values(order, ascending=rising)
-    if max_per_user > 0:
-        ranked = ranked.groupby("user", sort=False).head(max_per_user)
-    out["added"] = out.index.isin(ranked.index)
+    out["added"] = out.index.isin(within(ranked, max_per_user, limits).index)
+    out["weight"] = frame["p_yes"].where(~paper, 1.0).astype("float32")
     return out
 
 

@@ -8,12 +8,15 @@ quality is the AUC on the very pairs that were asked about; noise-free taste has
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import bisect
 
 from dallrec_core.augmentation.candidates import candidates
 from dallrec_core.augmentation.data import Data, Truth
+from dallrec_core.augmentation.interactions import Limits, within
 from dallrec_core.errors import UserError
 
 
@@ -66,38 +69,45 @@ def degraded(asked: pd.DataFrame, truth: Truth, auc: float, seed: int = 0) -> np
     return mixed(bisect(short, 0, np.pi / 2, xtol=1e-4))
 
 
-def surest(asked: pd.DataFrame, score: np.ndarray, n: int, max_per_user: int = 0) -> pd.DataFrame:
-    """Return the `n` pairs with the highest scores, at most `max_per_user` (0: any) of each user.
+def surest(
+    asked: pd.DataFrame,
+    score: np.ndarray,
+    n: int,
+    max_per_user: int = 0,
+    limits: Limits | None = None,
+    weight: float = 1.0,
+) -> pd.DataFrame:
+    """Return the `n` pairs with the highest scores that no limit forbids.
 
     It is the rule of page 3 with the threshold that lets n pairs pass. Pairs without a score (NaN)
     are never chosen.
 
+    Args:
+        asked: columns user, item.
+        score: one of each pair, `[n]`.
+        n: number of pairs.
+        max_per_user: at most so many of each user; 0 for any.
+        limits: as for `interactions.within`.
+        weight: of every pair.
+
     Returns:
-        user, item, weight (1), at most n rows, the surest first.
+        user, item, weight, at most n rows, the surest first.
     """
     frame = asked[["user", "item"]].assign(score=score).dropna(subset="score")
-    frame = frame.sort_values("score", ascending=False, kind="stable")
-    if max_per_user:
-        frame = frame.groupby("user").head(max_per_user)
-    return frame.head(n)[["user", "item"]].assign(weight=np.float32(1)).reset_index(drop=True)
+    frame = within(frame.sort_values("score", ascending=False, kind="stable"), max_per_user, limits)
+    return frame.head(n)[["user", "item"]].assign(weight=np.float32(weight)).reset_index(drop=True)
 
 
-def proposed(
-    data: Data, train: pd.DataFrame, budget: int, max_share: float = 0.0, seed: int = 0
-) -> pd.DataFrame:
+def proposed(data: Data, train: pd.DataFrame, budget: int, seed: int = 0) -> pd.DataFrame:
     """Return the pairs (user, item) that EASE would ask about, had it seen only `train`.
 
     Args:
         data: sizes and items; its own training interactions are not looked at.
         train: columns user, item, rating: what is left to learn from.
         budget: most pairs.
-        max_share: as for `candidates.candidates`.
         seed: as for `candidates.candidates`.
     """
-    from dataclasses import replace
-
     from dallrec_core.recommenders import Graph, build
 
-    thinner = replace(data, train=train)
     base = build("EASE", Graph.from_frame(train, data.n_users, data.n_items))
-    return candidates(thinner, base, budget=budget, seed=seed, max_share=max_share)
+    return candidates(replace(data, train=train), base, budget=budget, seed=seed)

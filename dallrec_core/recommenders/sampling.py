@@ -142,11 +142,11 @@ class Sampler:
             known = self._keys[low:high] - first * self.n_items
             taken[known] = True
             start, stop = np.searchsorted(users, bounds)
-            rows, drawn = (users[start:stop] - first) * self.n_items, items[start:stop]
-            wrong = np.flatnonzero(taken[rows + drawn])
+            rows, new = (users[start:stop] - first) * self.n_items, items[start:stop]
+            wrong = np.flatnonzero(taken[rows + new])
             while len(wrong):
-                drawn[wrong] = random.integers(0, self.n_items, len(wrong))
-                wrong = wrong[taken[rows[wrong] + drawn[wrong]]]
+                new[wrong] = random.integers(0, self.n_items, len(wrong))
+                wrong = wrong[taken[rows[wrong] + new[wrong]]]
             taken[known] = False
         if self.hard_share and len(self._hard_items):
             drawn = random.random(len(users)) < self.hard_share

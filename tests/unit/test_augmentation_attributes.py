@@ -174,6 +174,9 @@ def test_merged_items_have_given_then_written_values(fake_llm):  # noqa: F811
     assert items.loc[25, "attributes"] == data.items.loc[25, "attributes"]
     assert items.loc[5, "director"] == "Ann B" and items.loc[25, "director"] is None
     assert data.items.loc[0, "attributes"] == "Action"  # the given table is left alone
+    completed = attributes.completed(fake_llm(answer=answer), data)
+    assert completed.items.equals(items) and completed.train is data.train
+    assert "Film 00 (1950) (Action|Horror|Comedy)" in completed.prompt(1, 0).text
 
 
 def test_evaluation_of_a_perfect_and_of_a_lazy_model(fake_llm):  # noqa: F811

@@ -280,6 +280,31 @@ def test_select_takes_the_most_probable_per_user():
     assert chosen["added"].tolist() == [False, True, True, False, True]
     assert interactions.select(frame, 0.5, max_per_user=0)["added"].sum() == 4
     assert interactions.select(frame, 0.56)["added"].sum() == 3
+    assert chosen["weight"].to_numpy() == pytest.approx(frame["p_yes"])
+
+
+def test_no_user_and_no_item_gets_more_pairs_than_its_limit():
+    rng = np.random.default_rng(0)
+    pairs = pd.MultiIndex.from_product([range(6), range(5)], names=["user", "item"])
+    frame = pairs.to_frame(index=False).assign(p_yes=rng.random(30), strategy="candidates")
+    limits = np.array([1, 2, 3, 1, 2, 3]), np.array([1, 4, 2, 1, 4])
+    chosen = interactions.select(frame, 0.1, max_per_user=2, limits=limits)
+    added = chosen[chosen["added"]]
+    # the same by hand: each user's best, then each item's best of what is left
+    kept = []
+    for user, group in frame[frame["p_yes"] >= 0.1].groupby("user"):
+        kept.append(group.nlargest(min(2, limits[0][user]), "p_yes"))
+    expected = pd.concat(kept)
+    expected = pd.concat(
+        group.nlargest(limits[1][item], "p_yes") for item, group in expected.groupby("item")
+    )
+    assert set(added.index) == set(expected.index) and 3 < len(added) < 11
+
+
+def test_an_edge_of_the_paper_strategy_has_full_weight():
+    frame = pd.DataFrame({"user": [0, 1], "item": [0, 0], "p_yes": [0.6, 0.9], "strategy": "paper"})
+    chosen = interactions.select(frame, 0.5)
+    assert chosen["added"].tolist() == [True, False] and (chosen["weight"] == 1).all()
 
 
 def test_threshold_reaches_the_wanted_precision():

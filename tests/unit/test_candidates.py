@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from tiny_data import books, fake_llm, movies  # noqa: F401  (fake_llm is a fixture)
 
 from dallrec_core.augmentation import interactions
-from dallrec_core.augmentation.candidates import candidates, caps, shares
+from dallrec_core.augmentation.candidates import candidates, shares
 from dallrec_core.augmentation.cold import cold_items, tastes
 from dallrec_core.augmentation.data import Data
 from dallrec_core.augmentation.quality import disagreement
@@ -27,42 +27,28 @@ def thinned(seed: int) -> Data:
     return dataclasses.replace(data, train=pairs[keep & (pairs["item"] >= 4)])
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_shares_never_exceed_their_limits_and_spend_what_fits(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    degree, most = rng.integers(0, 60, 40), rng.integers(0, 9, 40)
-    for budget in (1, 30, int(most.sum()), 10_000):
-        given = shares(degree, budget, most)
-        assert (given <= most).all() and given.sum() == min(budget, most.sum())
-        free = given < most  # among those with room left, fewer interactions never mean less
-        order = np.argsort(degree[free], kind="stable")
-        assert (np.diff(given[free][order]) <= 0).all()
-    assert np.array_equal(shares(degree, 100, np.full(40, 100)), shares(degree, 100))
-
-
-def test_caps_round_down_and_forgive_floating_point() -> None:
-    assert caps(np.array([0, 1, 9, 10, 11]), 0.3).tolist() == [0, 0, 2, 3, 3]
-    assert caps(np.array([5]), 0.0) is None
-    with pytest.raises(UserError, match="max_share must be 0"):
-        caps(np.array([5]), -0.1)
+def test_limits_round_down_but_leave_everybody_one_pair() -> None:
+    data = thinned(0)
+    of_user, of_item = interactions.share_limits(data, 0.3)
+    assert of_user.tolist() == [max(1, 3 * int(d) // 10) for d in data.user_degree]
+    assert of_item.tolist() == [max(1, 3 * int(d) // 10) for d in data.item_degree]
+    assert interactions.share_limits(data, 0) is None
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("budget", "max_share"), [(40, 0.2), (300, 0.5), (2000, 1.0), (150, 0)])
-def test_budgets_hold_on_both_sides(seed: int, budget: int, max_share: float) -> None:
+@pytest.mark.parametrize("budget", [40, 150, 300, 2000])
+def test_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
     data, rng = thinned(seed), np.random.default_rng(seed)
     scores = rng.random((data.n_users, data.n_items))
-    frame = candidates(data, lambda u: scores[u], budget=budget, seed=seed, max_share=max_share)
+    frame = candidates(data, lambda u: scores[u], budget=budget, seed=seed)
     assert 0 < len(frame) <= budget and not frame.duplicated().any()
     assert not data.seen(frame["user"], frame["item"]).any()
     active = data.user_degree > 0
     for column, degree in (("user", data.user_degree), ("item", data.item_degree)):
         asked = np.bincount(frame[column], minlength=len(degree))
-        if max_share:
-            assert (asked <= max_share * degree + 1e-9).all()
         if column == "user":
             asked, degree = asked[active], degree[active]
-        limit = 2 * np.maximum(shares(degree, budget, caps(degree, max_share)), 1)
+        limit = 2 * np.maximum(shares(degree, budget), 1)
         assert (asked <= limit).all()
 
 
@@ -83,17 +69,16 @@ def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
         assert chosen > np.quantile(counted[:, item], 0.75)
 
 
-@pytest.mark.parametrize("max_share", [0.0, 0.4])
-def test_cold_items_keep_to_the_budget_of_users(max_share: float) -> None:
+def test_cold_items_keep_to_the_budget_of_users() -> None:
     data = thinned(1)
     for budget in (3, 60, 5000):
-        frame = cold_items(data, budget=budget, max_share=max_share)
+        frame = cold_items(data, budget=budget)
         assert len(frame) <= budget and not frame.duplicated().any()
         assert (data.item_degree[frame["item"]] == 0).all()
         asked = np.bincount(frame["user"], minlength=data.n_users)
         assert not asked[data.user_degree == 0].any()
-        if max_share:
-            assert (asked <= max_share * data.user_degree + 1e-9).all()
+        part = shares(data.user_degree[data.user_degree > 0], budget)
+        assert (asked[data.user_degree > 0] <= 2 * np.maximum(part, 1)).all()
     assert cold_items(data, budget=60).equals(cold_items(data, budget=60))
 
 
@@ -108,15 +93,15 @@ def test_cold_items_without_attributes_or_without_cold_items() -> None:
 
 def test_each_strategy_asks_what_it_proposes(fake_llm) -> None:  # noqa: F811
     data = thinned(2)
-    frame = interactions.augment(fake_llm(), data, strategy="cold_items", budget=30, max_share=0.5)
-    proposed = cold_items(data, budget=30, max_share=0.5)
+    frame = interactions.augment(fake_llm(), data, strategy="cold_items", budget=30)
+    proposed = cold_items(data, budget=30)
     assert frame[["user", "item"]].equals(proposed) and (frame["strategy"] == "cold_items").all()
 
     def fame(users: np.ndarray) -> np.ndarray:
         return np.tile(data.item_degree.astype(float), (len(users), 1))
 
-    frame = interactions.augment(fake_llm(), data, budget=90, base=fame, max_share=0.5)
-    assert frame[["user", "item"]].equals(candidates(data, fame, budget=90, max_share=0.5))
+    frame = interactions.augment(fake_llm(), data, budget=90, base=fame)
+    assert frame[["user", "item"]].equals(candidates(data, fame, budget=90))
 
 
 def judged(data: Data, p: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
