@@ -101,7 +101,8 @@ ARTEFACTS: dict[str, dict[str, str]] = {
     "01_data": {name: "split" for name in ("train", "validation", "test", "held_back")}
     | {"items": "items", "users": "users", "truth": "truth"},
     "02_finetune": {"training_log": "training_log", "ledger": "ledger"},
-    "03_interactions": {"interactions": "added", "zero_shot": "added", "ledger": "ledger"},
+    "03_interactions": {"interactions": "added", "zero_shot": "added"}
+    | {"items": "items", "ledger": "ledger"},
     "04_attributes": {"attributes": "attributes", "ledger": "ledger"},
     "05_summaries": {"summaries": "summaries", "ledger": "ledger"},
     "06_recommenders": {"scores": "scores", "runs": "runs"},
