@@ -118,6 +118,7 @@ def stage(
     "--profile", "-P", "profiles", multiple=True, default=("smoke",), show_default=True,
     help="Profile name, or a YAML file; given again, another dataset.",
 )  # fmt: skip
+@click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
 @click.option("-p", "--parameter", "parameters", multiple=True, help=PARAMETER_HELP)
 @click.option("--backbones", help="Recommenders, separated by commas [default: those of page 6].")
 @click.option("--arms", help="Arms, separated by commas [default: those of page 6].")
@@ -125,10 +126,12 @@ def stage(
 @click.option(
     "--regenerations", default=1, show_default=True, help="Times the language model writes anew."
 )
+@click.option("--as-is", is_flag=True, help="Take stages 01 to 05 as they are on disk.")
 @click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")
 @click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
 def sweep(
     profiles: tuple[str, ...],
+    run_name: str | None,
     parameters: tuple[str, ...],
     backbones: str | None,
     arms: str | None,
@@ -142,13 +145,13 @@ def sweep(
     lists = [
         [name.strip() for name in (text or "").split(",") if name] for text in (backbones, arms)
     ]
+    if run_name and len(profiles) > 1:
+        raise UserError("--run names one run; give one profile")
     for chosen in [load_profile(name) for name in profiles]:
-        layers = [chosen.parameters, parse_overrides(parameters)]
-        table = run_sweep(
-            chosen.name, layers, backbones=lists[0], arms=lists[1], say=_say, **options
-        )
+        layers, name = [chosen.parameters, parse_overrides(parameters)], run_name or chosen.name
+        table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=_say, **options)
         click.echo(statistics.shown(table, ("effect", "p", "detectable", "finding")).to_string())
-        click.echo(f"tables in {layout.run_dir(chosen.name) / 'sweep'}")
+        click.echo(f"tables in {layout.run_dir(name) / 'sweep'}")
 
 
 @main.command()

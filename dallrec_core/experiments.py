@@ -22,8 +22,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from dallrec_core import evaluation, recommenders
 from dallrec_core.artifacts import read_json
-from dallrec_core.augmentation.controls import deal
 from dallrec_core.cells import Cell, cells, key, reduced
+from dallrec_core.dealing import deal, listed
 from dallrec_core.errors import UserError
 from dallrec_core.evaluation import Ranking
 from dallrec_core.progress import progress
@@ -93,7 +93,7 @@ def run_cells(
 def _own(arm: Arm, path: Path) -> Arm:
     """Put a training's own guesses in the place of an arm's items."""
     lists = load_lists(path.with_suffix(GUESSES))
-    edges = None if arm.edges is None else deal(arm.edges, lists)
+    edges = None if arm.edges is None else deal(arm.edges, listed(lists.users, lists.items))
     return replace(arm, edges=edges, guesses_of="")
 
 

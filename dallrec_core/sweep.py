@@ -36,6 +36,7 @@ def sweep(
     arms: Sequence[str] = (),
     seeds: int = 5,
     regenerations: int = 1,
+    as_is: bool = False,
     jobs: int = 0,
     scheduler: str = "",
     say: Callable[[str], None] = print,
@@ -51,6 +52,7 @@ def sweep(
             where nothing is known of what users like.
         seeds: trainings per backbone, arm and regeneration.
         regenerations: how often the language model writes everything.
+        as_is: take stages 01 to 05 as they are, imported tables included.
         jobs: processes, each with one thread; 0 means one per core.
         scheduler: address of a Dask cluster, see `run_cells`.
         say: receives a line per stage.
@@ -72,7 +74,8 @@ def sweep(
     parts = []
     for again in range(regenerations):
         source = f"{run}-r{again}" if again else run
-        stages.run_chain(source, [*layers, _reseeded(layers, again)], WRITING, say=say)
+        if not as_is:
+            stages.run_chain(source, [*layers, _reseeded(layers, again)], WRITING, say=say)
         first = chosen["seed"] + again * seeds
         with stages.locked(run):
             study, made = _prepare(source, names, chosen["encoder"], first, strict=bool(arms))

@@ -6,7 +6,7 @@ that were dealt out to the wrong items help as much, it was the extra weights an
 Every arm that adds edges gives each user as many as `dallrec` does, with the same weights (the
 largest goes to the arm's first choice), so arms differ in the choice of items and in nothing else.
 No arm adds a training pair. A user that an arm finds no item for gets fewer: that can happen where
-it chooses from a list of its own (`oracle`, `zero_shot`), and `shortage` counts it.
+it chooses from a list of its own (`oracle`, `zero_shot`), and `dealing.shortage` counts it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dallrec_core.dealing import deal, listed
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders.ranking import Ranking, Scored, rank
+from dallrec_core.recommenders.ranking import Scored, rank
 
 FEATURES = ("shuffled", "constant", "noise")
 """What can stand in for the features that a language model wrote."""
@@ -35,37 +36,6 @@ def written(answers: pd.DataFrame) -> pd.DataFrame:
     return added[["user", "item"]].assign(weight=weight).astype({"weight": np.float32})
 
 
-def deal(like: pd.DataFrame, choices: pd.DataFrame | Ranking) -> pd.DataFrame:
-    """Replace the items of edges: each user keeps the number of edges and their weights.
-
-    Args:
-        like: the edges to match, columns user, item [, weight; default 1].
-        choices: new items in order of preference, columns user, item, or ranked lists. A user's
-            first choice gets the largest weight.
-
-    Returns:
-        user, item (int32), weight (float32), by user and item; fewer than `like` where a user's
-        choices run out.
-    """
-    if isinstance(choices, Ranking):
-        users = np.repeat(choices.users, choices.items.shape[1])
-        choices = pd.DataFrame({"user": users, "item": choices.items.ravel()})
-        choices = choices[choices["item"] >= 0]
-    like = like if "weight" in like else like.assign(weight=1)
-    wanted = like.sort_values(["user", "weight", "item"], ascending=[True, False, True])
-    wanted = wanted[["user", "weight"]].assign(place=wanted.groupby("user").cumcount())
-    offered = choices[["user", "item"]].assign(place=choices.groupby("user").cumcount())
-    made = wanted.merge(offered, on=["user", "place"])[["user", "item", "weight"]]
-    kinds = {"user": np.int32, "item": np.int32, "weight": np.float32}
-    return made.astype(kinds).sort_values(["user", "item"], ignore_index=True)
-
-
-def shortage(like: pd.DataFrame, made: pd.DataFrame) -> int:
-    """Return how many users have fewer edges in `made` than in `like`."""
-    counts = [frame["user"].value_counts() for frame in (like, made)]
-    return int((counts[0] > counts[1].reindex(counts[0].index, fill_value=0)).sum())
-
-
 def best(like: pd.DataFrame, scores: Scored, known: pd.DataFrame) -> pd.DataFrame:
     """Choose each user's items with the highest scores; ties go to the lower item code.
 
@@ -75,7 +45,8 @@ def best(like: pd.DataFrame, scores: Scored, known: pd.DataFrame) -> pd.DataFram
         known: columns user, item: pairs that are not chosen.
     """
     depth = int(like["user"].value_counts().max()) if len(like) else 1
-    return deal(like, rank(scores, known, np.unique(like["user"]), depth))
+    ranking = rank(scores, known, np.unique(like["user"]), depth)
+    return deal(like, listed(ranking.users, ranking.items))
 
 
 def popular(like: pd.DataFrame, train: pd.DataFrame, n_users: int, n_items: int) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from dallrec_core.augmentation import controls
+from dallrec_core.dealing import deal, listed, shortage
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders.ranking import Ranking
 
 U, N = 12, 20
 RANDOM = np.random.default_rng(0)
@@ -45,16 +45,16 @@ def test_written_are_the_added_answers_and_their_weights() -> None:
 
 def test_deal_keeps_users_numbers_and_weights_and_counts_who_is_short() -> None:
     choices = pd.DataFrame({"user": [3, 7, 3, 3, 3, 7], "item": [8, 4, 6, 7, 1, 2]})
-    made = controls.deal(LIKE, choices)
+    made = deal(LIKE, choices)
     assert made.round(3).to_numpy().tolist() == pytest.approx(
         np.array([[3, 6, 0.5], [3, 7, 0.2], [3, 8, 0.9], [7, 4, 0.7]]), abs=1e-6
     )
-    assert controls.shortage(LIKE, made) == 1  # user 0 has no choice
-    lists = Ranking(np.array([0, 3]), np.array([[4, -1, -1], [9, 8, -1]], np.int32))
-    made = controls.deal(LIKE, lists)
-    assert keys(made) == {(0, 4), (3, 9), (3, 8)} and controls.shortage(LIKE, made) == 2
-    assert controls.shortage(LIKE, LIKE) == 0
-    assert len(controls.deal(LIKE[:0], choices)) == 0
+    assert shortage(LIKE, made) == 1  # user 0 has no choice
+    lists = listed(np.array([0, 3]), np.array([[4, -1, -1], [9, 8, -1]], np.int32))
+    made = deal(LIKE, lists)
+    assert keys(made) == {(0, 4), (3, 9), (3, 8)} and shortage(LIKE, made) == 2
+    assert shortage(LIKE, LIKE) == 0
+    assert len(deal(LIKE[:0], choices)) == 0
 
 
 def test_popular() -> None:

@@ -16,7 +16,7 @@ from dallrec_core.keys import PACKAGE, imported_rooms
 # `recommenders` no language model, and `augmentation` is where the two meet.
 LAYERS = [
     {"errors"},
-    {"artifacts", "memory", "paired", "progress", "prompts"},
+    {"artifacts", "dealing", "memory", "paired", "progress", "prompts"},
     {"datasets", "answers", "llm", "recommenders", "statistics", "plots"},
     {"augmentation", "evaluation", "features", "ledger"},
     {"training", "study", "leakage"},

@@ -52,6 +52,10 @@ def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     write_table(wrote.assign(**text), run_dir(run) / "05_summaries/summaries.parquet", "summaries")
 
 
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("a stage was run")
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
@@ -118,11 +122,11 @@ def test_regenerations_have_other_answers_and_seeds_and_are_pooled(runs) -> None
 
 
 def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypatch) -> None:
-    options = ["sweep", "--seeds", "1", "--jobs", "1", "-p", "06.epochs=1"]
+    options = ["sweep", "--run", "mine", "--seeds", "1", "--jobs", "1", "-p", "06.epochs=1"]
     options += ["--backbones", "MF-BPR", "--arms", "dallrec,popular"]
     done = CliRunner().invoke(main, options)
     assert done.exit_code == 0, done.output
-    table = read_table(runs / "smoke" / "sweep" / "effects.parquet", "effects")
+    table = read_table(runs / "mine" / "sweep" / "effects.parquet", "effects")
     assert (
         statistics.shown(table, ("effect", "p", "detectable", "finding")).to_string() in done.output
     )
@@ -132,14 +136,12 @@ def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypat
         ("dallrec", "popular"),
     }
 
-    def never(*_: object, **__: object) -> None:
-        raise AssertionError("a stage was run")
-
     monkeypatch.setattr(stages, "run_chain", never)
     for wrong, message in (
         (["--arms", "orakel"], "arm 'orakel' is unknown"),
         (["--backbones", "MF"], "MF"),
         (["--seeds", "0"], "at least 1"),
+        (["-P", "smoke", "-P", "ml-1m", "--run", "x"], "give one profile"),
     ):
         done = CliRunner().invoke(main, ["sweep", *wrong])
         assert done.exit_code == 2 and message in done.output
@@ -153,7 +155,7 @@ def test_the_oracle_is_left_out_unless_it_is_asked_for(runs) -> None:
         sweep("x", layers, backbones=["Popularity"], arms=["oracle"], seeds=1, jobs=1)
 
 
-def test_arms_are_made_of_what_the_stages_left(runs) -> None:
+def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch) -> None:
     write_run("x", [])
     like = read_table(runs / "x/03_interactions/interactions.parquet", "added")
     others = random_edges(like, DATA.train, DATA.n_items, 7)
@@ -162,6 +164,7 @@ def test_arms_are_made_of_what_the_stages_left(runs) -> None:
     back = others[others["user"] < 12].assign(rating=4.0, timestamp=pd.NA)
     write_table(back, runs / "x/01_data/held_back.parquet", "split")
     arms = ["zero_shot", "oracle", "text_knn", "given_text"]
-    sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1)
+    monkeypatch.setattr(stages, "run_chain", never)
+    sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1, as_is=True)
     added = tables(runs / "x")["runs"].set_index("arm")["added"].to_dict()
     assert added == {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20, "oracle": 12}
