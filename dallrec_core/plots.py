@@ -282,6 +282,7 @@ def gains(
     *,
     by: str = "",
     marks: Mapping[str, float] | None = None,
+    log: bool = False,
 ) -> Figure | None:
     """Draw gains with their 95 % intervals over x, one panel per value of a column.
 
@@ -294,6 +295,7 @@ def gains(
         xlabel: what x is.
         by: column whose values are lines of their own; empty for one line.
         marks: places on x, by name; drawn as dashed lines.
+        log: whether equal steps on x are equal factors; each value is then written below it.
     """
     if table.empty:
         return None
@@ -314,6 +316,10 @@ def gains(
             if words:
                 ax.set_xticks(places, line[x], rotation=60, ha="right", fontsize=10)
         ax.set(title=title, xlabel=xlabel)
+        if log:
+            ax.set_xscale("log")
+            ax.minorticks_off()
+            ax.set_xticks(places, [f"{place:g}" for place in places])
     axes[0].set_ylabel("difference from base")
     if by or marks:
         handles, names = axes[0].get_legend_handles_labels()

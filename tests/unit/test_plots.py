@@ -171,3 +171,10 @@ def test_gains_over_words_keep_their_order() -> None:
     (ax,) = drawn(plots.gains(table, "of", "group", "training interactions")).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0-3", "4-9", "10"]
     assert plots.gains(table.iloc[:0], "of", "group", "") is None
+
+
+def test_gains_on_a_logarithmic_axis_name_every_step() -> None:
+    table = pd.DataFrame({"of": "a", "x": [0.02, 0.3, 1], "difference": 0.1, "low": 0, "high": 1})
+    (ax,) = drawn(plots.gains(table, "of", "x", "share", log=True)).axes
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.02", "0.3", "1"]
