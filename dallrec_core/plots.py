@@ -361,6 +361,7 @@ def gains(
     *,
     by: str = "",
     marks: Mapping[str, float] | None = None,
+    log: bool = False,
 ) -> Figure | None:
     """Draw gains with their 95 % intervals over x, one panel per value of a column.
 
@@ -369,10 +370,11 @@ def gains(
     Args:
         table: columns difference, low, high, and those named below.
         panel: column whose values are the panels' titles.
-        x: column of numbers or, drawn in the order of the rows, words.
+        x: column of numbers or, drawn in the order of the rows and on one scale, words.
         xlabel: what x is.
         by: column whose values are lines of their own; empty for one line.
         marks: places on x, by name; drawn as dashed lines.
+        log: whether equal steps on x are equal factors; each value is then written below it.
     """
     if table.empty:
         return None
@@ -388,11 +390,17 @@ def gains(
             reach = np.abs(line[["low", "high"]].sub(line["difference"], axis=0)).to_numpy().T
             ax.errorbar(
                 places, line["difference"], yerr=reach, label=name or None, color=COLOURS[colour],
-                marker=marker, markersize=7, linewidth=1.6, elinewidth=1.2,
+                marker=marker, markersize=7, linewidth=0 if words else 1.6, elinewidth=1.2,
             )  # fmt: skip
             if words:
                 ax.set_xticks(places, line[x], rotation=60, ha="right", fontsize=10)
+                ax.set_ylim(1.05 * min(0, table["low"].min()), 1.05 * max(0, table["high"].max()))
+                ax.margins(x=0.15 / len(line) + 0.04)
         ax.set(title=title, xlabel=xlabel)
+        if log:
+            ax.set_xscale("log")
+            ax.minorticks_off()
+            ax.set_xticks(places, [f"{place:g}" for place in places])
     axes[0].set_ylabel("difference from base")
     if by or marks:
         handles, names = axes[0].get_legend_handles_labels()

@@ -147,15 +147,16 @@ def ladder(
         seed: of the thinning.
 
     Returns:
-        The columns of `Bench.gains`, fraction, and train (interactions left), by fraction.
+        The columns of `Bench.gains`, fraction, and train (interactions left), by fraction; no row
+        for no fraction.
     """
-    parts = []
+    parts = [pd.DataFrame(columns=["variant", "added", *GAIN, "fraction", "train"])]
     for fraction in fractions:
         train = thin(bench.study.train, fraction, seed)
         level = replace(bench, study=replace(bench.study, train=train))
         table = level.gains({"augmented": Arm(write(train))})
         parts.append(table.assign(fraction=fraction, train=len(train)))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def breaks_even(table: pd.DataFrame, x: str) -> float | None:

@@ -41,7 +41,7 @@ def titles(lm: Any, data: Data, items: np.ndarray, cache: Any = None) -> pd.Data
     frame = pd.DataFrame(rows, columns=["item", "begin", "rest"])
     ask = f"Complete the title of this {data.noun}. Answer with the missing words only. Title:"
     prompts = [Prompt("", f"{ask} {begin}") for begin in frame["begin"]]
-    said = generate(lm, prompts, max_new_tokens=24, cache=cache)
+    said = generate(lm, prompts, max_new_tokens=16, cache=cache)
     frame["said"] = [answer.text.split("\n")[0] for answer in said]
     whole = (frame["begin"] + " " + frame["rest"]).map(_plain)
     frame["recited"] = [

@@ -207,3 +207,10 @@ def test_over_epochs_has_a_panel_per_backbone_and_its_marks() -> None:
     assert [ax.get_title() for ax in figure.axes] == ["A", "B"]
     assert len(first.lines) == 3 and len(second.lines) == 1
     assert list(first.lines[-1].get_ydata()) == [0.25, 0.25] and "printed" in labels(figure)
+
+
+def test_gains_on_a_logarithmic_axis_name_every_step() -> None:
+    table = pd.DataFrame({"of": "a", "x": [0.02, 0.3, 1], "difference": 0.1, "low": 0, "high": 1})
+    (ax,) = drawn(plots.gains(table, "of", "x", "share", log=True)).axes
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.02", "0.3", "1"]

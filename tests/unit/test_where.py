@@ -93,6 +93,11 @@ def test_ladder_thins_training_and_keeps_the_test(bench: where.Bench) -> None:
         )
 
 
+def test_nothing_to_compare_gives_empty_tables(bench: where.Bench) -> None:
+    for table in (where.ladder(bench, [], lambda train: EDGES), bench.gains({})):
+        assert table.empty and {"added", *where.GAIN} <= set(table)
+
+
 def test_breaks_even() -> None:
     table = pd.DataFrame({"auc": [0.9, 0.5, 0.7, 0.8], "low": [0.3, 0.1, -0.1, 0.2]})
     assert where.breaks_even(table, "auc") == 0.8, "at .5 it was luck: .7 does not pay"
