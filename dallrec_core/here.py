@@ -104,7 +104,8 @@ class Here:
         note = (
             f"Not computed here, because the files of `{folder_of(name)}` are not on this machine. "
             f"`dallrec data {name}` fetches and verifies them; then run `dallrec run --only "
-            f"{number}` again. `DALLREC_DATA_DIR` names a folder that has them already."
+            f"{number}` again. `DALLREC_DATA_DIR` names a folder that has them already, and the "
+            "parameter `download` fetches them from within this page."
         )
         shell = get_ipython()
         if shell is None:

@@ -53,17 +53,20 @@ def profile_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 def measure(run: str) -> dict[str, Any]:
     """Return what a finished run took: minutes, largest peak memory of a notebook, machine, date.
 
+    The appendices are left out: what they take depends on the data at hand, not on the profile.
+
     Raises:
         UserError: when a stage of the run is not finished.
     """
-    manifests = [keys.read_manifest(stage, run) for stage in STAGES]
+    stages = [stage for stage in STAGES if not stage.data]
+    manifests = [keys.read_manifest(stage, run) for stage in stages]
     if not all(manifests):
         raise UserError(f"run '{run}' is not finished; run first: dallrec run --run {run}")
     done = [manifest for manifest in manifests if manifest]
-    device = _joined(_costs(stage, run).get("device", "") for stage in STAGES)
+    device = _joined(_costs(stage, run).get("device", "") for stage in stages)
     return {
         "minutes": round(sum(manifest["seconds"] for manifest in done) / 60, 1),
-        "peak_mib": max(int(_costs(stage, run).get("peak_mib", 0)) for stage in STAGES),
+        "peak_mib": max(int(_costs(stage, run).get("peak_mib", 0)) for stage in stages),
         "machine": f"{os.cpu_count()} cores" + ("" if device == "cpu" else f", {device}"),
         "date": max(manifest["finished"] for manifest in done)[:10],
         "commit": _joined(manifest["commit"] for manifest in done),
