@@ -16,7 +16,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,7 @@ from dallrec_core.recommenders.base import Graph, Recommender
 from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.sampling import Sampler
-from dallrec_core.recommenders.settings import (
-    AUTHORS_MF,
-    SETTINGS,
-    TrainSettings,
-    settings_for,
-)
+from dallrec_core.recommenders.settings import AUTHORS_MF, SETTINGS, TrainSettings, settings_for
 
 __all__ = ["AUTHORS_MF", "SETTINGS", "FitResult", "TrainSettings", "fit", "settings_for", "threads"]
 
@@ -106,21 +101,11 @@ def fit(
             run.history.append({"epoch": 0, "loss": np.nan, "validation": run.validate()})
         else:
             run.train(after_epoch)
-    best = max((row for row in run.history), key=lambda row: _or_low(row["validation"]))
-    last = run.history[-1]
-    if np.isnan(best["validation"]):
-        best = last
-    return FitResult(
-        last["epoch"],
-        best["epoch"],
-        best["validation"],
-        time.perf_counter() - started,
-        pd.DataFrame(run.history),
-    )
-
-
-def _or_low(value: float) -> float:
-    return -np.inf if np.isnan(value) else value
+    seconds, history = time.perf_counter() - started, pd.DataFrame(run.history)
+    looks = history["validation"]
+    best = history.loc[looks.idxmax() if looks.notna().any() else len(history) - 1]
+    epochs, chosen, value = run.history[-1]["epoch"], int(best["epoch"]), float(best["validation"])
+    return FitResult(epochs, chosen, value, seconds, history)
 
 
 class _Run:
@@ -178,16 +163,15 @@ class _Run:
         """Train one epoch and return its mean loss."""
         self.model.train()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0]))
-        total, steps = torch.zeros((), device=self.settings.device), 0
-        for batch in sampler.epoch(np.random.default_rng([self.seed, epoch])):
-            self._set_learning_rate((epoch - 1 + steps / sampler.steps) / self.settings.epochs)
+        total = torch.zeros((), device=self.settings.device)
+        for step, batch in enumerate(sampler.epoch(np.random.default_rng([self.seed, epoch]))):
+            self._set_learning_rate((epoch - 1 + step / sampler.steps) / self.settings.epochs)
             self.optimiser.zero_grad(set_to_none=True)
             loss = self.model.loss(*batch.to(self.settings.device))
             loss.backward()
             self.optimiser.step()
             total += loss.detach()
-            steps += 1
-        mean = float(total) / steps
+        mean = float(total) / sampler.steps
         if not np.isfinite(mean):
             raise UserError(
                 f"{type(self.model).__name__}: the loss is no longer a number in epoch {epoch}; "
@@ -252,15 +236,9 @@ class _Run:
     def _key(self) -> str:
         """Identify data, settings and seed, so that a checkpoint continues only its own run."""
         digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
-        for tensor in (
-            self.graph.users,
-            self.graph.items,
-            self.graph.weights,
-            self.graph.loss_weights,
-            self.graph.hard_users,
-            self.graph.hard_items,
-        ):
-            digest.update(tensor.numpy().tobytes())
+        for field in fields(self.graph):
+            value = getattr(self.graph, field.name)
+            digest.update(value.numpy() if isinstance(value, torch.Tensor) else str(value).encode())
         if self.validation is not None:
             digest.update(self.validation[["user", "item"]].to_numpy(np.int64).tobytes())
         return digest.hexdigest()

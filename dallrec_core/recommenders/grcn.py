@@ -33,7 +33,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.bipartite import Bipartite
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, propagate
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
+from dallrec_core.recommenders.sparse import propagate
 
 
 @dataclass(frozen=True)

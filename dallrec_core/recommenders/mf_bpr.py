@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import bpr_loss
+from dallrec_core.recommenders.losses import bpr_loss
 
 
 @dataclass(frozen=True)

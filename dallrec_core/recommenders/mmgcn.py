@@ -30,7 +30,8 @@ from torch.nn import functional
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import Adjacency, batch_l2, bpr_loss, multiply
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
+from dallrec_core.recommenders.sparse import Adjacency, multiply
 
 COMBINATIONS = ("add", "concat")
 """The two ways of the paper to combine a node with its neighbours."""

@@ -34,8 +34,9 @@ from torch.nn import functional
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 from dallrec_core.recommenders.mmssl_parts import Critic, ModalityAttention, contrast, observed_rows
-from dallrec_core.recommenders.sparse import batch_l2, bpr_loss, multiply, propagate
+from dallrec_core.recommenders.sparse import multiply, propagate
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.layers import dropout
-from dallrec_core.recommenders.sparse import bpr_loss, multiply
+from dallrec_core.recommenders.losses import bpr_loss
+from dallrec_core.recommenders.sparse import multiply
 
 NORMALISATIONS = ("symmetric", "row")
 """How the adjacency may be normalised."""

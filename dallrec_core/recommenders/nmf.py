@@ -30,7 +30,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.layers import dropout
-from dallrec_core.recommenders.sparse import batch_l2
+from dallrec_core.recommenders.losses import batch_l2
 
 BLOCK = 2**20
 """Hidden activations (floats) computed at a time in full ranking: 4 MiB stay in the cache."""

@@ -9,11 +9,11 @@ import torch
 
 from dallrec_core import recommenders
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders import Graph, build
-from dallrec_core.recommenders import sparse as sparse_module
+from dallrec_core.recommenders import Graph, build, losses
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
 from dallrec_core.recommenders.sampling import Sampler
-from dallrec_core.recommenders.sparse import Adjacency, batch_l2, bpr_loss, multiply, propagate
+from dallrec_core.recommenders.sparse import Adjacency, multiply, propagate
 
 U, N = 7, 9
 
@@ -141,7 +141,7 @@ class TestGradients:
         return [torch.randint(0, size, (count,), generator=draw) for size in sizes]
 
     def test_bpr_equals_automatic_differentiation(self, monkeypatch):
-        monkeypatch.setattr(sparse_module, "CHUNK", 7)  # the last of six is shorter
+        monkeypatch.setattr(losses, "CHUNK", 7)  # the last of six is shorter
         users, positives, negatives = self.triples()
         tables = [torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (U, N)]
         weights = torch.rand(len(users), dtype=torch.float64)
