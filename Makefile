@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book test lint unit lock clean
+.PHONY: help venv book test lint unit axe alone lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -48,13 +48,23 @@ lint: $(STAMP)  ## ruff and mypy
 unit: $(STAMP)  ## the unit tests alone
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
 
+# The slowest tests, and how much of the library the tests in this process reach (not in kernels).
+REPORT := --durations=15 --durations-min=5 --cov=dallrec_core --cov-report=term:skip-covered
+
 # First nbval runs the notebooks of the smoke run once more, in order, into a run folder of their own
 # (tests/notebooks/conftest.py), and compares every output; then all other tests, on two cores.
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg
 DOUBLE := tests/notebooks/test_double_run.py
 test: lint book  ## lint, unit tests, notebook tests, book tests
 	@$(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore $(DOUBLE)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore $(DOUBLE) $(REPORT)
+
+axe: book  ## open every page in a headless Chromium: accessibility, scripts, search
+	@cd tests/book/browser && npm ci --silent
+	@DALLREC_BROWSER=all $(BIN)/python -m pytest tests/book/test_browser.py -rs
+
+alone: $(STAMP)  ## run each notebook by itself, without the repository, as in Colab
+	@DALLREC_ALONE=all $(BIN)/python -m pytest tests/notebooks/test_alone.py --durations=0
 
 lock: $(STAMP)  ## write requirements.lock anew from the packages in .venv
 	@$(BIN)/python tools/lock.py

@@ -21,10 +21,9 @@ from typing import Any
 from dallrec_core import artifacts
 from dallrec_core.datasets.download import is_here
 from dallrec_core.errors import UserError
-from dallrec_core.layout import Stage, book_root, missing, run_dir
+from dallrec_core.layout import PACKAGE, Stage, book_root, missing, run_dir
 from dallrec_core.parameters import code_cells
 
-PACKAGE = Path(__file__).resolve().parent
 VERSIONED = ("torch", "transformers", "peft")
 """Distributions whose version is part of every key."""
 

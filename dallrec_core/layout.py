@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dallrec_core.errors import UserError
 
 DEFAULT_RUN = "smoke"
 """The run that notebooks belong to when nobody says otherwise, and the profile that makes it."""
+
+
+PACKAGE = Path(__file__).resolve().parent
+"""Where the library is; an installed one holds a copy of the notebooks."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Stage:
     "Folders of content-keyed pieces that stay useful when parameters change."
     data: str = ""
     "Dataset without which the page shows next to nothing; it is not downloaded unasked."
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    "Parameters of a quick version, for a later notebook that is opened by itself."
 
     @property
     def notebook(self) -> str:
@@ -51,24 +58,28 @@ STAGES: tuple[Stage, ...] = (
         makes=("model.json", "adapters", "instructions", "training_log.parquet", "evaluation.json")
         + ("contamination.json",),
         seconds=60,
+        quick={"held_out": 100, "epochs": 4, "curve_sizes": [], "probes": 50},
     ),
     Stage(
         "03_interactions",
         needs=("01_data", "02_finetune"),
         makes=("interactions.parquet",),
         seconds=20,
+        quick={"budget": 1000},
     ),
     Stage(
         "04_attributes",
         needs=("01_data", "02_finetune"),
         makes=("attributes.parquet",),
         seconds=15,
+        quick={"max_items": 100},
     ),
     Stage(
         "05_summaries",
         needs=("01_data", "02_finetune"),
         makes=("summaries.parquet",),
         seconds=20,
+        quick={"max_items": 100},
     ),
     Stage(
         "06_recommenders",
@@ -76,6 +87,7 @@ STAGES: tuple[Stage, ...] = (
         makes=("scores.parquet", "runs.parquet"),
         seconds=180,
         keeps=("cells",),
+        quick={"backbones": ["MF-BPR", "LightGCN"], "seeds": 2},
     ),
     Stage(
         "07_analysis",
@@ -138,20 +150,19 @@ def upstream(stage: Stage) -> list[Stage]:
 
 def project_root() -> Path | None:
     """Return the nearest folder above the current one, or the package's, that holds the book."""
-    package = Path(__file__).resolve().parent
-    for folder in (Path.cwd(), *Path.cwd().parents, package.parent):
+    for folder in (Path.cwd(), *Path.cwd().parents, PACKAGE.parent):
         if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
             return folder
     return None
 
 
 def book_root() -> Path:
-    """Return the folder of the book's sources.
+    """Return the folder of the book's sources, or the package with its copy of the notebooks.
 
     Raises:
-        UserError: when the command runs outside a copy of the repository.
+        UserError: when there are no notebooks, neither here nor in the package.
     """
-    root = project_root()
+    root = project_root() or (PACKAGE if (PACKAGE / "notebooks").is_dir() else None)
     if root is None:
         raise UserError(
             f"no notebooks at or above {Path.cwd()}; clone the repository and run this inside it"

@@ -17,6 +17,12 @@ REPAIRS = (
     (r'(href="[^"]*/issues/new\?title=[^"]*?)&(body=)', r"\1&amp;\2"),
     (r'(<div role=")list(" class="citation-list)', r"\1none\2"),
     (r' role="doc-biblioentry"', ""),
+    # The first page only leads on.
+    (
+        r'\A<meta http-equiv="Refresh" content="0; url=([^"]*)" */>\s*\Z',
+        r'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>To the book</title>'
+        r'<meta http-equiv="Refresh" content="0; url=\1"><p><a href="\1">To the book</a></html>',
+    ),
     # Thebe is not offered, and its scripts, which come twice, collide.
     (r" *<script>const THEBE_JS_URL.*?</script>\n?", ""),
     (r' *<script async="async" src="[^"]*sphinx-thebe\.js[^"]*"></script>\n?', ""),
@@ -47,7 +53,7 @@ def parameter_tables() -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("<", "\\<")
 
 
 def repair(folder: Path) -> None:

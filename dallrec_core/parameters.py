@@ -152,6 +152,24 @@ def check(stage: Stage, values: Mapping[str, Any]) -> None:
         limits.check(stage.name, name, value)
 
 
+def read_texts(stage: Stage, names: dict[str, Any]) -> None:
+    """Turn parameters that `papermill -p` handed over as text into what their annotations say.
+
+    Args:
+        stage: the stage, for messages.
+        names: the variables of the notebook, with their `__annotations__`; changed in place.
+
+    Raises:
+        UserError: for a value that is not of its type.
+    """
+    for name, kind in names.get("__annotations__", {}).items():
+        text = kind.__name__ if isinstance(kind, type) else str(kind)
+        if isinstance(names.get(name), str) and text != "str":
+            names[name] = value = _parse(names[name], text, name)
+            if not fits(value, text):
+                raise UserError(f"{stage.name}.{name} should be {text}, but is {value!r}")
+
+
 def _unknown(stage: Stage, name: str, known: Mapping[str, Parameter]) -> str:
     if name == "run":
         return "name the run with --run, not as a parameter"

@@ -32,7 +32,7 @@ from dallrec_core.layout import (
     run_dir,
     upstream,
 )
-from dallrec_core.parameters import Overrides, resolve, stage_parameters
+from dallrec_core.parameters import Overrides, read_texts, resolve, stage_parameters
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,19 @@ class Step:
 def begin(stage: str, run: str = DEFAULT_RUN) -> Here:
     """Start a notebook: make sure that its inputs are there and that its folder can be written.
 
-    In the default run, missing inputs are made by running the notebooks before this one.
+    In the default run, missing inputs are made by a quick version of the notebooks before this
+    one. Parameters that Papermill handed over as text become what their annotations say.
 
     Args:
         stage: name of this notebook, e.g. "03_interactions".
         run: name of the run.
 
     Raises:
-        UserError: when inputs of another run are missing, or the run is being worked on.
+        UserError: when inputs of another run are missing, the run is being worked on, or a
+            parameter is not of its type.
     """
     here = Here(find_stage(stage), run)
+    read_texts(here.stage, sys._getframe(1).f_globals)
     by_hand = not in_chain(here.stage, run)
     lacking = [s for s in upstream(here.stage) if missing(s, run)]
     if lacking and (run != DEFAULT_RUN or not by_hand):
@@ -89,8 +92,12 @@ def begin(stage: str, run: str = DEFAULT_RUN) -> Here:
 
 def _run_missing(lacking: Sequence[Stage], run: str) -> None:
     for stage in lacking:
-        print(f"{stage.name} has not run yet: running it now, about {stage.seconds} s on two cores")
-        run_chain(run, only=[stage.name], say=lambda _: None)
+        known = stage_parameters(stage)
+        quick = {name: value for name, value in stage.quick.items() if name in known}
+        shown = ", ".join(f"{name}={value}" for name, value in quick.items())
+        print(f"{stage.name} has not run yet: running it now{shown and f', quickly: {shown}'}")
+        run_chain(run, [{stage.name: quick}], only=[stage.name], say=lambda _: None)
+    print("`dallrec run` makes all of them in full")
 
 
 # --- planning ---

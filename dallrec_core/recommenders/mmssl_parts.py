@@ -17,7 +17,7 @@ class ModalityAttention(nn.Module):
     """Multi-head attention of each node among its M modality views.
 
     Args:
-        dim: d.
+        dim: width of a view, d.
         heads: number of heads, a divisor of d.
     """
 

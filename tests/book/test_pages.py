@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import html5lib
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 
 from dallrec_core.book import pages
 from dallrec_core.layout import STAGES, find_stage
-from dallrec_core.parameters import code_cells
+from dallrec_core.parameters import code_cells, stage_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
@@ -68,6 +70,58 @@ def test_internal_links_lead_somewhere(html: Path, page: str) -> None:
         assert target.is_file(), f"{page} links to {address.path}"
         if address.fragment and target.suffix == ".html":
             assert unquote(address.fragment) in anchors(target), f"{page}: {link['href']}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_loads_are_there(html: Path, page: str) -> None:
+    here, found = html / f"{page}.html", 0
+    for tag in soup(here).find_all(["img", "script", "link", "source", "iframe"]):
+        address = urlsplit(str(tag.get("src") or tag.get("href") or ""))
+        wanted = tag.get("rel") != ["index"] and address.path
+        if address.scheme or address.netloc or not wanted:
+            continue
+        found += 1
+        assert (here.parent / unquote(address.path)).resolve().is_file(), f"{page}: {tag}"
+    assert found > 10
+
+
+@pytest.mark.parametrize("page", [*PAGES, "index", "search", "genindex"])
+def test_the_page_is_valid_html(html: Path, page: str) -> None:
+    parser = html5lib.HTMLParser()
+    text = (html / f"{page}.html").read_text(encoding="utf-8")
+    parser.parse(text)
+    lines = text.splitlines()
+    wrong = [f"line {at[0]}: {code}: {lines[at[0] - 1][:200]}" for at, code, _ in parser.errors]
+    assert not wrong, "\n".join(wrong[:5])
+
+
+def test_search_knows_cold_start(html: Path) -> None:
+    index = (html / "searchindex.js").read_text(encoding="utf-8")
+    content = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+    names = content["docnames"]
+    found = content["terms"]["cold"]
+    places = {names[n] for n in (found if isinstance(found, list) else [found])}
+    assert {"book/glossary", "notebooks/03_interactions"} <= places
+    assert any("cold-start" in title.lower() for title in content["indexentries"]), "the glossary's"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/0")])
+def test_figures_say_where_they_come_from(html: Path, page: str) -> None:
+    captions = [each.get_text(" ", strip=True) for each in article(html, page).select("figcaption")]
+    name = page.removeprefix("notebooks/")
+    origin = rf"Drawn by cell \d+ of {name}\.ipynb , run smoke , commit [0-9a-f]{{7,}}|unknown"
+    assert captions and all(re.search(origin, caption) for caption in captions), captions
+
+
+def test_the_reproduce_page_lists_every_parameter(html: Path) -> None:
+    page = article(html, "book/reproduce")
+    for stage in STAGES:
+        section = page.find("section", id=re.compile(stage.name.replace("_", "-")))
+        assert isinstance(section, Tag), stage.name
+        rows = [[cell.get_text() for cell in row.find_all("td")] for row in section.find_all("tr")]
+        listed = {row[0]: (row[1], row[3]) for row in rows if row}
+        known = stage_parameters(stage)
+        assert listed == {name: (p.kind, p.comment) for name, p in known.items()}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from second_run import ROOT
 
 from dallrec_core.layout import STAGES
-from dallrec_core.parameters import read_parameters
+from dallrec_core.parameters import fits, read_parameters
 from dallrec_core.training import SETTINGS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+HEADINGS = ("At a glance", "Overview", "Parameters", "What can go wrong", "Summary", "Next")
+"""Every notebook has them, in this order; its own sections stand behind the parameters."""
+
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+SLUG = CONFIG["repository"]["url"].removeprefix("https://github.com/")
 
 
 def cells(path: Path, kind: str) -> list[dict[str, Any]]:
@@ -54,21 +60,84 @@ def test_parameters_and_cells_are_short(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_follows_the_template(path: Path) -> None:
     text = prose(path)
-    for heading in ("At a glance", "What can go wrong", "Summary"):
-        assert re.search(rf"^#+ .*{heading}", text, re.MULTILINE) or f"**{heading}" in text, heading
-    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1
+    headings = re.findall(r"^(#+) (.+)$", text, re.MULTILINE)
+    names = [name for _, name in headings]
+    places = [names.index(name) for name in HEADINGS]
+    assert places == sorted(places), names
+    assert [mark for mark, _ in headings].count("#") == 1 and headings[0][0] == "#"
+    badge = text.split("## At a glance")[0]
+    assert f"colab.research.google.com/github/{SLUG}/blob/main/notebooks/{path.name}" in badge
     last = cells(path, "code")[-1]
     assert "here.provenance(" in source(last) and "hide-input" in last["metadata"]["tags"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_figures_have_captions_and_alt_texts(path: Path) -> None:
-    for cell in cells(path, "code"):
-        if not re.search(r"^plots\.(?!use_style)", source(cell), re.MULTILINE):
-            continue
+def test_at_a_glance_says_what_goes_in_and_out_and_how_long_it_takes(path: Path) -> None:
+    table = prose(path).split("## At a glance")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", table, re.MULTILINE)
+    assert {"Needs", "Makes", "Time and memory"} <= {name for name, _ in rows}, rows
+    assert all(len(value) > 3 for _, value in rows)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_overview_mirrors_the_headings(path: Path) -> None:
+    text = prose(path)
+    listed = re.findall(r"^- \[(.+?)\]\(#(.+?)\)", text.split("## Overview")[1], re.MULTILINE)
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    frame = {"At a glance", "Overview", "Summary", "Next"}
+    assert [name for name, _ in listed] == [name for name in sections if name not in frame]
+    for name, anchor in listed:
+        assert anchor == re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_exercises_have_folded_answers(path: Path) -> None:
+    boxes = re.findall(r"^```\{admonition\} Exercise.*?^```", prose(path), re.MULTILINE | re.DOTALL)
+    assert boxes, "there is no exercise"
+    for box in boxes:
+        assert ":class: tip dropdown" in box and re.search(r"\*Answer:\* \w+", box), box
+
+
+def figures(path: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Return the cells that draw, each with the cell behind it."""
+    content = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    pairs = zip(content, [*content[1:], None], strict=True)
+    drawing = re.compile(r"^plots\.(?!use_style)", re.MULTILINE)
+    return [(c, n) for c, n in pairs if c["cell_type"] == "code" and drawing.search(source(c))]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_figures_have_names_captions_and_alt_texts(path: Path) -> None:
+    for cell, _ in figures(path):
         shown = cell["metadata"].get("mystnb", {})
-        assert shown.get("figure", {}).get("caption"), source(cell)
-        assert len(shown.get("image", {}).get("alt", "")) > 20, source(cell)
+        caption = shown.get("figure", {}).get("caption", "")
+        alt = shown.get("image", {}).get("alt", "")
+        assert re.fullmatch(r"fig-[a-z0-9-]+", shown["figure"].get("name", "")), source(cell)
+        for text in (caption, alt):
+            assert re.match(r"[A-Z].{20,}\.$", text), f"not a sentence: '{text}'"
+        assert len(alt.split()) >= 8 and alt != caption, alt
+
+
+def test_names_of_figures_are_unique() -> None:
+    names = [c["metadata"]["mystnb"]["figure"]["name"] for p in NOTEBOOKS for c, _ in figures(p)]
+    assert len(set(names)) == len(names) > 7
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_sentence_reads_each_figure(path: Path) -> None:
+    for cell, behind in figures(path):
+        assert behind and behind["cell_type"] == "markdown", f"nothing reads {source(cell)}"
+        first = source(behind).strip().split("\n\n")[0]
+        assert not first.startswith(("#", "```", "|")), f"nothing reads {source(cell)}"
+        assert len(first.split()) >= 8, first
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_typed_literals_with_a_comment_each(path: Path) -> None:
+    found = read_parameters(path)  # refuses what is not a typed literal in one tagged cell
+    for parameter in found.values():
+        assert fits(parameter.default, parameter.kind), parameter
+        assert parameter.comment, f"{parameter.name} has no comment"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -13,6 +13,7 @@ from tiny_book import cell, write_book, write_notebook
 from dallrec_core import artifacts, book
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES
+from dallrec_core.pages import mark_figures, parameter_tables, repair
 from dallrec_core.status import measure, profile_table, status_page
 
 CHAPTERS = [{"file": f"notebooks/{stage.name}"} for stage in STAGES]
@@ -69,6 +70,49 @@ def test_staged_notebooks_have_outputs_and_no_machine_paths(tiny: Path) -> None:
     notebook = staged(tiny)
     assert [c.outputs[0].text for c in notebook.cells if c.cell_type == "code"] == ["a result"] * 2
     assert "secret" not in (tiny / "site/notebooks/01_data.ipynb").read_text()
+
+
+def test_figures_say_which_cell_of_which_run_drew_them(tmp_path: Path) -> None:
+    drawn = cell("plots.curve()") | {"metadata": {"mystnb": {"figure": {"caption": "A curve."}}}}
+    plain, never = cell("2 + 2"), cell("plots.other()") | {"metadata": drawn["metadata"]}
+    write_notebook(tmp_path / "n.ipynb", plain, drawn, never)
+    notebook = nbformat.read(tmp_path / "n.ipynb", as_version=4)
+    for number in (1, 2):  # the third cell has not been executed
+        notebook.cells[number].execution_count = number
+    mark_figures(notebook, "smoke", "abc1234", "01_data")
+    captions = [c.metadata["mystnb"]["figure"]["caption"] for c in notebook.cells[2:]]
+    origin = "Drawn by cell 2 of `01_data.ipynb`, run `smoke`, commit `abc1234`."
+    assert captions == [f"A curve.\n\n{origin}", "A curve."]
+
+
+def test_parameters_are_listed_from_the_notebooks(tiny: Path) -> None:
+    table = parameter_tables()
+    assert "| `rate` | `float` | `0.1` | learning rate |" in table
+    assert r"| `jobs` | `int \| None` | `None` | processes |" in table
+    (tiny / "book/reproduce.md").write_text("# R\n\n<!-- parameters -->\n")
+    book.stage(tiny, "smoke", tiny / "site")
+    assert table in (tiny / "site/book/reproduce.md").read_text()
+
+
+def test_what_the_theme_writes_wrongly_is_mended(tmp_path: Path) -> None:
+    thebe = '    <script>const THEBE_JS_URL = "x"; const y = 1</script>\n'
+    (tmp_path / "deep").mkdir()
+    page = tmp_path / "deep" / "page.html"
+    page.write_text(
+        f"<p>kept</p>\n{thebe}<script>mine()</script>\n{thebe}"
+        '<summary aria-label="Toggle hidden content"><p>Show</p></summary>\n'
+        '<a href="https://host/issues/new?title=a&body=b">issue</a>\n'
+        '<div class="citation" id="id1" role="doc-biblioentry">'
+    )
+    repair(tmp_path)
+    assert page.read_text() == (
+        "<p>kept</p>\n<script>mine()</script>\n<summary><p>Show</p></summary>\n"
+        '<a href="https://host/issues/new?title=a&amp;body=b">issue</a>\n'
+        '<div class="citation" id="id1">'
+    )
+    written = page.stat().st_mtime_ns
+    repair(tmp_path)
+    assert page.stat().st_mtime_ns == written
 
 
 def test_progress_is_not_part_of_the_page(tiny: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, Stage
 from dallrec_core.limits import LIMITS, Choice, Form, Number, check
-from dallrec_core.parameters import read_parameters
+from dallrec_core.parameters import fits, read_parameters
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -22,6 +22,10 @@ def test_limits_fit_the_notebooks(stage: Stage) -> None:
     assert set(LIMITS.get(stage.name, {})) <= set(known)
     for name, parameter in known.items():
         check(stage.name, name, parameter.default)
+    assert set(stage.quick) <= set(known)
+    for name, value in stage.quick.items():
+        assert fits(value, known[name].kind)
+        check(stage.name, name, value)
 
 
 @pytest.mark.parametrize(

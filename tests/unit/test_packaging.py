@@ -104,6 +104,14 @@ def test_everything_imported_is_declared_and_nothing_else() -> None:
     assert declared - used <= {"ipykernel", "accelerate"}, "declared but not imported"
 
 
+def test_every_package_is_installed_and_the_notebooks_with_them() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    made = {path.parent.relative_to(ROOT) for path in (ROOT / "dallrec_core").rglob("__init__.py")}
+    packages = {".".join(path.parts) for path in made}
+    assert set(setuptools["packages"]) == packages | {"dallrec_core.notebooks"}
+    assert setuptools["package-dir"] == {"dallrec_core.notebooks": "notebooks"}
+
+
 def test_version_and_licence_agree() -> None:
     citation = yaml.safe_load(text("CITATION.cff"))
     assert citation["version"] == dallrec_core.__version__
@@ -183,15 +191,25 @@ def test_the_profiles_fit_the_notebooks() -> None:
 # --- continuous integration and hooks ---
 
 
-def test_ci_runs_the_readme_commands_on_two_pythons() -> None:
+def test_ci_runs_the_readme_commands_on_every_python() -> None:
     workflow = yaml.safe_load(text(".github/workflows/ci.yml"))
     jobs = workflow["jobs"]
-    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     assert {"run": ".ci/run"} in jobs["test"]["steps"]
     assert {"run": "make book"} in jobs["book"]["steps"]
+    assert any(step.get("run", "").startswith("make axe") for step in jobs["book"]["steps"])
     assert "refs/heads/main" in jobs["publish"]["if"]
     assert text(".ci/run").splitlines()[-1] == "make test"
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_links_and_colab_are_looked_at_weekly() -> None:
+    workflow = yaml.safe_load(text(".github/workflows/weekly.yml"))
+    assert workflow[True]["schedule"][0]["cron"].split()[-1] == "1"  # YAML reads `on` as true
+    colab = workflow["jobs"]["colab"]
+    assert "colab-images" in colab["container"]
+    assert {step.get("env", {}).get("DALLREC_ALONE") for step in colab["steps"]} >= {"all"}
+    assert "book/**/*.md" in workflow["jobs"]["links"]["steps"][-1]["with"]["args"]
 
 
 def test_hooks_strip_notebooks_of_what_papermill_adds() -> None:

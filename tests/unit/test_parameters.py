@@ -14,6 +14,7 @@ from dallrec_core.parameters import (
     load_profile,
     parse_overrides,
     read_parameters,
+    read_texts,
     resolve,
 )
 
@@ -155,3 +156,20 @@ def test_select() -> None:
         select("03", "02")
     with pytest.raises(UserError, match="cannot be combined"):
         select("03", None, ("05",))
+
+
+def test_texts_from_papermill_become_what_the_annotations_say() -> None:
+    annotations = {"backbones": list, "sizes": list[int], "columns": dict, "seeds": int}
+    annotations |= {"name": str}
+    given = {"backbones": '["LightGCN"]', "sizes": "[1, 2]", "columns": '{"a": "b"}', "seeds": 5}
+    names = given | {"name": "[text]", "__annotations__": annotations, "other": "[x]"}
+    read_texts(find_stage("06"), names)
+    assert (names["backbones"], names["sizes"]) == (["LightGCN"], [1, 2])
+    assert (names["columns"], names["seeds"]) == ({"a": "b"}, 5)
+    assert (names["name"], names["other"]) == ("[text]", "[x]")
+
+
+@pytest.mark.parametrize(("kind", "text"), [(list[int], "[a]"), (list, "LightGCN"), (int, "five")])
+def test_a_text_of_another_type_is_refused(kind: object, text: str) -> None:
+    with pytest.raises(UserError, match="06_recommenders.x should be .*, but is "):
+        read_texts(find_stage("06"), {"x": text, "__annotations__": {"x": kind}})

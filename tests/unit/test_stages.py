@@ -240,7 +240,7 @@ def test_begin_makes_missing_inputs_of_the_default_run(
 
     shutil.rmtree(book / "runs/smoke/02_finetune")
     here = stages.begin("03_interactions")
-    assert capsys.readouterr().out.startswith("02_finetune has not run yet: running it now, about")
+    assert capsys.readouterr().out.startswith("02_finetune has not run yet: running it now\n")
     assert not missing(find_stage("02"), "smoke")
     assert here.folder.is_dir()
 

@@ -59,6 +59,7 @@ const browser = await chromium.launch({ executablePath: browserPath(), args: ["-
 
 async function open(mode, width, height = 900) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: mode });
+  context.setDefaultTimeout(300000); // the machine may be busy
   // what comes from elsewhere (MathJax, badges) is not ours to judge, and must not be waited for
   await context.route((url) => url.origin !== home, (route) => route.abort());
   await context.addInitScript((chosen) => {
@@ -95,7 +96,7 @@ for (const mode of ["light", "dark"]) {
 const context = await open("light", 1280);
 const search = await context.newPage();
 await search.goto(`${home}/search.html?q=cold-start`);
-const hits = await search.waitForSelector("#search-results li a", { timeout: 20000 }).catch(() => null);
+const hits = await search.waitForSelector("#search-results li a", { timeout: 60000 }).catch(() => null);
 if (!hits) problems.push("search.html: 'cold-start' is not found");
 await context.close();
 

@@ -1,0 +1,99 @@
+"""Each notebook by itself, as in Colab: the package is installed, no repository lies beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from second_run import ROOT
+
+from dallrec_core.layout import STAGES
+
+SAMPLE = ("07_analysis",)
+"""Needs all others, so their quick versions run too; all where `DALLREC_ALONE=all`."""
+
+NAMES = [s.name for s in STAGES if s.name in SAMPLE or os.environ.get("DALLREC_ALONE") == "all"]
+SOURCES = ("dallrec_core", "notebooks", "pyproject.toml", "README.md", "LICENSE")
+
+
+def call(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    own = {"PYTHONPATH": str(path)} if path else {}
+    kept = {name: value for name, value in os.environ.items() if name != "DALLREC_RUNS_DIR"}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=kept | {"HF_HUB_OFFLINE": "1"} | own,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the package from a copy of the sources, without its dependencies."""
+    source, target = (tmp_path_factory.mktemp(name) for name in ("source", "installed"))
+    for name in SOURCES:
+        path = ROOT / name
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        copy(path, source / name)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    done = call(source, "-m", "pip", "install", *options, str(source))
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def papermill(folder: Path, installed: Path, name: str, *parameters: str) -> nbformat.NotebookNode:
+    """Execute a copy of a notebook in `folder` and return it with its outputs."""
+    shutil.copyfile(ROOT / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb")
+    words = ["-m", "papermill", f"{name}.ipynb", "out.ipynb", "--no-progress-bar", *parameters]
+    done = call(folder, *words, path=installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return nbformat.read(folder / "out.ipynb", as_version=4)
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_in_an_empty_folder(tmp_path: Path, installed: Path, name: str) -> None:
+    said = printed(papermill(tmp_path, installed, name))
+    before = [stage for stage in STAGES if stage.name < name]
+    for stage in before:
+        if (tmp_path / "runs/smoke" / stage.name).is_dir():
+            assert f"{stage.name} has not run yet: running it now" in said
+    made = next(stage.makes for stage in STAGES if stage.name == name)
+    assert all((tmp_path / "runs/smoke" / name / file).exists() for file in made)
+    assert str(ROOT) not in said
+
+
+@pytest.mark.slow
+def test_papermill_hands_lists_over_as_its_users_write_them(
+    tmp_path: Path, installed: Path
+) -> None:
+    words = ["-p", "columns", '{"user_id": "reader"}', "-p", "train_fraction", "0.5"]
+    notebook = papermill(tmp_path, installed, "01_data", *words)
+    assert any('columns = "{' in cell.source for cell in notebook.cells), "papermill gave a text"
+    report = json.loads((tmp_path / "runs/smoke/01_data/split_report.json").read_text())
+    assert report
+
+
+def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter(tmp_path: Path) -> None:
+    from dallrec_core.parameters import read_parameters
+
+    for stage in STAGES:
+        path = ROOT / "notebooks" / stage.notebook
+        done = call(tmp_path, "-m", "papermill", "--help-notebook", str(path))
+        said = " ".join(done.stdout.split())
+        for parameter in read_parameters(path).values():
+            assert f"{parameter.name}: {parameter.kind} (default" in said, done.stdout
+            assert " ".join(parameter.comment.split()) in said
