@@ -237,8 +237,8 @@ class _Run:
         """Identify data, settings and seed, so that a checkpoint continues only its own run."""
         digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
         for field in fields(self.graph):
-            value = getattr(self.graph, field.name)
-            digest.update(value.numpy() if isinstance(value, torch.Tensor) else str(value).encode())
+            value = np.asarray(getattr(self.graph, field.name))
+            digest.update(value.tobytes())
         if self.validation is not None:
             digest.update(self.validation[["user", "item"]].to_numpy(np.int64).tobytes())
         return digest.hexdigest()

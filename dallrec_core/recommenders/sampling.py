@@ -56,7 +56,7 @@ class Sampler:
         graph: its edges with a positive loss weight are the positives; all its edges are excluded
             as negatives. A user who has every item teaches nothing and is left out.
         kind: one of `SAMPLERS`.
-        batch_size: size of a batch, B. Batches of `edges` are made equally long, at most B.
+        batch_size: B. Batches of `edges` are made equally long, at most B.
         hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
         table_bytes: see `TABLE_BYTES`.
 
@@ -109,8 +109,8 @@ class Sampler:
             edges = np.argsort(deal, kind="stable")
             negatives = self.negatives(self._users, random)[edges]
         else:
-            drawn = self._edges_of_uniform_users(random, self.steps)
-            edges = np.sort(drawn.reshape(self.steps, -1)).ravel()
+            pairs = self._edges_of_uniform_users(random, self.steps)
+            edges = np.sort(pairs.reshape(self.steps, -1)).ravel()
             order = np.argsort(edges, kind="stable")
             negatives = np.empty_like(edges)
             negatives[order] = self.negatives(self._users[edges[order]], random)
@@ -142,11 +142,11 @@ class Sampler:
             known = self._keys[low:high] - first * self.n_items
             taken[known] = True
             start, stop = np.searchsorted(users, bounds)
-            rows, new = (users[start:stop] - first) * self.n_items, items[start:stop]
-            wrong = np.flatnonzero(taken[rows + new])
+            rows, these = (users[start:stop] - first) * self.n_items, items[start:stop]
+            wrong = np.flatnonzero(taken[rows + these])
             while len(wrong):
-                new[wrong] = random.integers(0, self.n_items, len(wrong))
-                wrong = wrong[taken[rows[wrong] + new[wrong]]]
+                these[wrong] = random.integers(0, self.n_items, len(wrong))
+                wrong = wrong[taken[rows[wrong] + these[wrong]]]
             taken[known] = False
         if self.hard_share and len(self._hard_items):
             drawn = random.random(len(users)) < self.hard_share
