@@ -47,7 +47,8 @@ def parameter_tables() -> str:
             f"| `{p.name}` | `{_cell(p.kind)}` | `{_cell(repr(p.default))}` | {_cell(p.comment)} |"
             for p in stage_parameters(stage).values()
         ]
-        head = f"### {stage.name}\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n"
+        anchor = f"(parameters-{stage.name[:2]})=\n"
+        head = f"{anchor}### {stage.name}\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n"
         parts.append(head + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
