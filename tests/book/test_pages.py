@@ -20,6 +20,8 @@ from dallrec_core.parameters import code_cells, stage_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
+STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
+"""Quotation marks as they were typed."""
 
 
 @cache
@@ -120,7 +122,7 @@ def test_the_reproduce_page_lists_every_parameter(html: Path) -> None:
         section = heading.find_parent("section")
         assert section is not None
         rows = [[cell.get_text() for cell in row.find_all("td")] for row in section.find_all("tr")]
-        listed = {row[0]: (row[1], row[3]) for row in rows if row}
+        listed = {row[0]: (row[1], row[3].translate(STRAIGHT)) for row in rows if row}
         known = stage_parameters(stage)
         assert listed == {name: (p.kind, p.comment) for name, p in known.items()}
 
