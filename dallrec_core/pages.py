@@ -47,8 +47,9 @@ def parameter_tables() -> str:
             f"| `{p.name}` | `{_cell(p.kind)}` | `{_cell(repr(p.default))}` | {_cell(p.comment)} |"
             for p in stage_parameters(stage).values()
         ]
-        head = f"### {stage.name}\n\n| parameter | type | default | meaning |\n|---|---|---|---|\n"
-        parts.append(head + "\n".join(rows) + "\n")
+        head = f"(parameters-{stage.name[:2]})=\n### {stage.name}\n\n"
+        table = ["| parameter | type | default | meaning |", "|---|---|---|---|", *rows]
+        parts.append(head + "\n".join(table) + "\n")
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from dallrec_core.recommenders import build, model_class
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "bring_your_own.md").read_text(encoding="utf-8")
-FILE = re.compile(r"```\{code-block\} python\n:caption: (\S+\.py)[^\n]*\n\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"```\{code-block\} python\n:caption: `(\S+\.py)`[^\n]*\n\n(.*?)```", re.DOTALL)
 COMMANDS = re.compile(r"```console\n(.*?)```", re.DOTALL)
 DALLREC = 'dallrec() { PYTHONPATH="$PYTHONPATH:$ROOT" "$PYTHON" -P -m dallrec_core.cli "$@"; }\n'
 DALLREC += 'python() { PYTHONPATH="$PYTHONPATH:$ROOT" "$PYTHON" "$@"; }\n'
