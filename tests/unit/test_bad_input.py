@@ -639,7 +639,7 @@ FAULTS: dict[str, tuple[str, Callable[[Place], list[str]], tuple[str, ...]]] = {
     "adapter of another base model": (
         "03_interactions",
         other_model,
-        ("adapters/interactions was trained on", "load that model or fine-tune again"),
+        ("adapters/attributes was trained on", "load that model or fine-tune again"),
     ),
     "foreign table with another schema": (
         "03_interactions",

@@ -64,7 +64,7 @@ def test_mistakes_end_in_one_line_and_status_2(
 
 def test_outside_a_copy_of_the_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dallrec_core.layout.__file__", str(tmp_path / "site" / "x" / "layout.py"))
+    monkeypatch.setattr("dallrec_core.layout.PACKAGE", tmp_path / "site" / "x")
     result = dallrec("run")
     assert result.exit_code == 2 and "clone the repository" in result.stderr
 
