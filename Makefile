@@ -1,5 +1,5 @@
 # From a fresh clone with nothing but Python 3.11-3.13 and make:
-#   make book    run the seven notebooks on the embedded data and build the html book
+#   make book    run the notebooks on the embedded data and build the html book
 #   make test    lint, unit tests, notebook tests, book tests
 # Both create .venv first; what is fresh is skipped. PYTHON=/path/to/python3.12 chooses another Python.
 
@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book test lint unit axe alone lock clean
+.PHONY: help venv book appendices test lint unit axe alone lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -36,8 +36,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The book is the same on every machine: real files at hand enter it with `make appendices` only.
 book: $(STAMP)  ## run the smoke profile, build the book, print the path of index.html
-	@$(BIN)/dallrec run --profile smoke
+	@env -u DALLREC_DATA_DIR $(BIN)/dallrec run --profile smoke
+	@$(BIN)/dallrec book --run smoke
+
+appendices: book  ## run the two appendices on the files in DALLREC_DATA_DIR, build the book again
+	@$(BIN)/dallrec run --profile smoke --only A1 --only A2
 	@$(BIN)/dallrec book --run smoke
 
 lint: $(STAMP)  ## ruff and mypy
@@ -56,7 +61,7 @@ REPORT := --durations=15 --durations-min=5 --cov=dallrec_core --cov-report=term:
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg
 DOUBLE := tests/notebooks/test_double_run.py
 test: lint book  ## lint, unit tests, notebook tests, book tests
-	@$(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
+	@env -u DALLREC_DATA_DIR $(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore $(DOUBLE) $(REPORT)
 
 axe: book  ## open every page in a headless Chromium: accessibility, scripts, search
