@@ -16,7 +16,7 @@ from scipy.optimize import bisect
 
 from dallrec_core.augmentation.candidates import candidates
 from dallrec_core.augmentation.data import Data, Truth
-from dallrec_core.augmentation.interactions import Limits, within
+from dallrec_core.augmentation.selection import Limits, within
 from dallrec_core.errors import UserError
 
 

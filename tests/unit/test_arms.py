@@ -58,7 +58,7 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
 
 
 def test_controls_are_arms_and_are_drawn_as_controls() -> None:
-    assert plots._CONTROLS == statistics.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
+    assert plots.style.CONTROLS == statistics.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
 
 
 def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:

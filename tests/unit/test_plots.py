@@ -116,7 +116,7 @@ def test_a_backbone_that_was_not_trained_costs_a_line(capsys: pytest.CaptureFixt
 
 
 def test_every_arm_has_a_look_of_its_own() -> None:
-    looks = [tuple(plots._line(arm).values()) for arm in ARMS]
+    looks = [tuple(plots.results._line(arm).values()) for arm in ARMS]
     assert len(set(looks)) == len(ARMS) and ("black", "-") not in looks
 
 
