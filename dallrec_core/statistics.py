@@ -117,10 +117,13 @@ def shown(table: pd.DataFrame, columns: Sequence[str] = ("effect", "p", "finding
         table: from `effects`.
         columns: out of effect (difference and interval), p (after Holm), finding (the verdict),
             relative (in per cent), detectable (the minimum detectable effect).
+
+    Where all rows are about one arm, or all over base, the index does not repeat it.
     """
     ends = zip(table["difference"], table["low"], table["high"], strict=True)
     told = table.assign(
-        effect=[f"{mean:+.4f} ({low:+.4f} to {high:+.4f})" for mean, low, high in ends],
+        # an interval is not broken over lines
+        effect=[f"{mean:+.4f} ({low:+.4f}\u00a0to\u00a0{high:+.4f})" for mean, low, high in ends],
         p=[f"{value:.3f}" if value >= 0.001 else "< 0.001" for value in table["p_holm"]],
         finding=table["verdict"],
         relative=[f"{value:+.1f} %" for value in table["relative"]],
@@ -130,6 +133,11 @@ def shown(table: pd.DataFrame, columns: Sequence[str] = ("effect", "p", "finding
     order = told[keys].drop_duplicates()
     wide = told.pivot(index=keys, columns="metric", values=list(columns)).swaplevel(axis=1)
     wide = wide.reindex(index=pd.MultiIndex.from_frame(order))
+    for level, said in (
+        ("arm", order["arm"].nunique() == 1),
+        ("over", set(order["over"]) == {"base"}),
+    ):
+        wide = wide.droplevel(level) if said else wide
     return wide[[(name, column) for name in told["metric"].unique() for column in columns]]
 
 

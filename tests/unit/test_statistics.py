@@ -240,7 +240,7 @@ def test_effects_are_shown_with_both_yardsticks_beside_each_other() -> None:
     assert list(wide.columns.get_level_values(0).unique()) == ["recall@20", "preference@20"]
     assert wide.loc[("NMF", "popular", "base"), ("recall@20", "finding")] == NO_EFFECT
     assert wide.loc[("NMF", "popular", "base"), ("recall@20", "effect")] == (
-        "+0.0000 (+0.0000 to +0.0000)"
+        "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)"
     )
     assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "finding")] == "lower"
     assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "p")] == "< 0.001"
