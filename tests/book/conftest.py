@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def html() -> Path:
     """Return the folder of the pages of the smoke run."""
-    before, runs = Path.cwd(), os.environ.pop("DALLREC_RUNS_DIR", None)
+    # as `make book` does: neither runs of the tests nor real data belong to these pages
+    before = Path.cwd()
+    kept = {name: os.environ.pop(name, None) for name in ("DALLREC_RUNS_DIR", "DALLREC_DATA_DIR")}
     os.chdir(ROOT)
     try:
         with FileLock(ROOT / "runs" / ".book.lock"):
@@ -24,5 +26,4 @@ def html() -> Path:
             return book.build("smoke").parent
     finally:
         os.chdir(before)
-        if runs is not None:
-            os.environ["DALLREC_RUNS_DIR"] = runs
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
