@@ -122,6 +122,9 @@ SMALL = {
     "02.held_out": 16,
     "02.epochs": 2,
     "02.curve_sizes": "[4]",
+    "02.probes": 8,
+    "02.probed_users": 8,
+    "03.attributes_first": "false",  # page 4 is killed while it writes them
     "03.budget": 60,
     "04.max_items": 6,
     "04.max_new_tokens": 6,
@@ -129,10 +132,16 @@ SMALL = {
     "05.max_items": 40,
     "05.max_new_tokens": 6,
     "06.references": "[Popularity]",
+    "06.arms": "[base, dallrec, self]",
     "06.seeds": 1,
     "06.epochs": 6,
     "06.jobs": 1,
     "07.resamples": 50,
+    "07.trials": 1,
+    "07.fractions": "[1.0]",
+    "07.surest": "[0.5]",
+    "07.caps": "[5]",
+    "07.qualities": "[0.7]",
 }
 
 
