@@ -56,7 +56,7 @@ class Sampler:
         graph: its edges with a positive loss weight are the positives; all its edges are excluded
             as negatives. A user who has every item teaches nothing and is left out.
         kind: one of `SAMPLERS`.
-        batch_size: B. Batches of `edges` are made equally long, at most B.
+        batch_size: number of triples, B. Batches of `edges` are made equally long, at most B.
         hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
         table_bytes: see `TABLE_BYTES`.
 

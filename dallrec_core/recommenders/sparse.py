@@ -46,8 +46,8 @@ class Adjacency(nn.Module):
         users: user of each entry above the diagonal, int64 [E], ascending.
         items: its item, int64 [E].
         values: float32 [E].
-        n_users: U.
-        n_items: N.
+        n_users: number of users, U.
+        n_items: number of items, N.
         tile: columns of a tile.
     """
 
