@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book appendices test lint unit axe alone lock clean
+.PHONY: help venv book appendices test lint unit coverage axe alone lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -53,8 +53,7 @@ lint: $(STAMP)  ## ruff and mypy
 unit: $(STAMP)  ## the unit tests alone
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
 
-# The slowest tests, and how much of the library the tests in this process reach (not in kernels).
-REPORT := --durations=15 --durations-min=5 --cov=dallrec_core --cov-report=term:skip-covered
+REPORT := --durations=15 --durations-min=5  # the slowest tests
 
 # First nbval runs the notebooks of the smoke run once more, in order, into a run folder of their own
 # (tests/notebooks/conftest.py), and compares every output; then all other tests, on two cores.
@@ -63,6 +62,9 @@ DOUBLE := tests/notebooks/test_double_run.py
 test: lint book  ## lint, unit tests, notebook tests, book tests
 	@env -u DALLREC_DATA_DIR $(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore $(DOUBLE) $(REPORT)
+
+coverage: $(STAMP)  ## how much of the library the unit tests reach
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit --cov=dallrec_core --cov-report=term:skip-covered
 
 axe: book  ## open every page in a headless Chromium: accessibility, scripts, search
 	@cd tests/book/browser && npm ci --silent
