@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 
 from dallrec_core.datasets import books
-from dallrec_core.datasets.download import RECIPES, data_dir, folder_of
+from dallrec_core.datasets.download import data_dir
+from dallrec_core.datasets.origins import RECIPES, folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, runs_dir
 from dallrec_core.parameters import Profile, profiles, resolve

@@ -14,7 +14,8 @@ from IPython.core.getipython import get_ipython
 from IPython.display import Markdown, display
 
 from dallrec_core import artifacts, keys
-from dallrec_core.datasets.download import ensure, folder_of, is_here
+from dallrec_core.datasets.download import ensure, is_here
+from dallrec_core.datasets.origins import folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import ARTEFACTS, Stage, answers_path, find_stage, run_dir
 from dallrec_core.memory import device, peak_mib

@@ -16,8 +16,9 @@ import pandas as pd
 from dallrec_core.datasets import books
 from dallrec_core.datasets.base import Dataset, make_dataset
 from dallrec_core.datasets.checks import Source
-from dallrec_core.datasets.download import RECIPES, data_dir, locate
+from dallrec_core.datasets.download import data_dir, locate
 from dallrec_core.datasets.movielens import read_movies
+from dallrec_core.datasets.origins import RECIPES
 from dallrec_core.datasets.tables import decode, read_bytes
 from dallrec_core.errors import UserError
 

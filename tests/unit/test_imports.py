@@ -29,6 +29,7 @@ LAYERS = [
     {"here", "pages", "status"},
     {"stages", "book", "doctor", "exports"},
     {"imports", "sweep"},
+    {"exchange"},
     {"cli"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from dallrec_core import artifacts, keys
-from dallrec_core.datasets.download import RECIPES, folder_of, is_here
+from dallrec_core.datasets.download import is_here
+from dallrec_core.datasets.origins import RECIPES, folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, find_stage
 from dallrec_core.stages import begin

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from dallrec_core import datasets
-from dallrec_core.datasets.download import RECIPES, fetch_or_verify
+from dallrec_core.datasets.download import fetch_or_verify
+from dallrec_core.datasets.origins import RECIPES
 from dallrec_core.datasets.released_edges import FOLDER, load_released_edges, written_edges
 from dallrec_core.datasets.splits import split
 from dallrec_core.errors import UserError
