@@ -241,27 +241,31 @@ def _alike(rows: list[list[int]]) -> int:
     return min((batching._common(a, b) for a, b in pairwise(rows)), default=0)
 
 
-def test_questions_share_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    shapes = []
+Watched = tuple[models.LanguageModel, list[torch.Size]]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """A model, and the shapes of what goes through it."""
+    lm, shapes = tiny_model(), []
     forward = lm.model.forward
     monkeypatch.setattr(
         lm.model, "forward", lambda **k: (shapes.append(k["input_ids"].shape), forward(**k))[1]
     )
+    return lm, shapes
+
+
+def test_questions_share_without_being_told(watched: Watched) -> None:
+    lm, shapes = watched
     texts = [f"Heat (1995) (Action|Crime|Thriller), robbers. Liked by {u}?" for u in range(12)]
     got = p_yes(lm, texts, YES, NO)
     assert len(shapes) == 2 and shapes[0][0] == 1 and shapes[1][0] < 4
     np.testing.assert_allclose(got, [naive(lm, text) for text in texts], atol=1e-5)
 
 
-def test_whatever_stands_first_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_stands_first_is_shared(watched: Watched) -> None:
     """By user or by item: the template decides which of them is the longer, shared beginning."""
-    lm = tiny_model()
-    shapes = []
-    forward = lm.model.forward
-    monkeypatch.setattr(
-        lm.model, "forward", lambda **k: (shapes.append(k["input_ids"].shape), forward(**k))[1]
-    )
+    lm, shapes = watched
     item = "Heat (1995) (Action|Crime|Thriller): a group of professional robbers. "
     questions = [(item, f"Liked by a viewer of {'film ' * (u % 4)}{u}?") for u in range(12)]
     got = p_yes(lm, questions, YES, NO)
