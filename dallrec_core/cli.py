@@ -76,7 +76,8 @@ def run(
 ) -> None:
     """Execute the notebooks that are not fresh, in order."""
     from dallrec_core import layout, stages
-    from dallrec_core.parameters import load_profile, parse_overrides
+    from dallrec_core.parameters import parse_overrides
+    from dallrec_core.profiles import load_profile
 
     chosen = load_profile(profile)
     name = run_name or chosen.name
@@ -138,7 +139,8 @@ def sweep(
 ) -> None:
     """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
     from dallrec_core import layout, statistics
-    from dallrec_core.parameters import load_profile, parse_overrides
+    from dallrec_core.parameters import parse_overrides
+    from dallrec_core.profiles import load_profile
     from dallrec_core.sweep import sweep as run_sweep
 
     lists = [

@@ -23,7 +23,8 @@ from dallrec_core.datasets.download import data_dir
 from dallrec_core.datasets.origins import RECIPES, folder_of
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, book_root, runs_dir
-from dallrec_core.parameters import Profile, profiles, resolve
+from dallrec_core.parameters import resolve
+from dallrec_core.profiles import Profile, profiles
 
 GIB = 2**30
 _SUPPORTED = ((3, 11), (3, 13))

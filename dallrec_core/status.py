@@ -13,7 +13,7 @@ from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, Stage, run_dir
 from dallrec_core.ledger import COUNTS, shown
-from dallrec_core.parameters import profiles
+from dallrec_core.profiles import profiles
 
 _HEAD = """\
 # Status of this build

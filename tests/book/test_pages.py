@@ -127,6 +127,20 @@ def test_the_reproduce_page_lists_every_parameter(html: Path) -> None:
         assert listed == {name: (p.kind, p.comment) for name, p in known.items()}
 
 
+def test_the_readme_tells_what_came_out(html: Path) -> None:
+    told = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "at least six of the seven recommenders, over base *and* over the best control" in told
+    assert "most differences point the same way, but few survive" in told
+    run = ROOT / "runs" / "smoke" / "07_analysis" / "headline.json"
+    of = json.loads(run.read_text(encoding="utf-8"))["backbones"]
+    for over in ("over base", "over best control"):
+        liked = [each["preference@20"][over] for each in of]
+        met = [each["recall@20"][over] for each in of]
+        assert sum(each["p_holm"] < 0.05 and each["difference"] > 0 for each in liked) >= 6
+        assert sum(each["difference"] > 0 for each in met) >= 4
+        assert sum(each["p_holm"] < 0.05 for each in met) <= 3
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
 def test_notebook_pages_show_results_and_no_accidents(html: Path, page: str) -> None:
     shown = article(html, page)

@@ -25,7 +25,7 @@ LAYERS = [
     {"experiments", "arms"},
     {"layout", "limits", "where"},
     {"parameters", "execution"},
-    {"keys"},
+    {"keys", "profiles"},
     {"here", "pages", "status"},
     {"stages", "book", "doctor", "exports"},
     {"imports", "sweep"},

@@ -16,7 +16,8 @@ from packaging.version import Version
 
 import dallrec_core
 from dallrec_core.layout import STAGES
-from dallrec_core.parameters import load_profile, profile_names, stage_parameters
+from dallrec_core.parameters import stage_parameters
+from dallrec_core.profiles import load_profile, profile_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -11,12 +11,12 @@ from dallrec_core.errors import UserError
 from dallrec_core.layout import STAGES, find_stage, select
 from dallrec_core.parameters import (
     fits,
-    load_profile,
     parse_overrides,
     read_parameters,
     read_texts,
     resolve,
 )
+from dallrec_core.profiles import load_profile
 
 
 @pytest.fixture
