@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from distributed import LocalCluster
 from torch import Tensor, nn
 
 from dallrec_core import cells as grids
@@ -402,10 +403,11 @@ def test_a_scheduler_needs_dask_and_an_address(study, arms, tmp_path, monkeypatc
 
 
 def test_a_dask_cluster_gives_the_same_tables(outcome, study, arms, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     _, (scores, _, curves) = outcome
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own:
         address = own.scheduler_address
         found = run_cells(study, arms, grid(arms), tmp_path, scheduler=address)
+    with pytest.raises(UserError, match=f"no Dask scheduler answers at {address}"):
+        run_cells(study, arms, grid(arms), tmp_path / "gone", scheduler=address)
     pd.testing.assert_frame_equal(found[0], scores)
     pd.testing.assert_frame_equal(found[2], curves)
