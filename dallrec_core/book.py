@@ -22,7 +22,7 @@ import yaml
 
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, book_root, find_stage, run_dir
+from dallrec_core.layout import STAGES, book_root, find_stage, remedy, run_dir
 from dallrec_core.pages import mark_figures, parameter_tables, repair
 from dallrec_core.progress import LINE
 from dallrec_core.status import profile_table, status_page
@@ -76,9 +76,7 @@ def stage(root: Path, run: str, site: Path) -> None:
     executed = {item.name: run_dir(run) / "notebooks" / item.notebook for item in STAGES}
     absent = [name for name, path in executed.items() if not path.is_file()]
     if absent:
-        raise UserError(
-            f"run '{run}' has no executed {', '.join(absent)}; run first: dallrec run --run {run}"
-        )
+        raise UserError(f"run '{run}' has no executed {', '.join(absent)}; {remedy(run)}")
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(root / "book", site / "book")
     (site / "notebooks").mkdir()

@@ -85,7 +85,7 @@ def run(
     considered = layout.select(first, last, only)
     if dry_run:
         for step in stages.plan(name, overrides, considered, force):
-            click.echo(f"{step.stage.name:<16} {'; '.join(step.reasons) or 'fresh'}")
+            click.echo(f"{step.stage.name:<18} {'; '.join(step.reasons) or 'fresh'}")
         return
     stages.run_chain(name, overrides, considered, force, say=_say)
     click.echo(f"run '{name}' is complete in {layout.run_dir(name)}")
@@ -107,7 +107,7 @@ def _say(line: str) -> None:
 def stage(
     ctx: click.Context, name: str, profile: str, run_name: str | None, parameters: tuple[str, ...]
 ) -> None:
-    """Execute one notebook (e.g. 03), even when it is fresh."""
+    """Execute one notebook, such as 03, even when it is fresh."""
     ctx.invoke(
         run, profile=profile, run_name=run_name, parameters=parameters, only=(name,), force=True
     )
@@ -174,8 +174,7 @@ def digests(run_name: str) -> None:
     found = {item.name: keys.digests(item, run_name) for item in layout.STAGES}
     if not any(found.values()):
         raise UserError(
-            f"there is no artefact in {layout.run_dir(run_name)}; "
-            f"run first: dallrec run --run {run_name}"
+            f"there is no artefact in {layout.run_dir(run_name)}; {layout.remedy(run_name)}"
         )
     for stage_name, files in found.items():
         for name, digest in files.items():

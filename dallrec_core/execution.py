@@ -95,7 +95,7 @@ class _ProgressLines:
     def write(self, text: str) -> None:
         for line in text.splitlines():
             if LINE.match(line):
-                print(f"{'':<16} {line}", flush=True)
+                print(f"{'':<18} {line}", flush=True)
 
     def flush(self) -> None:
         """Nothing is held back."""

@@ -15,7 +15,7 @@ from dallrec_core.augmentation.attributes import merged
 from dallrec_core.augmentation.data import load_data
 from dallrec_core.augmentation.instructions import read_instructions
 from dallrec_core.errors import UserError
-from dallrec_core.layout import run_dir
+from dallrec_core.layout import remedy, run_dir
 
 COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
 """LLaMA-Factory's words for the three fields of an Alpaca record."""
@@ -35,7 +35,7 @@ def alpaca(run: str, folder: Path) -> list[Path]:
     """
     made = sorted((run_dir(run) / "02_finetune" / "instructions").glob("*.jsonl"))
     if not made:
-        raise UserError(f"run '{run}' has no instructions; run first: dallrec run --until 02")
+        raise UserError(f"run '{run}' has no instructions; {remedy(run, '02')}")
     index = folder / "dataset_info.json"
     entries = read_json(index) if index.is_file() else {}
     if not isinstance(entries, dict):

@@ -194,6 +194,13 @@ def run_dir(run: str) -> Path:
     return runs_dir() / run
 
 
+def remedy(run: str, until: str = "") -> str:
+    """Return the command that makes what a run lacks, for error messages."""
+    command = f"dallrec run --run {run}" + (f" --until {until}" if until else "")
+    given = "" if run == DEFAULT_RUN else ", with the --profile and -p it is made with"
+    return f"run first: {command}{given}"
+
+
 def missing(stage: Stage, run: str) -> list[str]:
     """Return what `stage` should have made in `run` and is not there."""
     folder = run_dir(run) / stage.name

@@ -29,6 +29,7 @@ from dallrec_core.layout import (
     Stage,
     find_stage,
     missing,
+    remedy,
     run_dir,
     upstream,
 )
@@ -78,8 +79,7 @@ def begin(stage: str, run: str = DEFAULT_RUN) -> Here:
     if lacking and (run != DEFAULT_RUN or not by_hand):
         names = ", ".join(s.name for s in lacking)
         raise UserError(
-            f"{here.stage.name} needs {names} of run '{run}'; "
-            f"run first: dallrec run --run {run} --until {lacking[-1].name[:2]} (and its --profile)"
+            f"{here.stage.name} needs {names} of run '{run}'; {remedy(run, lacking[-1].name[:2])}"
         )
     if lacking:
         _run_missing(lacking, run)
@@ -151,11 +151,11 @@ def run_chain(
         _require_inputs(steps, run)
         for step in steps:
             if not step.reasons:
-                say(f"{step.stage.name:<16} fresh")
+                say(f"{step.stage.name:<18} fresh")
                 continue
-            say(f"{step.stage.name:<16} running  ({'; '.join(step.reasons)})")
+            say(f"{step.stage.name:<18} running  ({'; '.join(step.reasons)})")
             seconds = _execute(step, run, force)
-            say(f"{step.stage.name:<16} done in {seconds:.0f} s")
+            say(f"{step.stage.name:<18} done in {seconds:.0f} s")
     return steps
 
 

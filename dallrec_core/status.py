@@ -11,7 +11,7 @@ import pandas as pd
 
 from dallrec_core import artifacts, keys
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, Stage, run_dir
+from dallrec_core.layout import STAGES, Stage, remedy, run_dir
 from dallrec_core.ledger import COUNTS, shown
 from dallrec_core.profiles import profiles
 
@@ -61,7 +61,7 @@ def measure(run: str) -> dict[str, Any]:
     stages = [stage for stage in STAGES if not stage.data]
     manifests = [keys.read_manifest(stage, run) for stage in stages]
     if not all(manifests):
-        raise UserError(f"run '{run}' is not finished; run first: dallrec run --run {run}")
+        raise UserError(f"run '{run}' is not finished; {remedy(run)}")
     done = [manifest for manifest in manifests if manifest]
     device = _joined(_costs(stage, run).get("device", "") for stage in stages)
     return {

@@ -89,7 +89,7 @@ def test_data_then_model_then_training(tmp_path: Path, own_data: list[str]) -> N
 
     done = dallrec(runs, "run", "--until", "02", *own_data, "-p", "02.learning_rate=1.0e30")
     explained(done, 2, "02_finetune: interactions: the loss became NaN at", "lower the learning_r")
-    assert done.stdout.startswith("01_data          fresh")
+    assert done.stdout.startswith("01_data            fresh")
     assert left(runs / "smoke") == kept
 
 

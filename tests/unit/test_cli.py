@@ -72,8 +72,8 @@ def test_outside_a_copy_of_the_book(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_dry_run_says_what_and_why_and_does_nothing(tiny: Path) -> None:
     result = dallrec("run", "--dry-run", "--until", "02")
     assert result.output.splitlines() == [
-        "01_data          has not run yet",
-        "02_finetune      has not run yet",
+        "01_data            has not run yet",
+        "02_finetune        has not run yet",
     ]
     assert not list((tiny / "runs").glob("*/*"))
 
@@ -82,10 +82,10 @@ def test_run_stage_and_digests(tiny: Path) -> None:
     write_stage(tiny / "notebooks", "02_finetune", "raise ValueError('boom')")
     result = dallrec("run", "--until", "02", "-p", "01.size=5")
     assert result.exit_code == 1
-    assert "01_data          done in" in result.stdout
+    assert "01_data            done in" in result.stdout
     assert "ValueError: boom" in result.stderr and "Traceback" not in result.output
     again = dallrec("run", "--until", "01", "-p", "01.size=5")
-    assert again.exit_code == 0 and "01_data          fresh" in again.stdout
+    assert again.exit_code == 0 and "01_data            fresh" in again.stdout
     assert "  01_data/train.parquet" in dallrec("digests").stdout
 
 

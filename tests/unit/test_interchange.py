@@ -82,7 +82,7 @@ def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -
 
 def test_a_run_without_instructions_says_what_to_run(run: Path, tmp_path: Path) -> None:
     result = dallrec("export", "alpaca", tmp_path / "x", "--run", "other")
-    assert result.exit_code == 2 and "dallrec run --until 02" in result.output
+    assert result.exit_code == 2 and "dallrec run --run other --until 02" in result.output
 
 
 def peft_adapter(folder: Path, seed: int = 0) -> Path:
