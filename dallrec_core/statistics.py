@@ -21,21 +21,10 @@ from dallrec_core.paired import (
 )
 
 __all__ = [
-    "CONTROLS",
-    "NO_EFFECT",
-    "Effect",
-    "best_controls",
-    "compare",
-    "compare_groups",
-    "effects",
-    "holm",
-    "minimum_detectable_effect",
-    "paired_bootstrap",
-    "shown",
-    "wilcoxon",
-    "without_repeats",
-    "yardsticks",
-]
+    "CONTROLS", "NO_EFFECT", "Effect", "best_controls", "compare", "compare_groups", "effects",
+    "holm", "minimum_detectable_effect", "paired_bootstrap", "shown", "wilcoxon",
+    "without_repeats", "yardsticks",
+]  # fmt: skip
 
 CONTROLS = frozenset(
     ("random", "popular", "self", "text_knn", "zero_shot")
@@ -180,21 +169,9 @@ def compare(
 
 
 _COLUMNS = [
-    "backbone",
-    "arm",
-    "base",
-    "other",
-    "difference",
-    "relative",
-    "low",
-    "high",
-    "p_value",
-    "p_holm",
-    "detectable",
-    "users",
-    "seeds",
-    "verdict",
-]
+    "backbone", "arm", "base", "other", "difference", "relative", "low", "high", "p_value",
+    "p_holm", "detectable", "users", "seeds", "verdict",
+]  # fmt: skip
 
 
 def without_repeats(
