@@ -159,6 +159,15 @@ def test_every_notebook_has_its_colab_badge(stage: object) -> None:
     assert f"https://colab.research.google.com/github/{slug}/blob/main/{path}" in text(path)
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *sorted(
+    str(path.relative_to(ROOT)) for path in (ROOT / "book").glob("*.md")
+)])  # fmt: skip
+def test_places_that_pages_name_exist(page: str) -> None:
+    ours = r"`((?:book|benchmarks|dallrec_core|notebooks|tests|tools)/[\w./]*)`"
+    named = re.findall(ours, text(page))
+    assert [place for place in named if not (ROOT / place).exists()] == []
+
+
 def test_the_readme_has_the_badges_and_the_two_commands() -> None:
     readme = text("README.md")
     assert f"{repository()}/actions/workflows/ci.yml/badge.svg" in readme
