@@ -80,6 +80,7 @@ def test_files_that_a_page_loads_are_there(html: Path, page: str) -> None:
     for tag in soup(here).find_all(["img", "script", "link", "source", "iframe"]):
         address = urlsplit(str(tag.get("src") or tag.get("href") or ""))
         wanted = tag.get("rel") != ["index"] and address.path
+        assert tag.name != "script" or not address.netloc, f"{page} needs a network for {tag}"
         if address.scheme or address.netloc or not wanted:
             continue
         found += 1

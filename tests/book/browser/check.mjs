@@ -60,7 +60,7 @@ const browser = await chromium.launch({ executablePath: browserPath(), args: ["-
 async function open(mode, width, height = 900) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: mode });
   context.setDefaultTimeout(300000); // the machine may be busy
-  // what comes from elsewhere (MathJax, badges) is not ours to judge, and must not be waited for
+  // what comes from elsewhere (badges) is not ours to judge, and must not be waited for
   await context.route((url) => url.origin !== home, (route) => route.abort());
   await context.addInitScript((chosen) => {
     localStorage.setItem("mode", chosen);
