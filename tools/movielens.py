@@ -27,20 +27,9 @@ DATASETS = ("ml-100k", "ml-1m")
 PERCENT = (5, 20, 100)
 """Densities: per cent of the training pairs that are kept."""
 ARMS = ["base", "dallrec", "random", "popular", "self", "text_knn"]
+SHOWN = ["base", "random", "dallrec"]
+"""Arms whose mean recall is printed."""
 EFFECTS = Path("sweep") / "effects.parquet"
-
-
-NUMBERS = {
-    "dataset": "data",
-    "percent": "density %",
-    "pairs": "training pairs",
-    "added": "added pairs",
-    "backbone": "backbone",
-    "over": "over",
-    "before": "its recall@20",
-    "after": "dallrec's",
-}
-"""What a row knows → how the page calls it."""
 
 
 def rows_of(dataset: str, percent: int) -> pd.DataFrame:
@@ -50,7 +39,6 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
     scores = read_table(folder / "sweep" / "scores.parquet", "scores")
     means = scores[scores["metric"] == "recall@20"].groupby(["backbone", "arm"])["value"].mean()
     rows = effects[(effects["arm"] == "dallrec") & (effects["metric"] == "recall@20")]
-    keys = zip(rows["backbone"], rows["over"], strict=True)
     train = read_table(folder / "01_data" / "train.parquet", "split")
     asked = read_table(folder / "03_interactions" / "interactions.parquet", "added")
     return rows.assign(
@@ -58,22 +46,28 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
         percent=percent,
         pairs=len(train),
         added=int((asked["added"] & (asked["answer"] == "yes")).sum()),
-        before=[means[key] for key in keys],
-        after=[means[backbone, "dallrec"] for backbone in rows["backbone"]],
+        **{arm: [means[name, arm] for name in rows["backbone"]] for arm in SHOWN},
     )
 
 
 def laid_out(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that are printed; p is adjusted over all rows together."""
     rows = rows.assign(p_holm=statistics.holm(rows["p_value"].to_numpy(float)))
-    numbers = rows[list(NUMBERS)].round({"before": 4, "after": 4}).rename(columns=NUMBERS)
-    ends = zip(rows["difference"], rows["low"], rows["high"], strict=True)
-    return numbers.assign(
-        effect=[f"{mean:+.4f} ({low:+.4f} to {high:+.4f})" for mean, low, high in ends],
-        p=[f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in rows["p_holm"]],
-        detectable=rows["detectable"].round(4),
-        finding=rows["verdict"],
-    )
+    told = [
+        {
+            "data, density": f"{row.dataset}, {row.percent} %",
+            "added to": f"{row.added:,} to {row.pairs:,}",
+            "backbone": row.backbone,
+            **{arm: f"{getattr(row, arm):.4f}" for arm in SHOWN},
+            "over": row.over,
+            "difference": f"{row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f})",
+            "p": f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001",
+            "detectable": f"{row.detectable:.4f}",
+            "finding": row.verdict,
+        }
+        for row in rows.itertuples()
+    ]
+    return pd.DataFrame(told)
 
 
 def main() -> None:

@@ -15,9 +15,10 @@ An edge that no modality explains is pruned. With trainable confidences `c` of `
     E    = [id_0 + … + id_K ; rep^1 ; … ; rep^M]                [U + N, (1 + M) d]
     s_ui = E[u] · E[U + i]
 
-Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · (½ Σ over the batch's nodes of ‖ID‖² / B + the same for
-the preferences of its users)`. The routing works towards the users; in the published code it sums
-at the items and changes nothing. A softmax weighs each neighbour by its edge.
+Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ over the batch's nodes of (‖ID‖² + c ‖E‖²) / B + the
+same for the preferences of its users`, with c = `final_weight`, ours. The routing works towards the
+users; in the published code it sums at the items and changes nothing. A softmax weighs each
+neighbour by its edge.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class GRCNConfig:
     "λ, weight of the squared norms; None derives it from `prior`."
     prior: float = 0.05
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+    final_weight: float = 0.0
+    "c, weight of the final vectors' norms: what is scaled to length 1 escapes the other penalty."
     init_std: float = 0.1
     "Standard deviation of the normal initial values of ID embeddings and preferences."
 
@@ -59,10 +62,10 @@ class GRCNConfig:
         """Refuse values that cannot be trained."""
         if self.dim < 1 or self.init_std <= 0:
             raise UserError(f"GRCN: dim {self.dim} and init_std {self.init_std} must be positive")
-        if min(self.routings, self.layers, self.l2 or 0, self.prior) < 0:
+        if min(self.routings, self.layers, self.l2 or 0, self.prior, self.final_weight) < 0:
             raise UserError(
-                f"GRCN: routings {self.routings}, layers {self.layers}, l2 {self.l2} and "
-                f"prior {self.prior} must not be negative"
+                f"GRCN: routings {self.routings}, layers {self.layers}, l2 {self.l2}, "
+                f"prior {self.prior} and final_weight {self.final_weight} must not be negative"
             )
 
 
@@ -118,7 +121,8 @@ class GRCN(DotProduct):
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights)
+        final = self.config.final_weight * self.l2
+        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights, final)
         if self.l2:
             nodes = users, positives + self.n_users, negatives + self.n_users
             penalty = batch_l2(self.ids, *nodes)

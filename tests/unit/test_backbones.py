@@ -20,7 +20,7 @@ MORE = {
     "NMF": [{"widths": (6, 4)}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
     "MMGCN": [{"combine": "concat", "layers": 3}],
-    "GRCN": [{"prune": False, "routings": 1}],
+    "GRCN": [{"prune": False, "routings": 1, "final_weight": 2.0}],
     "MMSSL": [{"heads": 2, "neighbours": 3}],
 }
 CASES = [(name, {}) for name in REFERENCES] + [
