@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -168,3 +170,36 @@ def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch) -> None:
     sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1, as_is=True)
     added = tables(runs / "x")["runs"].set_index("arm")["added"].to_dict()
     assert added == {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20, "oracle": 12}
+
+
+def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    import movielens
+
+    def briefly(run: str, layers: list, **options: Any) -> pd.DataFrame:
+        return sweep(run, [*layers, *SMALL], **options)
+
+    monkeypatch.setattr(movielens, "sweep", briefly)
+    monkeypatch.setattr(movielens, "PERCENT", (20,))
+    monkeypatch.setattr(movielens, "TABLE", runs / "table.csv")
+    options = ["--backbones", "MF-BPR", "--seeds", "1", "--jobs", "1"]
+    for dataset in movielens.DATASETS:
+        monkeypatch.setattr(sys, "argv", ["movielens.py", dataset, *options])
+        movielens.main()
+    table = pd.read_csv(runs / "table.csv")
+    # two datasets, over base and over the best control
+    assert table["data, density"].nunique() == 2 and len(table) == 4
+    assert (table["over"] == "base").sum() == 2 and set(table["backbone"]) == {"MF-BPR"}
+    raw = pd.concat(
+        movielens.rows_of(dataset, percent)
+        for dataset in movielens.DATASETS
+        for percent in movielens.PERCENT
+    )
+    held = statistics.holm(raw["p_value"].to_numpy(float))
+    told = table["p"].astype(str).str.removeprefix("< ").astype(float)
+    np.testing.assert_allclose(told, np.maximum(held, 0.001), atol=5e-4)
+    over_base = table[table["over"] == "base"]
+    shift = over_base["difference"].str.split(" ").str[0].astype(float)
+    np.testing.assert_allclose(shift, over_base["dallrec"] - over_base["base"], atol=1.1e-4)
