@@ -119,7 +119,7 @@ SETTINGS: dict[str, TrainSettings] = {
     ),
     "LightGCN": replace(_GRAPH, epochs=50, model={"layers": 2}),
     "MMGCN": replace(_GRAPH, epochs=60, batch_size=16384, max_steps=60, learning_rate=0.02),
-    "GRCN": replace(_GRAPH, epochs=30, model={"prior": 0.5}),
+    "GRCN": replace(_GRAPH, epochs=60, model={"prior": 0.5, "final_weight": 1.0}),
     "MMSSL": replace(
         _GRAPH,
         epochs=60,
@@ -141,7 +141,7 @@ _BOOKS: dict[str, dict[str, Any]] = {
     "NGCF": {"epochs": 10},
     "LightGCN": {"epochs": 10},
     "MMGCN": {"epochs": 6, "batch_size": 32768, "eval_every": 3},
-    "GRCN": {"epochs": 6, "eval_every": 3},
+    "GRCN": {"epochs": 6, "eval_every": 3, "model": {"prior": 0.5}},
     "MMSSL": {"epochs": 6, "eval_every": 3},
 }
 
