@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from dallrec_core import statistics
-from dallrec_core.artifacts import atomic, read_table
+from dallrec_core.artifacts import atomic, read_json, read_table
 from dallrec_core.layout import run_dir
 from dallrec_core.parameters import Overrides
 from dallrec_core.profiles import load_profile
@@ -41,11 +41,14 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
     rows = effects[(effects["arm"] == "dallrec") & (effects["metric"] == "recall@20")]
     train = read_table(folder / "01_data" / "train.parquet", "split")
     asked = read_table(folder / "03_interactions" / "interactions.parquet", "added")
+    judged = read_json(folder / "03_interactions" / "calibration.json")["precision_at_edge"]
     return rows.assign(
         dataset=dataset,
         percent=percent,
         pairs=len(train),
         added=int((asked["added"] & (asked["answer"] == "yes")).sum()),
+        precision=judged["precision"],
+        judged=judged["pairs"],
         **{arm: [means[name, arm] for name in rows["backbone"]] for arm in SHOWN},
     )
 
@@ -57,6 +60,7 @@ def laid_out(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "data, density": f"{row.dataset}, {row.percent} %",
             "added to": f"{row.added:,} to {row.pairs:,}",
+            "precision": f"{row.precision:.2f} of {row.judged}",
             "backbone": row.backbone,
             **{arm: f"{getattr(row, arm):.4f}" for arm in SHOWN},
             "over": row.over,

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -173,6 +174,18 @@ def test_the_readme_has_the_badges_and_the_two_commands() -> None:
     assert f"{repository()}/actions/workflows/ci.yml/badge.svg" in readme
     assert re.search(r"^make book\b", readme, re.MULTILINE)
     assert re.search(r"^make test\b", readme, re.MULTILINE)
+
+
+def test_the_page_about_movielens_says_what_its_table_shows() -> None:
+    table = pd.read_csv(ROOT / "book" / "movielens.csv")
+    over_base = table[table["over"] == "base"]
+    assert "Nothing is gained" in text("book/movielens.md")
+    right, judged = table["precision"].str.extract(r"(.*) of (.*)").astype(float).T.to_numpy()
+    assert (right < 0.5 + 2 * 0.5 / judged**0.5).all()  # no better than a coin
+    assert not (over_base["finding"] == "higher").any()
+    assert (over_base["random"] <= over_base["dallrec"]).mean() > 0.5
+    graph = over_base[over_base["backbone"] != "MF-BPR"]
+    assert (graph["finding"] == "lower").any()
 
 
 # --- notebooks ---
