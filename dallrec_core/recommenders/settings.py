@@ -118,7 +118,14 @@ SETTINGS: dict[str, TrainSettings] = {
         model={"layers": 1, "dropout": 0.0, "prior": 1.0},
     ),
     "LightGCN": replace(_GRAPH, epochs=50, model={"layers": 2}),
-    "MMGCN": replace(_GRAPH, epochs=60, batch_size=16384, max_steps=60, learning_rate=0.02),
+    "MMGCN": replace(
+        _GRAPH,
+        epochs=90,
+        batch_size=16384,
+        max_steps=60,
+        learning_rate=0.02,
+        model={"final_weight": 9.0},
+    ),
     "GRCN": replace(_GRAPH, epochs=60, model={"prior": 0.5, "final_weight": 1.0}),
     "MMSSL": replace(
         _GRAPH,
@@ -140,7 +147,7 @@ _BOOKS: dict[str, dict[str, Any]] = {
     "NMF": {"epochs": 10, "eval_every": 10},
     "NGCF": {"epochs": 10},
     "LightGCN": {"epochs": 10},
-    "MMGCN": {"epochs": 6, "batch_size": 32768, "eval_every": 3},
+    "MMGCN": {"epochs": 6, "batch_size": 32768, "eval_every": 3, "model": {}},
     "GRCN": {"epochs": 6, "eval_every": 3, "model": {"prior": 0.5}},
     "MMSSL": {"epochs": 6, "eval_every": 3},
 }
@@ -158,7 +165,8 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
         "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
         "NGCF": {"epochs": 20, "eval_every": 2},
         "LightGCN": {"epochs": 20, "learning_rate": 0.03, "eval_every": 2, "model": {"layers": 3}},
-        "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.005, "eval_every": 2},
+        "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.005, "eval_every": 2}
+        | {"model": {}},
         "GRCN": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
         | {"model": {}},
         "MMSSL": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
