@@ -1,10 +1,10 @@
-"""Sweep MovieLens at several densities and write the table of the page "MovieLens".
+"""Sweep MovieLens at several densities and write the tables of the page "MovieLens by density".
 
     python tools/movielens.py ml-100k
     python tools/movielens.py ml-1m --backbones MF-BPR,LightGCN
 
-One run per density, `<dataset>-<percent>`; what is finished is not trained again. The table,
-`book/movielens.csv`, has the finished runs of both datasets. Holm's correction covers all its rows.
+One run per density, `<dataset>-<percent>`; what is finished is not trained again. The tables,
+`book/movielens_*.csv`, have the finished runs of both datasets; Holm's correction covers all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dallrec_core.parameters import Overrides
 from dallrec_core.profiles import load_profile
 from dallrec_core.sweep import sweep
 
-TABLE = Path(__file__).parents[1] / "book" / "movielens.csv"
+BOOK = Path(__file__).parents[1] / "book"
 DATASETS = ("ml-100k", "ml-1m")
 PERCENT = (5, 20, 100)
 """Densities: per cent of the training pairs that are kept."""
@@ -53,25 +53,29 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
     )
 
 
-def laid_out(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that are printed; p is adjusted over all rows together."""
+def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the three tables of the page by name; p is adjusted over all rows together."""
     rows = rows.assign(p_holm=statistics.holm(rows["p_value"].to_numpy(float)))
-    told = [
-        {
-            "data, density": f"{row.dataset}, {row.percent} %",
-            "added to": f"{row.added:,} to {row.pairs:,}",
-            "precision": f"{row.precision:.2f} of {row.judged}",
-            "backbone": row.backbone,
-            **{arm: f"{getattr(row, arm):.4f}" for arm in SHOWN},
+    runs, means, found = [], [], []
+    for row in rows.itertuples():
+        # neither breaks over lines, so that the columns stay narrow
+        data = {"data": f"{row.dataset.removeprefix('ml-').upper()},\u00a0{row.percent}\u00a0%"}
+        judged = f"{row.precision:.2f} of {row.judged}"
+        added = {"training pairs": f"{row.pairs:,}", "added pairs": f"{row.added:,}"}
+        runs.append(data | added | {"precision at the edge": judged})
+        values = {arm: f"{getattr(row, arm):.4f}" for arm in SHOWN}
+        means.append(data | {"backbone": row.backbone} | values)
+        effect = {
             "over": row.over,
-            "difference": f"{row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f})",
+            "difference": f"{row.difference:+.4f}",
+            "95 % interval": f"{row.low:+.4f} to {row.high:+.4f}",
             "p": f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001",
             "detectable": f"{row.detectable:.4f}",
             "finding": row.verdict,
         }
-        for row in rows.itertuples()
-    ]
-    return pd.DataFrame(told)
+        found.append(data | {"backbone": row.backbone} | effect)
+    tables = {"runs": runs, "means": means, "effects": found}
+    return {name: pd.DataFrame(table).drop_duplicates() for name, table in tables.items()}
 
 
 def main() -> None:
@@ -97,8 +101,9 @@ def main() -> None:
         )
     done = itertools.product(DATASETS, PERCENT)
     rows = [rows_of(*of) for of in done if (run_dir("-".join(map(str, of))) / EFFECTS).is_file()]
-    with atomic(TABLE) as partial:
-        laid_out(pd.concat(rows, ignore_index=True)).to_csv(partial, index=False)
+    for name, table in laid_out(pd.concat(rows, ignore_index=True)).items():
+        with atomic(BOOK / f"movielens_{name}.csv") as partial:
+            table.to_csv(partial, index=False)
 
 
 if __name__ == "__main__":
