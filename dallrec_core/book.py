@@ -111,7 +111,7 @@ HEADLINE = """```{figure} headline.png
 What the written data gain, per recommender: over base (circles) and over the best control (squares), with 95 % intervals.
 ```
 
-<div class="cell_output" style="overflow-x: auto">
+<div class="cell_output" style="overflow-x: auto" tabindex="0" role="region" aria-label="Gains per recommender">
 """  # noqa: E501
 
 
