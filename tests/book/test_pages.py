@@ -46,6 +46,11 @@ def test_the_page_exists_and_has_one_title(html: Path, page: str) -> None:
     assert len(article(html, page).find_all("h1")) == 1
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_directive_is_left_as_text(html: Path, page: str) -> None:
+    assert not re.search(r"`{3}\{|^:::", article(html, page).get_text(), re.MULTILINE)
+
+
 def test_every_notebook_and_prose_page_is_in_the_table_of_contents() -> None:
     prose = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
     notebooks = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
