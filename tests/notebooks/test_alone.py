@@ -11,6 +11,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
+from papermill.cli import papermill as papermill_command
 from second_run import ROOT
 
 from dallrec_core.layout import STAGES
@@ -87,12 +89,12 @@ def test_papermill_hands_lists_over_as_its_users_write_them(
     assert report
 
 
-def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter(tmp_path: Path) -> None:
+def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter() -> None:
     from dallrec_core.parameters import read_parameters
 
     for stage in STAGES:
         path = ROOT / "notebooks" / stage.notebook
-        done = call(tmp_path, "-m", "papermill", "--help-notebook", str(path))
+        done = CliRunner().invoke(papermill_command, ["--help-notebook", str(path)])
         said = " ".join(done.stdout.split())
         for parameter in read_parameters(path).values():
             assert f"{parameter.name}: {parameter.kind} (default" in said, done.stdout
