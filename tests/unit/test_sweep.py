@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +180,14 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
     import movielens
 
     def briefly(run: str, layers: list, **options: Any) -> pd.DataFrame:
-        return sweep(run, [*layers, *SMALL], **options)
+        return sweep(run, [*layers, *SMALL], jobs=1, **options)
 
     monkeypatch.setattr(movielens, "sweep", briefly)
+    monkeypatch.setattr(movielens, "BACKBONES", dict.fromkeys(movielens.BACKBONES, ["MF-BPR"]))
     monkeypatch.setattr(movielens, "PERCENT", (20,))
+    monkeypatch.setattr(movielens, "SEEDS", 1)
     monkeypatch.setattr(movielens, "BOOK", runs)
-    options = ["--backbones", "MF-BPR", "--seeds", "1", "--jobs", "1"]
-    for dataset in movielens.DATASETS:
-        monkeypatch.setattr(sys, "argv", ["movielens.py", dataset, *options])
-        movielens.main()
+    movielens.main()
     table, means = (pd.read_csv(runs / f"movielens_{name}.csv") for name in ("effects", "means"))
     # two datasets, over base and over the best control
     assert table["data"].tolist() == ["100K,\u00a020\u00a0%"] * 2 + ["1M,\u00a020\u00a0%"] * 2
@@ -197,7 +195,7 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
     assert len(pd.read_csv(runs / "movielens_runs.csv")) == len(means) == 2
     raw = pd.concat(
         movielens.rows_of(dataset, percent)
-        for dataset in movielens.DATASETS
+        for dataset in movielens.BACKBONES
         for percent in movielens.PERCENT
     )
     held = statistics.holm(raw["p_value"].to_numpy(float))
