@@ -40,14 +40,16 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
     rows = effects[(effects["arm"] == "dallrec") & (effects["metric"] == "recall@20")]
     train = read_table(folder / "01_data" / "train.parquet", "split")
     asked = read_table(folder / "03_interactions" / "interactions.parquet", "added")
-    judged = read_json(folder / "03_interactions" / "calibration.json")["precision_at_edge"]
+    judged = read_json(folder / "03_interactions" / "calibration.json")
+    edge = judged["precision_at_edge"]
     return rows.assign(
         dataset=dataset,
         percent=percent,
         pairs=len(train),
         added=int(asked["added"].sum()),
-        precision=judged["precision"],
-        judged=judged["pairs"],
+        precision=f"{edge['precision']:.2f} ({edge['low']:.2f} to {edge['high']:.2f})",
+        judged=edge["pairs"],
+        confirmed="yes" if judged["confirmed"] else "no",
         **{arm: [means[name, arm] for name in rows["backbone"]] for arm in SHOWN},
     )
 
@@ -59,9 +61,9 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for row in rows.itertuples():
         # neither breaks over lines, so that the columns stay narrow
         data = {"data": f"{row.dataset.removeprefix('ml-').upper()},\u00a0{row.percent}\u00a0%"}
-        judged = f"{row.precision:.2f} of {row.judged}"
         added = {"training pairs": f"{row.pairs:,}", "added pairs": f"{row.added:,}"}
-        runs.append(data | added | {"precision at the edge": judged})
+        judged = {"judged": row.judged, "precision": row.precision, "confirmed": row.confirmed}
+        runs.append(data | added | judged)
         values = {arm: f"{getattr(row, arm):.4f}" for arm in SHOWN}
         means.append(data | {"backbone": row.backbone} | values)
         effect = {
@@ -83,6 +85,7 @@ def main() -> None:
         density: Overrides = {
             "01_data": {"split": "random", "train_fraction": percent / 100},
             "02_finetune": {"curve_sizes": []},
+            "03_interactions": {"confirm": False},  # what a threshold alone would add
         }
         sweep(
             f"{dataset}-{percent}",

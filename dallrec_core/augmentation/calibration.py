@@ -7,6 +7,7 @@ on one half of them and judged on the other (Guo et al. 2017; Zadrozny and Elkan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,3 +143,11 @@ def precision_at_edge(p: Any, liked: Any, threshold: float) -> dict[str, float]:
     low, high = proportion_confint(right, n, method="wilson") if n else (np.nan, np.nan)
     precision = right / n if n else float("nan")
     return {"pairs": n, "precision": precision, "low": float(low), "high": float(high)}
+
+
+def beats_guessing(edge: Mapping[str, float]) -> bool:
+    """Tell whether the interval of `precision_at_edge` lies above one half (NaN does not).
+
+    One half is what guessing reaches on pairs of which half are liked, as held-out pairs are.
+    """
+    return edge["low"] > 0.5

@@ -126,11 +126,13 @@ SMALL = {
     "02.probed_users": 8,
     "03.attributes_first": "false",  # page 4 is killed while it writes them
     "03.budget": 60,
+    "03.confirm": "false",  # a model this small adds nothing else
     "04.max_items": 6,
     "04.max_new_tokens": 6,
     "04.fact_tokens": 6,
     "05.max_items": 40,
     "05.max_new_tokens": 6,
+    "06.backbones": "[MF-BPR, LightGCN, MMSSL]",
     "06.references": "[Popularity]",
     "06.arms": "[base, dallrec, self]",
     "06.seeds": 1,

@@ -11,6 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from dallrec_core.augmentation import interactions
 from dallrec_core.augmentation.calibration import (
     METHODS,
+    beats_guessing,
     expected_calibration_error,
     fit,
     halves,
@@ -116,6 +117,12 @@ def test_wilson_intervals_by_hand() -> None:
     assert table.loc[0, ["from", "to"]].tolist() == pytest.approx([said["low"], said["high"]])
     none = precision_at_edge([0.1], [True], 0.5)
     assert none["pairs"] == 0 and np.isnan([none["precision"], none["low"]]).all()
+
+
+@pytest.mark.parametrize(("right", "of", "beats"), [(8, 10, False), (16, 20, True), (0, 0, False)])
+def test_only_an_interval_above_one_half_beats_guessing(right: int, of: int, beats: bool) -> None:
+    edge = precision_at_edge([0.9] * of + [0.1], [True] * right + [False] * (of - right + 1), 0.5)
+    assert beats_guessing(edge) is beats
 
 
 def test_halves_share_no_pair_and_are_balanced() -> None:

@@ -44,7 +44,8 @@ def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     write_table(
         chosen.assign(**answers), run_dir(run) / "03_interactions/interactions.parquet", "added"
     )
-    judged = {"precision_at_edge": {"pairs": 9, "precision": 0.5}}
+    edge = {"pairs": 9, "precision": 0.5, "low": 0.25, "high": 0.75}
+    judged = {"precision_at_edge": edge, "confirmed": False}
     write_json(judged, run_dir(run) / "03_interactions/calibration.json")
     said = {"field": "genres", "value": "Drama", "origin": "written", "raw": "", "parsed": True}
     wrote = pd.DataFrame({"item": [0]})
