@@ -163,7 +163,9 @@ def gains(
             )  # fmt: skip
             if words:
                 ax.set_xticks(places, line[x], rotation=60, ha="right", fontsize=10)
-                ax.set_ylim(1.05 * min(0, table["low"].min()), 1.05 * max(0, table["high"].max()))
+                # where nothing differs, an axis still needs a height
+                low, high = min(-1e-4, table["low"].min()), max(1e-4, table["high"].max())
+                ax.set_ylim(1.05 * low, 1.05 * high)
                 ax.margins(x=0.15 / len(line) + 0.04)
         ax.set(title=title, xlabel=xlabel)
         if log:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -189,6 +191,10 @@ def test_gains_over_words_keep_their_order() -> None:
     (ax,) = drawn(plots.gains(table, "of", "group", "training interactions")).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0-3", "4-9", "10"]
     assert plots.gains(table.iloc[:0], "of", "group", "") is None
+    nothing = table.assign(difference=0.0, low=0.0, high=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(plots.gains(nothing, "of", "group", "training interactions"))
 
 
 def test_spread_counts_every_share_once() -> None:
