@@ -52,8 +52,9 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+TWO := -n 2 --dist loadfile  # processes of pytest; a file's tests stay together
 unit: $(STAMP)  ## the unit tests alone
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	@$(BIN)/python -m pytest $(TWO) tests/unit
 
 REPORT := --durations=15 --durations-min=5  # the slowest tests
 
@@ -61,13 +62,13 @@ REPORT := --durations=15 --durations-min=5  # the slowest tests
 # (tests/notebooks/conftest.py), and compares every output; then all other tests, on two cores.
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg
 DOUBLE := tests/notebooks/test_double_run.py
-TWO := -n 2 --dist loadfile --no-loadscope-reorder  # the longest first: those of notebooks
+FIRST := --no-loadscope-reorder  # the longest first: those of notebooks
 test: lint book  ## lint, unit tests, notebook tests, book tests
 	@env -u DALLREC_DATA_DIR $(BIN)/python -m pytest $(NBVAL) runs/smoke/notebooks $(DOUBLE)
-	@$(BIN)/python -m pytest $(TWO) tests/notebooks tests/book tests/unit --ignore $(DOUBLE) $(REPORT)
+	@$(BIN)/python -m pytest $(TWO) $(FIRST) tests/notebooks tests/book tests/unit --ignore $(DOUBLE) $(REPORT)
 
 coverage: $(STAMP)  ## how much of the library the unit tests reach
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit --cov=dallrec_core --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest $(TWO) tests/unit --cov=dallrec_core --cov-report=term:skip-covered
 
 axe: book  ## open every page in a headless Chromium: accessibility, scripts, search
 	@cd tests/book/browser && npm ci --silent
