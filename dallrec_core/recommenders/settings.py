@@ -165,9 +165,8 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
         "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
         "NGCF": {"epochs": 20, "eval_every": 2},
         "LightGCN": {"epochs": 20, "learning_rate": 0.03, "eval_every": 2, "model": {"layers": 3}},
-        "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.005, "eval_every": 2}
-        | {"model": {}},
-        "GRCN": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
+        "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.01, "eval_every": 2},
+        "GRCN": {"epochs": 12, "min_steps": 10, "learning_rate": 0.01, "eval_every": 2}
         | {"model": {}},
         "MMSSL": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
         | {"model": {}},
