@@ -71,7 +71,7 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "difference": f"{row.difference:+.4f}",
             "95 % interval": f"{row.low:+.4f} to {row.high:+.4f}",
             "p": f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001",
-            "detectable": f"{row.detectable:.4f}",
+            "MDE": f"{row.detectable:.4f}",
             "finding": row.verdict,
         }
         found.append(data | {"backbone": row.backbone} | effect)
