@@ -751,3 +751,17 @@ def test_a_page_opened_by_hand_in_a_run_that_has_not_begun(tmp_path: Path) -> No
     error = caught.value.__cause__
     assert isinstance(error, UserError)
     holds(str(error), "04_attributes needs 01_data, 02_finetune of run 'mine'", "dallrec run --run")
+
+
+# --- answers that say nothing ---
+
+
+def test_answers_no_better_than_guessing_add_nothing(copy: Place) -> None:
+    def added() -> int:
+        asked = pd.read_parquet(copy.run / "03_interactions" / "interactions.parquet")
+        return int(asked["added"].sum())
+
+    assert added() == 0  # the tiny model has random weights
+    options = [*copy.options(), "-p", "03.confirm=false"]
+    result = dallrec("run", "--run", "tiny", "--until", "03", *options)
+    assert result.exit_code == 0 and added() > 0, result.output
