@@ -33,7 +33,6 @@ MACHINERY = {"stages", "here", "keys", "layout", "parameters", "execution", "pro
 MANIFEST = "manifest.json"
 _SOURCES = {".py", ".csv", ".json", ".safetensors"}
 _OWN_FILES = {MANIFEST, "costs.json", "started.json"}
-_BY_HAND = "by hand"
 
 Parts = dict[str, dict[str, Any]]
 """Everything a key is made of, in groups that can be named when they change."""
@@ -97,10 +96,9 @@ def _hash_path(value: str) -> str:
     path = book_root() / "notebooks" / value
     if path.is_file():
         return artifacts.sha256(path)
-    stats = [
-        (str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)
-    ]
-    return _hash(json.dumps(stats).encode())
+    stats = {str(f.relative_to(path)): f.stat() for f in _files(path)}
+    told = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
+    return _hash(json.dumps(told).encode())
 
 
 def _files(folder: Path) -> list[Path]:
@@ -133,16 +131,14 @@ def imported_rooms(source: str) -> set[str]:
     rooms = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            rooms |= {
-                a.name.split(".")[1] for a in node.names if a.name.startswith("dallrec_core.")
-            }
+            names = [alias.name.split(".") for alias in node.names]
+            rooms |= {name[1] for name in names if name[0] == "dallrec_core" and name[1:]}
         elif isinstance(node, ast.ImportFrom) and node.module == "dallrec_core":
             rooms |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dallrec_core."):
             rooms.add(str(node.module).split(".")[1])
-    return {
-        room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file()
-    }
+    places = {room: (PACKAGE / room, PACKAGE / f"{room}.py") for room in rooms}
+    return {room for room, (folder, file) in places.items() if folder.is_dir() or file.is_file()}
 
 
 @cache
@@ -181,7 +177,7 @@ def actual_key(stage: Stage, run: str) -> str:
         return str(manifest["key"])
     files = artefact_files(stage, run)
     made = {str(file): artifacts.sha256(run_dir(run) / stage.name / file) for file in files}
-    return f"{_BY_HAND} {_hash(json.dumps(made).encode())}"
+    return f"by hand {_hash(json.dumps(made).encode())}"
 
 
 def digests(stage: Stage, run: str) -> dict[str, str]:
@@ -236,12 +232,9 @@ def _changes(old: Parts, new: Parts) -> list[str]:
     for group, values in new.items():
         before = old.get(group, {})
         names = [n for n in {**before, **values} if before.get(n) != values.get(n)]
-        if not names:
-            continue
         if group in ("parameters", "versions"):
-            shown = [f"{name} {before.get(name)!r} -> {values.get(name)!r}" for name in names]
-            reasons.append(f"{group} changed: {', '.join(shown)}")
-        else:
+            names = [f"{name} {before.get(name)!r} -> {values.get(name)!r}" for name in names]
+        if names:
             reasons.append(f"{group} changed: {', '.join(names)}")
     return reasons
 

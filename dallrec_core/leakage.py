@@ -23,8 +23,7 @@ from dallrec_core.evaluation import Pairs
 LEAK = "leak"
 """Verdict on what must not be; others are "ok", "counted" and "no verdict"."""
 
-_DEALS = 20
-_FAR = 0.1  # from what chance gives, for the two diagnostics of a random split
+_DEALS, _FAR = 20, 0.1  # random deals; distance from what chance gives, of a random split
 
 
 def overlaps(parts: Mapping[str, pd.DataFrame], n_items: int) -> pd.DataFrame:
@@ -220,9 +219,8 @@ def check(
             found = _inside(added, Pairs(parts[name], data.n_items)).sum()
             counts.append((f"edges of {arm} that are {name} pairs", found, len(added), "counted"))
     rows += [(name, n, f"of {of:,}", verdict if n else "ok") for name, n, of, verdict in counts]
-    table = pd.DataFrame(
-        [*rows, *_diagnostics(parts, split)], columns=["check", "found", "beside", "verdict"]
-    )
+    rows += _diagnostics(parts, split)
+    table = pd.DataFrame(rows, columns=["check", "found", "beside", "verdict"])
     leaks = table.loc[table["verdict"] == LEAK, ["check", "found"]]
     if len(leaks):
         said = "; ".join(f"{name}: {found:g}" for name, found in leaks.itertuples(index=False))

@@ -39,6 +39,7 @@ from decimal import Context, Decimal, localcontext
 import numpy as np
 import pandas as pd
 
+from dallrec_core.datasets.dice import Dice
 from dallrec_core.errors import UserError
 
 _FILM_SEED = 1_895
@@ -115,42 +116,9 @@ class Viewers:
     """Names of the genre columns, in alphabetical order."""
 
 
-class _Dice:
-    """Exact random integers from the raw words of PCG64, whose stream NumPy guarantees."""
-
-    def __init__(self, *seed: int) -> None:
-        self._bits = np.random.PCG64(list(seed))
-
-    def words(self, *shape: int) -> np.ndarray:
-        """Return uniform 32-bit integers as int64."""
-        raw = self._bits.random_raw(int(np.prod(shape)))
-        return (raw >> np.uint64(32)).astype(np.int64).reshape(shape)
-
-    def below(self, limit: int | np.ndarray, *shape: int) -> np.ndarray:
-        """Return integers in `[0, limit)`; `limit` is at most 2**31."""
-        return (self.words(*shape) * limit) >> 32
-
-    def normal(self, *shape: int) -> np.ndarray:
-        """Return N(0, 1) in thousandths: the sum of four 16-bit uniforms, scaled."""
-        raw = self._bits.random_raw(int(np.prod(shape)))
-        shifts = np.arange(0, 64, 16, dtype=np.uint64)[:, None]
-        centred = ((raw >> shifts) & np.uint64(0xFFFF)).astype(np.int64).sum(axis=0) - 131_070
-        return (centred * 1_732 // 65_536).reshape(shape)
-
-    def choose(self, weights: np.ndarray, rows: int, count: int) -> np.ndarray:
-        """Return `[rows, count]` distinct columns, drawn one after the other by integer weight."""
-        left = np.tile(weights, (rows, 1))
-        picks = np.empty((rows, count), dtype=np.int64)
-        for k in range(count):
-            ladder = np.cumsum(left, axis=1)
-            picks[:, k] = (ladder <= self.below(ladder[:, -1], rows)[:, None]).sum(axis=1)
-            np.put_along_axis(left, picks[:, k : k + 1], 0, axis=1)
-        return picks
-
-
 def film_words(films: pd.DataFrame, purpose: int) -> np.ndarray:
     """Return a uniform 32-bit number per film `[N]`, fixed by its film_id and the purpose alone."""
-    return np.array([_Dice(_FILM_SEED, purpose, int(k)).words(1)[0] for k in films["film_id"]])
+    return np.array([Dice(_FILM_SEED, purpose, int(k)).words(1)[0] for k in films["film_id"]])
 
 
 def _genre_members(films: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -160,7 +128,7 @@ def _genre_members(films: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.array([[name in values for name in names] for values in lists], np.int64), names
 
 
-def _genre_weights(dice: _Dice, viewers: int, films: np.ndarray, recipe: Recipe) -> np.ndarray:
+def _genre_weights(dice: Dice, viewers: int, films: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Return `[U, G]`; genres are drawn by their number of `films [G]`, in turn liked, disliked."""
     sizes = np.array([sign * size for size in recipe.genres for sign in (1, -1)], dtype=np.int64)
     chosen = dice.choose(films, viewers, len(sizes))
@@ -170,14 +138,14 @@ def _genre_weights(dice: _Dice, viewers: int, films: np.ndarray, recipe: Recipe)
     return weights
 
 
-def _favourites(dice: _Dice, films: pd.DataFrame, viewers: int, recipe: Recipe) -> np.ndarray:
+def _favourites(dice: Dice, films: pd.DataFrame, viewers: int, recipe: Recipe) -> np.ndarray:
     """Return `[U, N]` 1 where the film is by a favourite director of the viewer."""
     makers = pd.factorize(films["director"], sort=True)[0].astype(np.int64)
     picks = makers[dice.below(len(films), viewers, recipe.directors)]
     return (picks[:, :, None] == makers).any(axis=1).astype(np.int64)
 
 
-def _era(dice: _Dice, films: pd.DataFrame, viewers: int, recipe: Recipe) -> np.ndarray:
+def _era(dice: Dice, films: pd.DataFrame, viewers: int, recipe: Recipe) -> np.ndarray:
     """Return `[U, N]` thousandths, 1 in the viewer's favourite year, falling to -1 far from it."""
     years = films["year"].to_numpy(np.int64)
     centre = years.min() + dice.below(int(years.max() - years.min()) + 1, viewers, 1)
@@ -215,7 +183,7 @@ def _pull(taste: np.ndarray, recipe: Recipe) -> np.ndarray:
     return np.array(table, dtype=np.int64)[np.clip(taste // 10 + 400, 0, 800)]
 
 
-def _activity(dice: _Dice, viewers: int, recipe: Recipe) -> np.ndarray:
+def _activity(dice: Dice, viewers: int, recipe: Recipe) -> np.ndarray:
     """Return the number of films each viewer sees, `[U]`."""
     percent, fewest, most = np.array(recipe.activity, dtype=np.int64).T
     group = np.searchsorted(np.cumsum(percent), dice.below(100, viewers), side="right")
@@ -224,9 +192,9 @@ def _activity(dice: _Dice, viewers: int, recipe: Recipe) -> np.ndarray:
 
 def _watch(taste: np.ndarray, weights: np.ndarray, seed: int, recipe: Recipe) -> pd.DataFrame:
     """Draw what each viewer sees, one film after the other, none twice."""
-    counts = np.minimum(_activity(_Dice(seed, 5), len(taste), recipe), len(weights) // 2)
-    words = _Dice(seed, 6).words(int(counts.sum())).tolist()
-    company = (_Dice(seed, 8).below(100, len(words)) < recipe.company_percent).tolist()
+    counts = np.minimum(_activity(Dice(seed, 5), len(taste), recipe), len(weights) // 2)
+    words = Dice(seed, 6).words(int(counts.sum())).tolist()
+    company = (Dice(seed, 8).below(100, len(words)) < recipe.company_percent).tolist()
     film: list[int] = []
     for pull, count in zip(_pull(taste, recipe), counts.tolist(), strict=True):
         own, theirs = weights * pull, weights.copy()
@@ -254,15 +222,15 @@ def simulate(films: pd.DataFrame, n_viewers: int, seed: int, recipe: Recipe = RE
             "give at least 1 viewer and 20 films."
         )
     member, names = _genre_members(films)
-    weights = _genre_weights(_Dice(seed, 1), n_viewers, member.sum(axis=0), recipe)
-    appeal = [_Dice(_FILM_SEED, _APPEAL, int(k)).normal(1)[0] for k in films["film_id"]]
+    weights = _genre_weights(Dice(seed, 1), n_viewers, member.sum(axis=0), recipe)
+    appeal = [Dice(_FILM_SEED, _APPEAL, int(k)).normal(1)[0] for k in films["film_id"]]
     raw = _UNIT * (weights @ member.T)
-    raw += recipe.director * _favourites(_Dice(seed, 2), films, n_viewers, recipe)
-    raw += recipe.era * _era(_Dice(seed, 3), films, n_viewers, recipe) // _UNIT
+    raw += recipe.director * _favourites(Dice(seed, 2), films, n_viewers, recipe)
+    raw += recipe.era * _era(Dice(seed, 3), films, n_viewers, recipe) // _UNIT
     raw += recipe.appeal * np.array(appeal) // _UNIT
-    raw += recipe.whim * _Dice(seed, 4).normal(*raw.shape) // _UNIT
+    raw += recipe.whim * Dice(seed, 4).normal(*raw.shape) // _UNIT
     taste = _standardise(raw)
-    opinion = taste + recipe.noise * _Dice(seed, 7).normal(*raw.shape) // _UNIT
+    opinion = taste + recipe.noise * Dice(seed, 7).normal(*raw.shape) // _UNIT
     ratings = (np.searchsorted(recipe.cuts, opinion, side="right") + 1).astype(np.int8)
     seen = _watch(taste, _exposure_weights(films, recipe), seed, recipe)
     seen["rating"] = ratings[seen["viewer"], seen["film"]]

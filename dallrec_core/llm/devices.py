@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 
@@ -87,3 +88,15 @@ def first_line(error: BaseException, limit: int = 300) -> str:
         return type(error).__name__
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return said[:limit]
+
+
+def four_bit(dtype: torch.dtype) -> Any:
+    """Return the bitsandbytes settings of QLoRA: NF4, quantised twice, computing in `dtype`."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

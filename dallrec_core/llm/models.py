@@ -27,7 +27,7 @@ from transformers.utils import logging as hf_logging
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.checkpoints import Checkpoint, check_adapter, resolve
-from dallrec_core.llm.devices import check_quantize, first_line, pick_device, pick_dtype
+from dallrec_core.llm.devices import check_quantize, first_line, four_bit, pick_device, pick_dtype
 
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError,
                 SafetensorError)  # fmt: skip
@@ -193,7 +193,7 @@ def _open(
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
     if quantize == "4bit":
-        options["quantization_config"] = _four_bit(dtype)
+        options["quantization_config"] = four_bit(dtype)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
@@ -211,17 +211,6 @@ def _open(
     if len(tokenizer) > rows:
         raise ValueError(f"its tokenizer has {len(tokenizer)} tokens but the model only {rows}")
     return tokenizer, model
-
-
-def _four_bit(dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def _can_merge(dtype: torch.dtype, quantize: str) -> bool:

@@ -21,14 +21,18 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.served_answers import Answer, from_logprobs, from_text, read_answer
+from dallrec_core.llm.served_answers import (
+    KEY_VARIABLE,
+    Answer,
+    checked_address,
+    from_logprobs,
+    from_text,
+    read_answer,
+    without_key,
+)
 from dallrec_core.llm.usage import usage
-
-KEY_VARIABLE = "DALLREC_LLM_KEY"
-"""Environment variable that holds the server's key, where it wants one."""
 
 _THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 _TEXT_TOKENS = 8  # room for a yes or no that is read as text, e.g. "The answer is: yes"
@@ -93,7 +97,7 @@ def connect(
     # always given, or the client would send OpenAI's own key to whatever server this is
     key = os.environ.get(KEY_VARIABLE) or "none"
     client = openai.OpenAI(
-        base_url=_checked(url), api_key=key, timeout=timeout, max_retries=retries
+        base_url=checked_address(url), api_key=key, timeout=timeout, max_retries=retries
     )
     name = _choose(client, url, names)
     wishes = [(n, extra) for extra in (_THINKING_OFF, {}) for n in (20, 5, 0)]
@@ -113,7 +117,6 @@ def chances(
     lm: ServedModel, texts: Sequence[str], positions: Iterable[int], yes: set[str], no: set[str]
 ) -> Iterator[dict[int, float | None]]:
     """Yield p(yes) of the questions at `positions` as they are answered; None is neither word."""
-
     if not yes or not no or yes & no:
         raise UserError("the yes/no answers need at least one spelling each, and none in common")
 
@@ -161,21 +164,6 @@ def _openai() -> Any:
     return openai
 
 
-def _checked(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            "llm_backend is an address with a user, a password or a query in it, and parameters "
-            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
-    return url
-
-
 def _choose(client: Any, url: str, names: Sequence[str]) -> str:
     openai = _openai()
     try:
@@ -210,11 +198,13 @@ def _request(
     except openai.APIConnectionError:
         reason = "cannot be reached any more"
     except openai.APIStatusError as error:
-        reason = _safe(f"answered with status {error.status_code}: {error.body or error.message}")
+        reason = without_key(
+            f"answered with status {error.status_code}: {error.body or error.message}"
+        )
         if error.status_code in (400, 404, 422):
             raise _Refused(_said(lm, reason)) from None
     except (openai.OpenAIError, ValueError) as error:
-        reason = f"sent what is no answer: {_safe(str(error))}"
+        reason = f"sent what is no answer: {without_key(str(error))}"
     # without its cause, which holds the request and with it the key
     raise UserError(_said(lm, reason)) from None
 
@@ -224,12 +214,6 @@ def _said(lm: ServedModel, what: str) -> str:
         f"the model server {lm.url} ('{lm.name}') {what}. Finished answers are kept: run again "
         "when it works, and only the rest is asked"
     )
-
-
-def _safe(text: str, limit: int = 200) -> str:
-    key = os.environ.get(KEY_VARIABLE)
-    text = " ".join((text.replace(key, "***") if key else text).split())
-    return text if len(text) <= limit else text[:limit] + "..."
 
 
 def _side_by_side(

@@ -1,10 +1,17 @@
-"""What a model server says, read: its text, its log-probabilities, and what they mean for yes."""
+"""A model server's address, checked, and what it says, read: text, log-probabilities, p(yes)."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from dallrec_core.errors import UserError
+
+KEY_VARIABLE = "DALLREC_LLM_KEY"
+"""Environment variable that holds the server's key, where it wants one."""
 
 
 class Answer(NamedTuple):
@@ -63,3 +70,30 @@ def from_text(text: str, yes: set[str], no: set[str]) -> float | None:
     said = set(re.findall(r"\w+", text))
     both = bool(said & yes), bool(said & no)
     return None if both[0] == both[1] else float(both[0])
+
+
+def without_key(text: str, limit: int = 200) -> str:
+    """Return what a server said on one line, at most `limit` characters, without the key."""
+    key = os.environ.get(KEY_VARIABLE)
+    text = " ".join((text.replace(key, "***") if key else text).split())
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def checked_address(url: str) -> str:
+    """Return the address.
+
+    Raises:
+        UserError: when it is none, or holds a password or a query.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            "llm_backend is an address with a user, a password or a query in it, and parameters "
+            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
+    return url
