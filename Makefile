@@ -5,8 +5,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when they are first imported: few ever are, and this halves the time.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# It compiles what it installs: with PYTHONDONTWRITEBYTECODE set, every process would have to.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 GIB_NEEDED := 4
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' requirements.lock)
