@@ -126,7 +126,7 @@ SMALL = {
     "02.probed_users": 8,
     "03.attributes_first": "false",  # page 4 is killed while it writes them
     "03.budget": 60,
-    "03.confirm": "false",  # a model this small adds nothing else
+    "03.confirm": "false",  # the answers of a model this small confirm nothing
     "04.max_items": 6,
     "04.max_new_tokens": 6,
     "04.fact_tokens": 6,

@@ -185,6 +185,7 @@ def test_the_page_about_movielens_says_what_its_table_shows() -> None:
     low = runs["precision"].str.extract(r"\((.*) to")[0].astype(float)
     assert (runs["confirmed"] == "no").all() and (low <= 0.5).all()
     assert not (effects["finding"] == "higher").any()
+    assert (effects["over"] == "random").sum() <= 1  # "nearly always" another control
     over_base = effects[effects["over"] == "base"]
     assert (over_base["difference"] < 0).mean() > 0.8
     (detected,) = over_base.loc[over_base["finding"] == "lower", "data"]
