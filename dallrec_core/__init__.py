@@ -8,4 +8,10 @@ or probabilities out), `augmentation` (where the two meet), `recommenders`, `tra
 
 from __future__ import annotations
 
+import os
+
+# Linux then gives large tensors pages of 2 MiB: fewer faults, and tables of embeddings are looked
+# up faster. PyTorch reads it before its first large tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 __version__ = "0.1.0"

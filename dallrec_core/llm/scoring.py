@@ -31,7 +31,7 @@ def p_yes(
     no: Sequence[str],
     *,
     cache: AnswerCache | None = None,
-    batch_tokens: int = 16384,
+    batch_tokens: int = 8192,
     share_prefix: bool = True,
 ) -> np.ndarray:
     """Probability that the model answers *yes* rather than *no*.

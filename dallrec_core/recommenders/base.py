@@ -75,6 +75,14 @@ class DotProduct(Recommender):
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return all user vectors [U, d] and item vectors [N, d]."""
 
+    def apart(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows of users [U, d] and of items [N, d] of `nodes` [U + N, d].
+
+        Two slices would each fill a gradient as large as `nodes`; this way there is one.
+        """
+        users, items = nodes.split([self.n_users, self.n_items])
+        return users, items
+
     def scorer(self) -> Callable[[Tensor], Tensor]:
         """Compute the vectors once and return the function that multiplies them."""
         users, items = self.user_item_vectors()

@@ -136,7 +136,7 @@ class GRCN(DotProduct):
         reps = [part(self.edges) for part in self.parts]
         to_users, to_items = self.refined_edges([r[2] for r in reps], [r[3] for r in reps])
         ids = functional.normalize(self.ids)
-        users, items = ids[: self.n_users], ids[self.n_users :]
+        users, items = self.apart(ids)
         total_users, total_items = users, items
         for _ in range(self.config.layers):
             heard = self.edges.to_users(to_users, items), self.edges.to_items(to_items, users)

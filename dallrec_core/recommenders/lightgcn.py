@@ -87,4 +87,4 @@ class LightGCN(DotProduct):
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the propagated vectors of users [U, d] and of items [N, d]."""
         vectors = propagate(self.adjacency, self.ego, self.config.layers)
-        return vectors[: self.n_users], vectors[self.n_users :]
+        return self.apart(vectors)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK = 2048
-"""Triples whose rows are looked up at a time: three times 64 floats each stay in the cache."""
+CHUNK = 4096
+"""Triples whose rows are looked up at a time: three times 64 floats each, 3 MiB in a cache."""
 
 
 class _Bpr(torch.autograd.Function):

@@ -156,4 +156,4 @@ class MMGCN(DotProduct):
         graph = self.adjacency, self.left, self.right
         vectors = [part(self.ids, *graph) for part in self.parts]
         mean = torch.stack(vectors).mean(dim=0)
-        return mean[: self.n_users], mean[self.n_users :]
+        return self.apart(mean)

@@ -175,7 +175,7 @@ class MMSSL(DotProduct):
                 self.learned[m, start : start + block] = best
 
     def _split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        return nodes[: self.n_users], nodes[self.n_users :]
+        return self.apart(nodes)
 
     def _modal_vectors(self) -> list[Tensor]:
         """Return x^m [U + N, d] of every modality."""

@@ -121,4 +121,4 @@ class NGCF(DotProduct):
             layer = dropout(layer, self.config.dropout, self.training)
             vectors.append(functional.normalize(layer))
         final = torch.cat(vectors, dim=1)
-        return final[: self.n_users], final[self.n_users :]
+        return self.apart(final)
