@@ -102,8 +102,11 @@ class Sampler:
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         if self.kind == "edges":
+            deal = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
+            deal = np.resize(deal, len(self._users))
+            random.shuffle(deal)
             # small integers are sorted in linear time, and a batch's edges keep their order
-            edges = np.argsort(self._deal(random), kind="stable")
+            edges = np.argsort(deal, kind="stable")
             negatives = self.negatives(self._users, random)[edges]
         else:
             pairs = self._edges_of_uniform_users(random, self.steps)
@@ -120,18 +123,6 @@ class Sampler:
                 torch.from_numpy(others),
                 weights,
             )
-
-    def _deal(self, random: np.random.Generator) -> np.ndarray:
-        """Return the batch of each edge: of `steps` neighbours each goes to another one.
-
-        A user's edges are thus spread evenly, and with millions of edges this takes half as long
-        as a shuffle of all, which has to reach far.
-        """
-        rounds, rest = divmod(len(self._users), self.steps)
-        batches = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
-        dealt = random.permuted(np.tile(batches, (rounds, 1)), axis=1).ravel()
-        # the first batches are one edge longer, as `numpy.array_split` cuts them
-        return np.concatenate([dealt, random.permutation(batches[:rest])])
 
     def _edges_of_uniform_users(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return one random edge of each of `count` times B users, distinct within a batch."""

@@ -291,28 +291,6 @@ class TestSampler:
         lengths = {len(users) for epoch in epochs for users in epoch}
         assert max(lengths) <= 10 and max(lengths) - min(lengths) <= 1
 
-    def test_neighbouring_edges_are_dealt_to_different_batches(self):
-        graph = self.graph()
-        sampler = Sampler(graph, "edges", 10)
-        where = {
-            (u, i): e
-            for e, (u, i) in enumerate(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
-        }
-        batches = list(sampler.epoch(np.random.default_rng(2)))
-        dealt = np.empty(len(where), int)
-        for number, batch in enumerate(batches):
-            for pair in zip(batch.users.tolist(), batch.positives.tolist(), strict=True):
-                dealt[where[pair]] = number
-        for start in range(0, len(dealt), len(batches)):
-            part = dealt[start : start + len(batches)]
-            assert len(set(part)) == len(part)
-        firsts = [next(iter(sampler.epoch(np.random.default_rng(seed)))) for seed in range(400)]
-        chance = np.bincount(
-            [where[p] for b in firsts for p in zip(*map(torch.Tensor.tolist, b[:2]), strict=True)],
-            minlength=len(where),
-        ) / len(firsts)
-        assert abs(chance - len(firsts[0].users) / len(where)).max() < 0.1
-
     def test_negatives_are_uniform_over_free_items(self):
         graph = self.graph()
         free = np.setdiff1d(np.arange(N), graph.items[graph.users == 0].numpy())

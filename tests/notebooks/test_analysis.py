@@ -1,0 +1,50 @@
+"""Page 7 where page 6 trained something else than usual."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+from second_run import FIRST
+
+from dallrec_core.cli import main
+
+SMALL = {
+    "06.backbones": "[MF-BPR]",
+    "06.references": "[Popularity]",
+    "06.arms": "[base, random]",
+    "06.seeds": 2,
+    "06.epochs": 2,
+    "07.backbone": "MF-BPR",
+    "07.trials": 1,
+    "07.resamples": 50,
+    "07.fractions": "[]",
+    "07.surest": "[0.5]",
+    "07.caps": "[5]",
+    "07.qualities": "[0.7]",
+}
+
+
+@pytest.mark.slow
+def test_it_ends_where_the_arm_dallrec_was_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
+    for stage in FIRST.glob("smoke/0[1-5]_*"):
+        shutil.copytree(stage, tmp_path / "smoke" / stage.name)
+    shutil.copytree(FIRST / "smoke" / "notebooks", tmp_path / "smoke" / "notebooks")
+    options = [word for name in SMALL for word in ("-p", f"{name}={SMALL[name]}")]
+    done = CliRunner().invoke(main, ["run", "--until", "07_analysis", *options])
+    assert done.exit_code == 0, done.output
+    assert "05_summaries       running" not in done.output  # nothing but pages 6 and 7 ran again
+    page = nbformat.read(tmp_path / "smoke/notebooks/07_analysis.ipynb", as_version=4)
+    printed = "".join(
+        output.get("text", "") for cell in page.cells for output in cell.get("outputs", [])
+    )
+    assert "No pair was added" not in printed
+    headline = json.loads((tmp_path / "smoke/07_analysis/headline.json").read_text())
+    assert headline["backbones"] == []
