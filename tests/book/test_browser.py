@@ -1,4 +1,4 @@
-"""The built pages in a browser: axe-core finds nothing, no script fails, the search finds."""
+"""The built pages in a browser: axe-core finds nothing, no script fails, all fits a phone."""
 
 from __future__ import annotations
 
@@ -41,9 +41,15 @@ def test_pages_are_accessible_and_their_scripts_run(html: Path) -> None:
 @pytest.mark.skipif(bool(lacking()), reason=lacking() or "everything is there")
 def test_a_bad_page_would_be_seen(tmp_path: Path) -> None:
     (tmp_path / "search.html").write_text("<!DOCTYPE html><html lang='en'><title>x</title></html>")
-    bad = "<!DOCTYPE html><html><title>x</title><img src='a.png'><script>nothing()</script></html>"
-    (tmp_path / "bad.html").write_text(bad)
+    (tmp_path / "a.svg").write_text(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'></svg>"
+    )
+    (tmp_path / "bad.html").write_text(
+        "<!DOCTYPE html><html><title>x</title><img src='a.png'><script>nothing()</script>"
+        "<img src='a.svg' alt='tall' width=10 height=80><p style='width: 500px'>wide</p></html>"
+    )
     done = check(tmp_path, "bad.html")
     assert done.returncode == 1
-    for words in ("image-alt", "html-has-lang", "script: nothing is not defined", "'cold-start'"):
+    for words in ("image-alt", "html-has-lang", "script: nothing is not defined", "'cold-start'",
+                  "distorted to 10 x 80: tall", "pixels wider than the window"):  # fmt: skip
         assert words in done.stdout, done.stdout

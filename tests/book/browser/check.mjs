@@ -1,5 +1,6 @@
 // Opens every built page in a headless Chromium, light and dark, and prints what is wrong, a line
-// each: axe-core's violations of WCAG 2.2 A and AA, errors of scripts, a search that finds nothing.
+// each: axe-core's violations of WCAG 2.2 A and AA, errors of scripts, what does not fit a phone, a
+// search that finds nothing.
 //
 //   node check.mjs HTML_DIR [--pictures OUT_DIR] [page.html ...]
 //
@@ -69,6 +70,20 @@ async function open(mode, width, height = 900) {
   return context;
 }
 
+// What is wrong with the page at a width: it is wider than the window, or a picture is distorted.
+async function layout(page, width) {
+  await page.setViewportSize({ width, height: 900 });
+  return page.evaluate(() => {
+    const over = document.documentElement.scrollWidth - innerWidth;
+    const stretched = [...document.images].filter((image) => {
+      const ratio = (image.width / image.height) * (image.naturalHeight / image.naturalWidth);
+      return image.naturalWidth && Math.abs(ratio - 1) > 0.05;
+    });
+    const found = stretched.map(({ alt, width, height }) => `distorted to ${width} x ${height}: ${alt}`);
+    return over > 1 ? [`${over} pixels wider than the window`, ...found] : found;
+  });
+}
+
 for (const mode of ["light", "dark"]) {
   const context = await open(mode, 1280);
   for (const name of pages) {
@@ -88,6 +103,7 @@ for (const mode of ["light", "dark"]) {
         problems.push(`${name} (${mode}): ${id}: ${help}: ${target.join(" ")} (${nodes.length} places) ${why}`);
       }
     }
+    for (const what of await layout(page, WIDTHS[0])) problems.push(`${name} (${mode}, ${WIDTHS[0]}): ${what}`);
     await page.close();
   }
   await context.close();
@@ -108,8 +124,7 @@ if (pictures) {
       for (const name of pages) {
         const page = await context.newPage();
         await page.goto(`${home}/${name}`, { waitUntil: "load" });
-        const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        if (over > 1) problems.push(`${name} (${mode}, ${width}): ${over} pixels wider than the window`);
+        for (const what of await layout(page, width)) problems.push(`${name} (${mode}, ${width}): ${what}`);
         const file = `${name.replace(".html", "").replaceAll("/", "-")}-${width}-${mode}.png`;
         await page.screenshot({ path: join(pictures, file), fullPage: true });
         await page.close();
