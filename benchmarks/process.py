@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS = {"THP_MEM_ALLOC_ENABLE": "1"} | {  # as in the kernels of the chain
+SETTINGS = {"THP_MEM_ALLOC_ENABLE": "1"} | {  # as `dallrec_core` sets it, for the peers too
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "BLIS")
 }
 

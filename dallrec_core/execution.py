@@ -110,8 +110,6 @@ def _kernel_environment(mark: str) -> dict[str, str | None]:
         "JPY_SESSION_NAME": None,
         # Threads that wait actively for each other slow a busy machine down fiftyfold.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        # Torch then asks for large pages: a table of 38 MB is made anew in a fifth of the time.
-        "THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "1"),
     }
 
 
