@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent / "browser"
-SAMPLE = ("book/intro.html", "book/bibliography.html", "notebooks/01_data.html", "search.html")
+SAMPLE = ("book/intro.html", "book/bibliography.html", "book/api.html", "notebooks/01_data.html",
+          "search.html", "genindex.html")  # fmt: skip
 """A page of each kind; all pages where `DALLREC_BROWSER=all` (`make axe`)."""
 
 
