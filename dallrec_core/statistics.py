@@ -36,7 +36,7 @@ CONTROLS = frozenset(
 def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
     """Return the metric, and true preference at the same K where tastes are known."""
     second = f"preference@{metric.partition('@')[2]}"
-    return [metric, second] if second in set(scores["metric"]) else [metric]
+    return [metric, second] if second in scores["metric"].unique() else [metric]
 
 
 def best_controls(runs: pd.DataFrame) -> dict[str, str]:
