@@ -30,6 +30,18 @@ REPAIRS = (
 """Pattern and replacement for what the theme writes wrongly on every page."""
 
 
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx: this module is one of its extensions (`_config.yml`)."""
+    app.connect("autodoc-process-signature", _with_defaults_that_parse)
+    return {"parallel_read_safe": True}
+
+
+def _with_defaults_that_parse(*given: Any) -> tuple[str, str] | None:
+    """Write the default `<factory>` of a dataclass as `...`: else all its types are left raw."""
+    signature, returned = given[-2:]
+    return (signature.replace("<factory>", "..."), returned) if signature else None
+
+
 def mark_figures(notebook: Any, run: str, commit: str, name: str) -> None:
     """Say below each figure which cell of which notebook, run and commit has drawn it."""
     for cell in notebook.cells:

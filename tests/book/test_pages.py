@@ -103,6 +103,12 @@ def test_the_page_is_valid_html(html: Path, page: str) -> None:
     assert not wrong, "\n".join(wrong[:5])
 
 
+def test_signatures_are_readable(html: Path) -> None:
+    signatures = article(html, "book/api").select("dt.sig")
+    raw = [text for each in signatures if re.search(r"~|<", text := each.get_text(" ", strip=True))]
+    assert len(signatures) > 500 and not raw, "\n".join(raw[:5])
+
+
 def test_search_knows_cold_start(html: Path) -> None:
     index = (html / "searchindex.js").read_text(encoding="utf-8")
     content = json.loads(index[index.index("(") + 1 : index.rindex(")")])
