@@ -107,8 +107,11 @@ def shown(table: pd.DataFrame, columns: Sequence[str] = ("effect", "p", "finding
         columns: out of effect (difference and interval), p (after Holm), finding (the verdict),
             relative (in per cent), detectable (the minimum detectable effect).
 
-    Where all rows are about one arm, or all over base, the index does not repeat it.
+    Where all rows are about one arm, or all over base, the index does not repeat it. Without
+    rows, the one that is returned says so.
     """
+    if table.empty:
+        return pd.DataFrame({"finding": ["no arm differs from what it is compared with"]}, ["none"])
     ends = zip(table["difference"], table["low"], table["high"], strict=True)
     told = table.assign(
         # an interval is not broken over lines
