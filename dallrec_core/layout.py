@@ -58,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
         makes=("model.json", "adapters", "instructions", "training_log.parquet", "evaluation.json")
         + ("contamination.json",),
         seconds=60,
-        quick={"held_out": 100, "epochs": 4, "curve_sizes": [], "probes": 50},
+        quick={"n_examples": 32, "held_out": 100, "epochs": 2, "curve_sizes": [], "probes": 50},
     ),
     Stage(
         "03_interactions",
