@@ -55,13 +55,28 @@ class AnswerCache:
             ) from error
         try:
             self._db = sqlite3.connect(self.path, timeout=timeout)
-            # WAL is refused on some network drives; the default journal is as safe, only slower.
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._switch_to_wal(timeout)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(_TABLE)
             self._db.commit()
         except sqlite3.Error as error:
             raise self._explain(error) from error
+
+    def _switch_to_wal(self, timeout: float) -> None:
+        """Use the write-ahead log, unless a network drive refuses: then all is as safe but slower.
+
+        Where several processes open a new file, SQLite ends all but one at once instead of waiting.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= end:
+                    raise
+                time.sleep(0.01)
 
     def __len__(self) -> int:
         """Number of stored answers."""

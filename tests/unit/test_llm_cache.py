@@ -101,6 +101,30 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
         assert len(cache) == 200
 
 
+def test_a_new_file_that_others_open_too_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    class Contested(sqlite3.Connection):
+        """Is refused the change of mode twice, as SQLite does without waiting."""
+
+        def execute(self, sql: str, *given: object) -> sqlite3.Cursor:
+            if "journal_mode" in sql and tries.append(sql) is None and len(tries) % 3:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(sql, *given)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Contested, **k))
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        cache.put_many({"k": 1})
+    assert len(tries) == 3
+    with pytest.raises(UserError, match="in use by another process"):
+        AnswerCache(tmp_path / "a.sqlite", timeout=0)
+
+
 def test_damaged_files_are_explained(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     path.write_bytes(b"this is no database, it is a poem" * 100)
