@@ -111,7 +111,7 @@ def shown(table: pd.DataFrame, columns: Sequence[str] = ("effect", "p", "finding
     rows, the one that is returned says so.
     """
     if table.empty:
-        return pd.DataFrame({"finding": ["no arm differs from what it is compared with"]}, ["none"])
+        return pd.DataFrame({"finding": ["there is nothing to compare"]}, ["none"])
     ends = zip(table["difference"], table["low"], table["high"], strict=True)
     told = table.assign(
         # an interval is not broken over lines

@@ -110,10 +110,12 @@ def test_a_new_file_that_others_open_too_is_waited_for(
         """Is refused the change of mode twice, as SQLite does without waiting."""
 
         def execute(self, sql: str, *given: object) -> sqlite3.Cursor:
-            if "journal_mode" in sql and tries.append(sql) is None and len(tries) % 3:
-                error = sqlite3.OperationalError("database is locked")
-                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
-                raise error
+            if "journal_mode" in sql:
+                tries.append(sql)
+                if len(tries) % 3:
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
             return super().execute(sql, *given)
 
     connect = sqlite3.connect
