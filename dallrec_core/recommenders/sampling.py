@@ -28,6 +28,9 @@ SAMPLERS = ("edges", "uniform_users")
 TABLE_BYTES = 2**22
 """Bytes of a table of (user, item) pairs, a few users of all, that stays in the cache."""
 
+BLOCK = 2**20
+"""Edges dealt to batches at a time; what is shuffled and gathered then stays in the cache."""
+
 
 class Batch(NamedTuple):
     """Triples with weights; the arguments of `Recommender.loss`."""
@@ -59,6 +62,7 @@ class Sampler:
         batch_size: number of triples, B. Batches of `edges` are made equally long, at most B.
         hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
         table_bytes: see `TABLE_BYTES`.
+        block: see `BLOCK`.
 
     Raises:
         UserError: for an unknown kind, or when no user has both a positive and a negative.
@@ -72,6 +76,7 @@ class Sampler:
         *,
         hard_share: float = 0.0,
         table_bytes: int = TABLE_BYTES,
+        block: int = BLOCK,
     ) -> None:
         if kind not in SAMPLERS:
             raise UserError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
@@ -79,6 +84,7 @@ class Sampler:
         users, items = graph.users.numpy(), graph.items.numpy()
         self._keys = users * graph.n_items + items  # ascending: edges are sorted
         self._table_users = max(1, table_bytes // graph.n_items)
+        self._block = block
         degrees = np.bincount(users, minlength=graph.n_users)
         kept = (graph.loss_weights.numpy() > 0) & (degrees[users] < graph.n_items)
         if not kept.any():
@@ -101,28 +107,50 @@ class Sampler:
 
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        if self.kind == "edges":
-            deal = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
-            deal = np.resize(deal, len(self._users))
-            random.shuffle(deal)
-            # small integers are sorted in linear time, and a batch's edges keep their order
-            edges = np.argsort(deal, kind="stable")
-            negatives = self.negatives(self._users, random)[edges]
-        else:
-            pairs = self._edges_of_uniform_users(random, self.steps)
-            edges = np.sort(pairs.reshape(self.steps, -1)).ravel()
-            order = np.argsort(edges, kind="stable")
-            negatives = np.empty_like(edges)
-            negatives[order] = self.negatives(self._users[edges[order]], random)
-        parts = (np.array_split(array, self.steps) for array in (edges, negatives))
-        for chosen, others in zip(*parts, strict=True):
-            weights = None if self._weights is None else torch.from_numpy(self._weights[chosen])
+        draw = self._dealt if self.kind == "edges" else self._of_uniform_users
+        for columns in draw(random):
+            users, items, negatives, *weights = map(torch.from_numpy, columns)
             yield Batch(
-                torch.from_numpy(self._users[chosen]),
-                torch.from_numpy(self._items[chosen]),
-                torch.from_numpy(others),
-                weights,
+                users.long(),
+                items.long(),
+                negatives.long(),
+                weights[0] if weights else None,
             )
+
+    def _dealt(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+        """Yield the batches of an epoch that visits every edge."""
+        size = max(self._block // self.steps, 1) * self.steps
+        starts = range(0, len(self._users), size)
+        blocks = [self._deal(slice(start, start + size), random) for start in starts]
+        for parts in zip(*blocks, strict=True):
+            yield [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+    def _deal(self, block: slice, random: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
+        """Deal the edges of a block to all batches; each gets as many, up to one."""
+        users = self._users[block]
+        deal = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
+        deal = np.resize(deal, len(users))
+        random.shuffle(deal)
+        # small integers are sorted in linear time, and a batch's edges keep their order
+        order = np.argsort(deal, kind="stable")
+        ids = users, self._items[block], self.negatives(users, random)
+        columns = [column.astype(np.int32)[order] for column in ids]
+        if self._weights is not None:
+            columns.append(self._weights[block][order])
+        return list(zip(*(np.array_split(c, self.steps) for c in columns), strict=True))
+
+    def _of_uniform_users(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+        """Yield batches of distinct users, with one of their edges each."""
+        pairs = self._edges_of_uniform_users(random, self.steps)
+        edges = np.sort(pairs.reshape(self.steps, -1)).ravel()
+        order = np.argsort(edges, kind="stable")
+        negatives = np.empty_like(edges)
+        negatives[order] = self.negatives(self._users[edges[order]], random)
+        for chosen, others in zip(
+            np.split(edges, self.steps), np.split(negatives, self.steps), strict=True
+        ):
+            weights = [] if self._weights is None else [self._weights[chosen]]
+            yield [self._users[chosen], self._items[chosen], others, *weights]
 
     def _edges_of_uniform_users(self, random: np.random.Generator, count: int) -> np.ndarray:
         """Return one random edge of each of `count` times B users, distinct within a batch."""
@@ -136,7 +164,7 @@ class Sampler:
         """Draw for each of `users`, which ascend, an item that is none of the user's, int64 [n]."""
         items = random.integers(0, self.n_items, len(users))
         taken = np.zeros(self._table_users * self.n_items, bool)
-        for first in range(0, int(users[-1]) + 1, self._table_users):
+        for first in range(int(users[0]), int(users[-1]) + 1, self._table_users):
             bounds = first, first + self._table_users
             low, high = np.searchsorted(self._keys, np.multiply(bounds, self.n_items))
             known = self._keys[low:high] - first * self.n_items

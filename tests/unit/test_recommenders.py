@@ -12,7 +12,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build, losses
 from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
-from dallrec_core.recommenders.sampling import Sampler
+from dallrec_core.recommenders.sampling import BLOCK, Sampler
 from dallrec_core.recommenders.sparse import Adjacency, multiply, propagate
 
 U, N = 7, 9
@@ -252,10 +252,11 @@ class TestSampler:
 
     @pytest.mark.parametrize("size", [2**22, 3 * N, 0])  # the table holds all users, three, one
     @pytest.mark.parametrize("kind", ["edges", "uniform_users"])
-    def test_positives_are_edges_and_negatives_are_not(self, kind, size):
+    @pytest.mark.parametrize("block", [BLOCK, 20])
+    def test_positives_are_edges_and_negatives_are_not(self, kind, size, block):
         graph = self.graph()
         known = set(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
-        sampler = Sampler(graph, kind, 4, table_bytes=size)
+        sampler = Sampler(graph, kind, 4, table_bytes=size, block=block)
         drawn = list(sampler.epoch(np.random.default_rng(0)))
         for batch in drawn:
             assert batch.users.tolist() == sorted(batch.users.tolist())
@@ -283,8 +284,9 @@ class TestSampler:
         assert hard[2000:].mean() < 0.05  # this user said nothing
         assert not share or {3, 4} <= set(drawn[:2000])
 
-    def test_batches_are_equally_long_and_dealt_at_random(self):
-        sampler = Sampler(self.graph(), "edges", 10)
+    @pytest.mark.parametrize("block", [BLOCK, 20, 1])
+    def test_batches_are_equally_long_and_dealt_at_random(self, block):
+        sampler = Sampler(self.graph(), "edges", 10, block=block)
         random = np.random.default_rng(1)
         epochs = [[batch.users.tolist() for batch in sampler.epoch(random)] for _ in range(2)]
         assert epochs[0] != epochs[1] and len(epochs[0]) == sampler.steps
@@ -308,10 +310,11 @@ class TestSampler:
         with pytest.raises(UserError, match="no user"):
             Sampler(Graph.from_frame(full[:N], U, N), "edges", 4)
 
-    def test_weights_follow_their_edges(self):
+    @pytest.mark.parametrize("block", [BLOCK, 20])
+    def test_weights_follow_their_edges(self, block):
         extra = pd.DataFrame({"user": [6], "item": [8], "weight": [0.25]})
         frame = small_frame().query("user != 6")
-        sampler = Sampler(Graph.from_frame(frame, U, N, extra=extra), "edges", 5)
+        sampler = Sampler(Graph.from_frame(frame, U, N, extra=extra), "edges", 5, block=block)
         for batch in sampler.epoch(np.random.default_rng(0)):
             assert batch.weights.tolist() == [0.25 if u == 6 else 1 for u in batch.users.tolist()]
 
