@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import csr, pointers
+from dallrec_core.recommenders.sparse import csr, pointers, product
 
 
 class Bipartite(nn.Module):
@@ -60,14 +60,14 @@ class Bipartite(nn.Module):
         self.item_ends: Tensor
         self.users_by_item: Tensor
 
-    def by_users(self, values: Tensor) -> Tensor:
-        """Return the CSR matrix [U, N] that holds `values` [E]."""
-        return csr(self.user_ends, self.items, values, (self.n_users, self.n_items))
+    def by_users(self, values: Tensor, y: Tensor) -> Tensor:
+        """Return the sums [U, d] of rows of `y` [N, d], weighted by `values` [E]; no gradient."""
+        return product(self.user_ends, self.items, values, y)
 
-    def by_items(self, values: Tensor) -> Tensor:
-        """Return the transposed CSR matrix [N, U] that holds `values` [E]."""
+    def by_items(self, values: Tensor, x: Tensor) -> Tensor:
+        """Return the sums [N, d] of rows of `x` [U, d], weighted by `values` [E]; no gradient."""
         sorted_values = values.index_select(0, self.by_item)
-        return csr(self.item_ends, self.users_by_item, sorted_values, (self.n_items, self.n_users))
+        return product(self.item_ends, self.users_by_item, sorted_values, x)
 
     def dots(self, x: Tensor, y: Tensor) -> Tensor:
         """Return `x_u · y_i` of every edge [E], for `x` [U, d] and `y` [N, d]."""
@@ -112,7 +112,7 @@ class _Dots(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         x, y = ctx.saved_tensors
         edges, slope = ctx.edges, gradients[0]
-        return None, edges.by_users(slope) @ y, edges.by_items(slope) @ x
+        return None, edges.by_users(slope, y), edges.by_items(slope, x)
 
 
 class _Sum(torch.autograd.Function):
@@ -120,7 +120,7 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, edges: Bipartite, values: Tensor, rows: Tensor, users: bool) -> Tensor:
         ctx.edges, ctx.users = edges, users
         ctx.save_for_backward(values, rows)
-        return (edges.by_users(values) if users else edges.by_items(values)) @ rows
+        return (edges.by_users if users else edges.by_items)(values, rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -131,12 +131,12 @@ class _Sum(torch.autograd.Function):
             pair = (slope, rows) if ctx.users else (rows, slope)
             for_values = _dots(edges, *pair)
         if ctx.needs_input_grad[2]:
-            transposed = edges.by_items(values) if ctx.users else edges.by_users(values)
-            for_rows = transposed @ slope
+            for_rows = (edges.by_items if ctx.users else edges.by_users)(values, slope)
         return None, for_values, for_rows, None
 
 
 def _dots(edges: Bipartite, x: Tensor, y: Tensor) -> Tensor:
-    pattern = edges.by_users(edges.weights)
-    product = torch.sparse.sampled_addmm(pattern, x.contiguous(), y.contiguous().T, beta=0.0)
-    return product.values()
+    size = edges.n_users, edges.n_items
+    pattern = csr(edges.user_ends, edges.items, edges.weights, size)
+    found = torch.sparse.sampled_addmm(pattern, x.contiguous(), y.contiguous().T, beta=0.0)
+    return found.values()
