@@ -19,7 +19,7 @@ _PARTS = "starts", "columns", "values"
 
 
 def pointers(rows: Tensor, size: int) -> Tensor:
-    """Return where each of `size` rows starts among entries sorted by row, int32 [size + 1]."""
+    """Return where each of `size` rows starts once entries are sorted by row, int32 [size + 1]."""
     ends = rows.new_zeros(size + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(rows, minlength=size), 0, out=ends[1:])
     return ends.int()
