@@ -51,8 +51,9 @@ def product(starts: Tensor, columns: Tensor, values: Tensor, x: Tensor) -> Tenso
         values: float32 [n].
         x: `X`, float32 [columns of M, d].
     """
+    weights, rows = values.detach(), x.detach()  # or it would prepare a gradient of its own
     return functional.embedding_bag(
-        columns, x, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+        columns, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
 
 
