@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, count, pairwise
+from operator import ne
 from typing import NamedTuple
 
 from dallrec_core.errors import UserError
@@ -104,12 +105,13 @@ def _in_two_parts(
 def _check_lengths(
     lm: LanguageModel, texts: Sequence[str], rows: list[tuple[int, list[int]]], answer: int
 ) -> None:
+    most = lm.max_tokens
     for position, tokens in rows:
-        if len(tokens) + answer > lm.max_tokens:
+        if len(tokens) + answer > most:
             room = f" and {answer} for the answer" if answer else ""
             raise UserError(
                 f"prompt {position + 1} of {len(texts)} is too long for model '{lm.name}': "
-                f"{len(tokens)} tokens{room}, where {lm.max_tokens} fit; shorten it (fewer "
+                f"{len(tokens)} tokens{room}, where {most} fit; shorten it (fewer "
                 f"history items): {texts[position][:60]!r}..."
             )
 
@@ -167,7 +169,7 @@ class _Branch(NamedTuple):
 def _common(one: list[int], other: list[int]) -> int:
     """Tokens worth sharing by two rows, of which each keeps at least its last; else 0."""
     most = min(len(one), len(other)) - 1
-    size = next((k for k in range(most) if one[k] != other[k]), most)
+    size = min(next(compress(count(), map(ne, one, other)), most), most)
     return size if size >= max(_WORTH_SHARING, most // 4) else 0
 
 
