@@ -1,7 +1,8 @@
 """Answers kept for ever: a question is asked of the same model in the same way only once.
 
 SQLite in WAL mode. Every batch is committed before the next one is asked, so a killed process
-loses at most the batch in flight; several processes may use one file.
+loses at most the batch in flight (of a small model, one on each core); several processes may use
+one file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dallrec_core.progress import announce, progress
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _CHUNK = 500  # keys per SELECT; old SQLite builds allow 999 parameters
+_TIMED = 0.2  # seconds of asking from which the rest is estimated
 
 
 def answer_key(prompt: str, fingerprint: str, settings: Mapping[str, Any]) -> str:
@@ -195,14 +197,14 @@ def ask_once(
     counts.from_cache += len(prompts) - len(missing)
 
     def answers() -> Iterator[int]:
-        before = time.monotonic(), counts.done
-        for number, batch in enumerate(compute(list(first.values()), missing)):
+        start, told = None, False
+        for batch in compute(list(first.values()), missing):
             now = time.monotonic(), counts.done
-            # the first batch warms up, the second is timed
-            if number == 1 and not rank and now[1] > before[1]:
-                seconds = (now[0] - before[0]) / (now[1] - before[1]) * counts.todo
+            start = start or now  # the first batch warms up; then some are timed
+            if not told and not rank and now[0] - start[0] >= _TIMED and now[1] > start[1]:
+                seconds = (now[0] - start[0]) / (now[1] - start[1]) * counts.todo
                 announce(desc, share, "questions", seconds)
-            before = now
+                told = True
             by_key = {keys[position]: value for position, value in batch.items()}
             if cache is not None:
                 cache.put_many(by_key)

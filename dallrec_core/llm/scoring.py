@@ -7,8 +7,7 @@ neighbours, so that neither the history is copied for each question nor the ends
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,11 @@ from transformers import DynamicCache
 from dallrec_core.errors import UserError
 from dallrec_core.llm.batching import Group, Question, batches, group_rows, only, tokenize
 from dallrec_core.llm.cache import AnswerCache, ask_once
-from dallrec_core.llm.models import LanguageModel, head_on, quiet
+from dallrec_core.llm.models import LanguageModel, quiet
+from dallrec_core.llm.packed import last_logits
 from dallrec_core.llm.processes import own
 from dallrec_core.llm.served import ServedModel, chances
+from dallrec_core.llm.streams import streamed
 from dallrec_core.llm.usage import usage
 
 
@@ -46,7 +47,8 @@ def p_yes(
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
-        batch_tokens: rows x tokens per row of one forward pass, the bound on memory.
+        batch_tokens: rows x tokens per row of one forward pass, the bound on memory. A small model
+            is asked in several passes at a time on the processor's cores.
         share_prefix: encode common beginnings once, be it a user's history or an item's text,
             whatever saves more. The result is the same to 1e-4 (float32).
 
@@ -82,8 +84,11 @@ def p_yes(
         reads = [sum(map(len, {g.prefix for g in b})) + sum(g.widths[1] for g in b) for b in plan]
         counts.plan(rows, missing, sum(reads))
         whole = {position: len(tokens) for position, tokens in rows}
-        for rest, read in zip(plan, reads, strict=True):
-            found = _score(lm, rest, words)
+
+        def ask(model: LanguageModel, job: tuple[list[Group], int]) -> tuple[dict[int, Any], int]:
+            return _score(model, job[0], words), job[1]
+
+        for found, read in streamed(ask, lm, list(zip(plan, reads, strict=True))):
             counts.tokens_in += read
             counts.saved_by_prefix += sum(whole[position] for position in found) - read
             counts.done += read
@@ -141,7 +146,7 @@ def _score(
 ) -> dict[int, float | None]:
     rows = [row for group in batch for row in group.rows]
     try:
-        logits = _last_logits(lm, batch)
+        logits = last_logits(lm, batch)
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is full; lower batch_tokens") from error
     yes, no = (torch.logsumexp(logits[:, w.to(logits.device)], dim=-1) for w in words)
@@ -149,61 +154,3 @@ def _score(
     if not np.isfinite(chances).all():
         raise UserError(f"model '{lm.name}' computes NaN as {lm.dtype}; load it as float32")
     return {i: p for (i, _), p in zip(rows, chances, strict=True)}
-
-
-@torch.inference_mode()
-def _last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
-    """Float32 logits `[questions, vocabulary]` after the last token of every question.
-
-    A group is one row: its questions stand behind one another. Rows are padded on the right: with
-    causal attention no real token ever sees a later one, so results do not depend on the batch.
-    """
-    ids = _pad(lm, [[t for _, tokens in group.rows for t in tokens] for group in batch], lm.pad_id)
-    sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
-    ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
-    options = _behind(lm, batch, sizes, ids) if batch[0].prefix else {"use_cache": False}
-    with head_on(lm.model, _at(ends)):
-        return lm.model(input_ids=ids, **options).logits[:, 0].float()
-
-
-def _behind(
-    lm: LanguageModel, batch: list[Group], sizes: list[list[int]], ids: torch.Tensor
-) -> dict[str, Any]:
-    """What the model needs to read rows `ids` `[B, W]` behind their prefixes.
-
-    Each prefix is read once, whatever the number of its rows. A question sees the prefix and
-    itself, not its neighbours in the row, and counts its positions from the prefix on.
-    """
-    number = {prefix: i for i, prefix in enumerate(dict.fromkeys(g.prefix for g in batch))}
-    prefixes = _pad(lm, number, lm.pad_id)
-    with head_on(lm.model, _at([(row, 0) for row in range(len(number))])):
-        past = lm.model(input_ids=prefixes, use_cache=True).past_key_values
-    owner = torch.tensor([number[group.prefix] for group in batch], device=ids.device)
-    if len(number) < len(batch):
-        past.batch_select_indices(owner)
-    own = _pad(lm, [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes], -1)
-    place = _pad(lm, [[i for n in each for i in range(n)] for each in sizes], 0)
-    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=ids.device).tril()
-    start = torch.tensor([[len(group.prefix)] for group in batch], device=ids.device)
-    real = (torch.arange(prefixes.shape[1], device=ids.device) < start)[:, None]
-    seen = torch.cat([real.expand(-1, ids.shape[1], -1),
-                      (own[:, :, None] == own[:, None]) & causal], dim=-1)  # fmt: skip
-    mask = torch.zeros(seen.shape, dtype=lm.dtype, device=ids.device)
-    mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
-    return {"past_key_values": past, "attention_mask": mask[:, None], "position_ids": start + place}
-
-
-def _pad(lm: LanguageModel, rows: Collection[Sequence[int]], fill: int) -> torch.Tensor:
-    """Rows padded on the right with `fill`: `[B, T]`."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=lm.device)
-
-
-def _at(places: Sequence[tuple[int, int]]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Selects the hidden states at (row, position): `[B, T, d]` -> `[places, 1, d]`."""
-    rows, positions = torch.tensor(places).T
-
-    def select(hidden: torch.Tensor) -> torch.Tensor:
-        return hidden[rows.to(hidden.device), positions.to(hidden.device)].unsqueeze(1)
-
-    return select

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from dallrec_core.llm import batching, models, scoring
 from dallrec_core.llm.batching import Group, batches
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.scoring import first_tokens, p_yes
+from dallrec_core.training import threads
 
 YES, NO = ("yes", "Yes"), ("no", "No")
 PAIRS = [
@@ -121,7 +122,7 @@ def test_a_long_prompt_is_named() -> None:
 
 def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     nan = torch.full((1, 400), float("nan"))
-    monkeypatch.setattr(scoring, "_last_logits", lambda *a: nan)
+    monkeypatch.setattr(scoring, "last_logits", lambda *a: nan)
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
 
@@ -142,31 +143,40 @@ class _Killed(AnswerCache):
             raise KeyboardInterrupt
 
 
-def test_interrupted_run_repeats_no_question_and_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", [1, 2])
+def test_interrupted_run_loses_what_is_in_flight_and_ends_the_same(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = tiny_model()
-    asked: list[int] = []
+    asked: list[list[int]] = []
     score = scoring._score
 
     def counting(lm: models.LanguageModel, batch: list[Group], words: object) -> dict[int, float]:
-        asked.extend(i for group in batch for i, _ in group.rows)
+        asked.append([i for group in batch for i, _ in group.rows])
         return score(lm, batch, words)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scoring, "_score", counting)
-    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=150)
-    assert len(asked) == len(set(asked)) == len(PAIRS)
+    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=60)
+    assert sorted(chain(*asked)) == list(range(len(PAIRS))) and len(asked) > 2 + count
     asked.clear()
-    with pytest.raises(KeyboardInterrupt), _Killed(tmp_path / "a.sqlite") as cache:
-        p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
-    before = len(asked)
-    assert 0 < before < len(PAIRS)
+    with (
+        threads(count),
+        pytest.raises(KeyboardInterrupt),
+        _Killed(tmp_path / "a.sqlite") as cache,
+    ):
+        p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
+    # the batches that were asked beside the last one that was stored, or began when one ended
+    assert 2 <= len(asked) <= 2 + count
     with AnswerCache(tmp_path / "a.sqlite") as cache:
-        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
-        assert (cache.hits, cache.misses) == (before, len(PAIRS) - before)
-        assert len(asked) == len(set(asked)) == len(PAIRS)
-        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=150, cache=cache)
-        assert len(asked) == len(PAIRS)
+        stored, lost = len(cache), asked[:]
+        asked.clear()
+        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
+        assert (cache.hits, cache.misses) == (stored, len(PAIRS) - stored)
+        assert len(list(chain(*asked))) == len(PAIRS) - stored
+        assert set(chain(*lost, *asked)) == set(range(len(PAIRS)))
+        asked.clear()
+        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
+        assert not asked
     assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
 
 
@@ -352,3 +362,20 @@ def test_other_architectures_equal_the_naive_way(
     expected = [naive(lm, text) for text in TEXTS]
     assert np.ptp(expected) > 0.05
     np.testing.assert_allclose(p_yes(lm, PAIRS, YES, NO), expected, atol=1e-4)
+
+
+def test_the_last_layer_is_computed_where_answers_are_read() -> None:
+    lm = tiny_model()
+    first, last = ([], [])
+    handles = [
+        layer.mlp.register_forward_pre_hook(
+            lambda _, x, seen=seen: seen.append(x[0][..., 0].numel())
+        )
+        for layer, seen in zip(lm.model.model.layers, (first, last), strict=True)
+    ]
+    try:
+        p_yes(lm, [(TEXTS[0], f" Film {n}?") for n in range(20)], YES, NO)
+    finally:
+        [handle.remove() for handle in handles]
+    assert last == [1, 20]  # of the prefix only keys and values matter
+    assert first[0] > 20 and first[1] > 60
