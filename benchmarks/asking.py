@@ -1,18 +1,19 @@
-"""Three ways to ask a language model the same yes/no questions, timed in one process.
+"""Four ways to ask a language model the same yes/no questions, timed in one process.
 
 **Ours** is `scoring.p_yes`: a user's history is read once for all candidates, and one forward pass
 answers. The **authors' way** puts one question at a time into the chat template, lets the model
-`generate`, and compares the string. **Padded** does that with 32 questions at a time, padded on the
-left. The last two may write `MAX_NEW_TOKENS` tokens, enough for a word and its end; a model that
-answers at greater length would make them slower still. So would the authors' decoding, which is
-LLaMA-Factory's default: sampling. Here the likeliest token is taken, in favour of their way.
+`generate` as LLaMA-Factory does by default, which is by sampling, and compares the string;
+**greedy** is the same with the likeliest tokens. **Padded** is greedy with 32 questions at a time,
+padded on the left. All of these may write `MAX_NEW_TOKENS` tokens, enough for a word and its end; a
+model that answers at greater length would make them slower still.
 
-Times include rendering and tokenizing, and no cache of answers takes part. On one thread they are
-CPU seconds, which a busy machine disturbs least; on several, seconds of the clock.
+Times include rendering and tokenizing, and no cache of answers takes part. On several threads they
+are seconds of the clock; on one, CPU seconds, which a busy machine disturbs least.
 """
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ CANDIDATES = 50
 MAX_NEW_TOKENS = 2
 BATCH = 32
 YES, NO = YES_WORDS["default"], NO_WORDS["default"]
+SAMPLING = {"do_sample": True, "temperature": 0.95, "top_p": 0.7, "top_k": 50}
+"""LLaMA-Factory's defaults; the authors set none of their own."""
+GREEDY = {"do_sample": False}
 LARGE = {"hidden_size": 768, "intermediate_size": 2560, "num_hidden_layers": 12,
          "num_attention_heads": 12, "num_key_value_heads": 12}  # fmt: skip
 """A Llama of more than 100 million parameters; random weights cost what real ones do."""
@@ -65,6 +69,7 @@ def model(name: str) -> LanguageModel:
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds of `work()`, and what it returned."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    gc.collect()  # whoever comes first must not clean up for all
     started = clock()
     result = work()
     return clock() - started, result
@@ -80,7 +85,9 @@ def gemm_rate(size: int = 1536, repeats: int = 8) -> float:
 
 
 @torch.inference_mode()
-def generated(lm: LanguageModel, prompts: Sequence[Prompt], size: int) -> np.ndarray:
+def generated(
+    lm: LanguageModel, prompts: Sequence[Prompt], size: int, decoding: dict[str, Any]
+) -> np.ndarray:
     """Answer with `generate`, `size` prompts at a time; return p(yes) `[n]` for comparison."""
     words = [torch.tensor(first_tokens(lm, spellings)) for spellings in (YES, NO)]
     found, said = [], []
@@ -91,7 +98,7 @@ def generated(lm: LanguageModel, prompts: Sequence[Prompt], size: int) -> np.nda
             return_tensors="pt", return_token_type_ids=False,
         )  # fmt: skip
         out: Any = lm.model.generate(  # type: ignore[operator]
-            **batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=lm.pad_id,
+            **batch, **decoding, max_new_tokens=MAX_NEW_TOKENS, pad_token_id=lm.pad_id,
             return_dict_in_generate=True, output_logits=True,
         )  # fmt: skip
         answers = lm.tokenizer.batch_decode(
@@ -137,34 +144,36 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
 
 
 def measure(name: str, *, users: int, single: int, padded: int, threads: int = 1) -> dict[str, Any]:
-    """Time the three ways on one model.
+    """Time the ways on one model.
 
     Args:
         name: `standin` or `100m`.
         users: with 50 questions each, for our way.
-        single: questions for the authors' way, evenly spread over ours.
+        single: questions for the authors' way and for greedy, evenly spread over ours.
         padded: questions in padded batches, the first of ours (neighbours are alike in length,
             which suits padding).
         threads: of the processor.
     """
     torch.set_num_threads(threads)
+    torch.manual_seed(0)
     lm, prompts = model(name), questions(users)
     step = max(len(prompts) // single, 1)
     few, first = prompts[::step][:single], prompts[:padded]
     peak = gemm_rate()
     with quiet():
-        p_yes(lm, prompts[:4], YES, NO)  # whatever is slow once only
-        generated(lm, prompts[:2], 2)
-        with Counter(lm) as counter:
-            once, chances = timed(lambda: p_yes(lm, prompts, YES, NO))
-        alone, expected = timed(lambda: generated(lm, few, 1))
-        together, _ = timed(lambda: generated(lm, first, BATCH))
+        with Counter(lm) as counter:  # and whatever is slow once only
+            p_yes(lm, prompts, YES, NO)
+        generated(lm, prompts[:2], 2, SAMPLING)
+        once, chances = timed(lambda: p_yes(lm, prompts, YES, NO))
+        alone, _ = timed(lambda: generated(lm, few, 1, SAMPLING))
+        greedy, expected = timed(lambda: generated(lm, few, 1, GREEDY))
+        together, _ = timed(lambda: generated(lm, first, BATCH, GREEDY))
         again, _ = timed(lambda: p_yes(lm, prompts, YES, NO))
     peak = max(peak, gemm_rate())
     ours = (once + again) / 2  # before and after the others, so that a change of pace hits both
     operations, naive_tokens = useful_operations(lm, prompts)
     rates = {"ours": len(prompts) / ours, "alone": len(few) / alone,
-             "padded": len(first) / together}  # fmt: skip
+             "greedy": len(few) / greedy, "padded": len(first) / together}  # fmt: skip
     difference = np.abs(chances[::step][:single] - expected)
     return {
         "threads": threads,
