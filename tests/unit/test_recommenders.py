@@ -163,8 +163,11 @@ class TestGradients:
         wanted = torch.autograd.grad(plain, table)
         torch.testing.assert_close(torch.autograd.grad(ours, table), wanted)
 
+    @pytest.mark.parametrize("large", [0, 1000])  # in pieces of two dimensions, or whole
     @pytest.mark.parametrize("layers", [0, 1, 3])
-    def test_propagation_equals_the_dense_formula(self, layers):
+    def test_propagation_equals_the_dense_formula(self, layers, large, monkeypatch):
+        monkeypatch.setattr("dallrec_core.recommenders.sparse.LARGE", large)
+        monkeypatch.setattr("dallrec_core.recommenders.sparse.PIECE", 2)
         frame = small_frame().assign(weight=lambda f: 1 / (1 + f.index.to_numpy()))
         frame = frame[frame["item"] != 4]  # a cold item: its row must be zero, not NaN
         graph = Graph.from_frame(frame, U, N)
