@@ -54,12 +54,13 @@ def streamed(
     waiting = iter(jobs)
     try:
         with ThreadPoolExecutor(count, "asking", torch.set_num_threads, (1,)) as pool:
-            # No job is begun before one has ended, so that nothing runs on when the caller stops.
+            # A job is begun for each that has ended, so that little runs on when the caller stops.
             running = {pool.submit(on_idle, job) for job in islice(waiting, count)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(on_idle, job) for job in islice(waiting, len(done))}
-                yield from (each.result() for each in done)
+                for each in done:
+                    running |= {pool.submit(on_idle, job) for job in islice(waiting, 1)}
+                    yield each.result()
     finally:
         torch.set_num_threads(threads)  # threads begun from now on would have one only
 
