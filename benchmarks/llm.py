@@ -18,11 +18,12 @@ machine's speed of matrix products, measured in the same process; large model),
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--quick", action="store_true", help="few questions; noisier")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: all]")
+    threads = torch.get_num_threads()
+    parser.add_argument("--threads", type=int, default=threads, help="[default: %(default)s]")
     options = parser.parse_args(arguments)
     # an ended run must not leave its measuring process behind
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -71,7 +71,8 @@ def _can_stream(lm: LanguageModel) -> bool:
     A `forward` that was replaced (by accelerate, for instance) belongs to the first model, so twins
     would share its hooks.
     """
-    width = lm.model.config.get_text_config(decoder=True).hidden_size
+    config = lm.model.config.get_text_config(decoder=True)
+    width = getattr(config, "hidden_size", _NARROW + 1)
     replaced = any("forward" in vars(module) for module in lm.model.modules())
     return lm.device.type == "cpu" and width <= _NARROW and not replaced
 
