@@ -1,8 +1,8 @@
 """Answers kept for ever: a question is asked of the same model in the same way only once.
 
-SQLite in WAL mode. Every batch is committed before the next one is asked, so a killed process
-loses at most the batch in flight (of a small model, one on each core); several processes may use
-one file.
+SQLite in WAL mode. Every batch is committed before another one is asked, so a killed process loses
+at most the batch in flight (of a narrow model, one on each core); several processes may use one
+file.
 """
 
 from __future__ import annotations

@@ -101,12 +101,9 @@ def _last_layer(lm: LanguageModel) -> torch.nn.Module | None:
     layers = getattr(lm.model.get_decoder(), "layers", None)  # type: ignore[operator]
     if layers is None:
         return None
+    needed = {"attention_mask", "position_embeddings", "past_key_values"}
     takes = inspect.signature(layers[-1].forward).parameters.keys()
-    return (
-        layers[-1]
-        if {"attention_mask", "position_embeddings", "past_key_values"} <= takes
-        else None
-    )
+    return layers[-1] if needed <= takes else None
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def p_yes(
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
-        batch_tokens: rows x tokens per row of one forward pass, the bound on memory. A small model
-            is asked in several passes at a time on the processor's cores.
+        batch_tokens: rows x tokens per row of one forward pass, the bound on memory. A narrow model
+            is asked in up to four passes at a time, on a core each.
         share_prefix: encode common beginnings once, be it a user's history or an item's text,
             whatever saves more. The result is the same to 1e-4 (float32).
 

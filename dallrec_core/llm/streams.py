@@ -54,13 +54,14 @@ def streamed(
     waiting = iter(jobs)
     try:
         with ThreadPoolExecutor(count, "asking", torch.set_num_threads, (1,)) as pool:
-            # A job is begun for each that has ended, so that little runs on when the caller stops.
+            # The next job begins when the caller is done with a result (has stored it): whenever
+            # it stops, no more than `count` results are lost, and nothing runs on.
             running = {pool.submit(on_idle, job) for job in islice(waiting, count)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for each in done:
-                    running |= {pool.submit(on_idle, job) for job in islice(waiting, 1)}
                     yield each.result()
+                    running |= {pool.submit(on_idle, job) for job in islice(waiting, 1)}
     finally:
         torch.set_num_threads(threads)  # threads begun from now on would have one only
 
