@@ -1,4 +1,4 @@
-"""The command line: `dallrec run`, `sweep`, `book`, `data`, `export`, `import`, `doctor`, ...
+"""The command line: `dallrec run`, `book`, `sweep`, `data`, `import`, `export`, `doctor`.
 
 Everything heavy is imported inside the commands, so that `dallrec --help` answers at once.
 """
@@ -8,15 +8,13 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from dallrec_core import __version__, exchange
+from dallrec_core import __version__
 from dallrec_core.errors import UserError
-from dallrec_core.execution import StageFailed
-
-PARAMETER_HELP = "Set a notebook parameter: stage.name=value (YAML), e.g. 06_recommenders.seeds=5."
 
 
 class Commands(click.Group):
@@ -34,9 +32,6 @@ class Commands(click.Group):
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             click.echo("stopped; the same command continues from here", err=True)
             sys.exit(130)
-        except StageFailed as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has left: not our error
                 raise
@@ -45,24 +40,40 @@ class Commands(click.Group):
             sys.exit(2)
 
 
+PROFILE = click.option(
+    "--profile", "-P", default="smoke", show_default=True, help="Profile name, or a YAML file."
+)
+RUN = click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
+PARAMETERS = click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    help="Set a notebook parameter: page.name=value (YAML), e.g. 06_recommenders.seeds=5.",
+)
+TASKS = ("interactions", "attributes", "summaries")
+FINISHED_RUN = click.option("--run", "run_name", default="smoke", show_default=True)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Run the DALLRec book: its notebooks, its pages, its data."""
 
 
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()
+
+
 @main.command()
-@click.option(
-    "--profile", "-P", default="smoke", show_default=True, help="Profile name, or a YAML file."
-)
-@click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
-@click.option("-p", "--parameter", "parameters", multiple=True, help=PARAMETER_HELP)
-@click.option(
-    "--from", "first", help="First stage to consider; earlier ones are taken as they are."
-)
-@click.option("--until", "last", help="Last stage to consider.")
-@click.option("--only", multiple=True, help="Consider only this stage (may be given again).")
-@click.option("--force", is_flag=True, help="Run the considered stages even when they are fresh.")
+@PROFILE
+@RUN
+@PARAMETERS
+@click.option("--from", "first", help="First page to consider; earlier ones are taken as they are.")
+@click.option("--until", "last", help="Last page to consider.")
+@click.option("--only", multiple=True, help="Consider only this page (may be given again).")
+@click.option("--force", is_flag=True, help="Run the considered pages even when they are fresh.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why.")
 def run(
     profile: str,
@@ -75,62 +86,53 @@ def run(
     dry_run: bool,
 ) -> None:
     """Execute the notebooks that are not fresh, in order."""
-    from dallrec_core import layout, stages
-    from dallrec_core.parameters import parse_overrides
-    from dallrec_core.profiles import load_profile
+    from dallrec_core import chain
+    from dallrec_core.chain.pages import select
+    from dallrec_core.chain.parameters import parse_overrides
+    from dallrec_core.chain.places import run_dir
+    from dallrec_core.chain.profiles import load_profile
 
     chosen = load_profile(profile)
     name = run_name or chosen.name
-    overrides = [chosen.parameters, parse_overrides(parameters)]
-    considered = layout.select(first, last, only)
+    considered = select(first, last, only)
+    what = name, [chosen.parameters, parse_overrides(parameters)], considered, force
     if dry_run:
-        for step in stages.plan(name, overrides, considered, force):
-            click.echo(f"{step.stage.name:<18} {'; '.join(step.reasons) or 'fresh'}")
+        for step in chain.plan(*what):
+            click.echo(f"{step.page.name:<18} {step.state}")
         return
-    stages.run_chain(name, overrides, considered, force, say=_say)
-    click.echo(f"run '{name}' is complete in {layout.run_dir(name)}")
-
-
-def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
-
-
-@main.command()
-@click.argument("name")
-@click.option(
-    "--profile", "-P", default="smoke", show_default=True, help="Profile name, or a YAML file."
-)
-@click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
-@click.option("-p", "--parameter", "parameters", multiple=True, help=PARAMETER_HELP)
-@click.pass_context
-def stage(
-    ctx: click.Context, name: str, profile: str, run_name: str | None, parameters: tuple[str, ...]
-) -> None:
-    """Execute one notebook, such as 03, even when it is fresh."""
-    ctx.invoke(
-        run, profile=profile, run_name=run_name, parameters=parameters, only=(name,), force=True
-    )
+    try:
+        chain.run_chain(*what, say=_say)
+    except chain.PageFailed as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    click.echo(f"run '{name}' is complete in {run_dir(name)}")
 
 
 @main.command()
-@click.option(
-    "--profile", "-P", "profiles", multiple=True, default=("smoke",), show_default=True,
-    help="Profile name, or a YAML file; given again, another dataset.",
-)  # fmt: skip
-@click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
-@click.option("-p", "--parameter", "parameters", multiple=True, help=PARAMETER_HELP)
+@FINISHED_RUN
+@click.option("--force", is_flag=True, help="Build even when nothing has changed.")
+def book(run_name: str, force: bool) -> None:
+    """Build the book from the executed notebooks of a run; print the path of its first page."""
+    from dallrec_core.book.build import build
+
+    click.echo(build(run_name, force=force, say=_say))
+
+
+@main.command()
+@PROFILE
+@RUN
+@PARAMETERS
 @click.option("--backbones", help="Recommenders, separated by commas [default: those of page 6].")
 @click.option("--arms", help="Arms, separated by commas [default: those of page 6].")
 @click.option("--seeds", default=5, show_default=True, help="Trainings per backbone and arm.")
 @click.option(
     "--regenerations", default=1, show_default=True, help="Times the language model writes anew."
 )
-@click.option("--as-is", is_flag=True, help="Take stages 01 to 05 as they are on disk.")
+@click.option("--as-is", is_flag=True, help="Take pages 01 to 05 as they are on disk.")
 @click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")
 @click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
 def sweep(
-    profiles: tuple[str, ...],
+    profile: str,
     run_name: str | None,
     parameters: tuple[str, ...],
     backbones: str | None,
@@ -138,69 +140,61 @@ def sweep(
     **options: Any,
 ) -> None:
     """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
-    from dallrec_core import layout, statistics
-    from dallrec_core.parameters import parse_overrides
-    from dallrec_core.profiles import load_profile
-    from dallrec_core.sweep import sweep as run_sweep
+    from dallrec_core.chain.parameters import parse_overrides
+    from dallrec_core.chain.places import run_dir
+    from dallrec_core.chain.profiles import load_profile
+    from dallrec_core.experiment.comparison import effect_table
+    from dallrec_core.experiment.sweep import sweep as run_sweep
 
-    lists = [
-        [name.strip() for name in (text or "").split(",") if name] for text in (backbones, arms)
-    ]
-    if run_name and len(profiles) > 1:
-        raise UserError("--run names one run; give one profile")
-    for chosen in [load_profile(name) for name in profiles]:
-        layers, name = [chosen.parameters, parse_overrides(parameters)], run_name or chosen.name
-        table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=_say, **options)
-        click.echo(statistics.shown(table, ("effect", "p", "detectable", "finding")).to_string())
-        click.echo(f"tables in {layout.run_dir(name) / 'sweep'}")
-
-
-@main.command()
-@click.option("--run", "run_name", default="smoke", show_default=True, help="Run to publish.")
-@click.option("--force", is_flag=True, help="Build even when nothing has changed.")
-def book(run_name: str, force: bool) -> None:
-    """Build the book from the executed notebooks of a run; print the path of its first page."""
-    from dallrec_core.book import build
-
-    click.echo(build(run_name, force=force, say=_say))
-
-
-@main.command()
-@click.option("--run", "run_name", default="smoke", show_default=True, help="Run to list.")
-def digests(run_name: str) -> None:
-    """Print a content digest of every artefact (times left out): equal runs print equal lists."""
-    from dallrec_core import keys, layout
-
-    found = {item.name: keys.digests(item, run_name) for item in layout.STAGES}
-    if not any(found.values()):
-        raise UserError(
-            f"there is no artefact in {layout.run_dir(run_name)}; {layout.remedy(run_name)}"
-        )
-    for stage_name, files in found.items():
-        for name, digest in files.items():
-            click.echo(f"{digest[:16]}  {stage_name}/{name}")
-
-
-@main.command()
-@click.option("--run", "run_name", default="smoke", show_default=True, help="Finished run.")
-def measured(run_name: str) -> None:
-    """Note what a profile's run took, for the table of the page "Reproduce it"."""
-    from dallrec_core import artifacts, layout, status
-
-    path = layout.book_root() / "notebooks" / "profiles" / "measured.json"
-    known = artifacts.read_json(path) if path.is_file() else {}
-    artifacts.write_json({**known, run_name: status.measure(run_name)}, path)
-    click.echo(path)
+    chosen = load_profile(profile)
+    name = run_name or chosen.name
+    lists = [[n.strip() for n in (text or "").split(",") if n] for text in (backbones, arms)]
+    layers = [chosen.parameters, parse_overrides(parameters)]
+    table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=_say, **options)
+    click.echo(effect_table(table, ("effect", "p", "detectable", "finding")).to_string())
+    click.echo(f"tables in {run_dir(name) / 'sweep'}")
 
 
 @main.command()
 @click.argument("name")
 def data(name: str) -> None:
     """Fetch a dataset, or verify the copy that is already here (e.g. ml-1m)."""
-    from dallrec_core.datasets.download import fetch_or_verify
+    from dallrec_core.data.download import fetch_or_verify
 
     for line in fetch_or_verify(name):
         click.echo(line)
+
+
+@main.command("import")
+@click.argument("what", type=click.Choice((*TASKS, "adapter")))
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--run", "run_name", required=True, help="Run to take it in.")
+@click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="Task of an adapter.")
+def import_(what: str, path: Path, run_name: str, task: str) -> None:
+    """Take in edges, attributes or summaries (CSV or parquet), or a LoRA adapter (a folder)."""
+    from dallrec_core.augmentation import exchange
+
+    if what == "adapter":
+        click.echo(exchange.import_adapter(task, path, run_name))
+    else:
+        click.echo(exchange.import_table(what, path, run_name))
+
+
+@main.command()
+@click.argument("form", type=click.Choice(("alpaca", "recbole")))
+@click.argument("folder", type=click.Path(path_type=Path))
+@FINISHED_RUN
+@click.option("--augmented", is_flag=True, help="recbole: with what the language model wrote.")
+def export(form: str, folder: Path, run_name: str, augmented: bool) -> None:
+    """Write a run for other tools: instructions for LLaMA-Factory, or RecBole's atomic files."""
+    from dallrec_core.augmentation import exchange
+
+    if form == "alpaca":
+        paths = exchange.export_alpaca(run_name, folder)
+    else:
+        paths = exchange.export_recbole(run_name, folder, augmented=augmented)
+    for path in paths:
+        click.echo(path)
 
 
 @main.command()
@@ -211,9 +205,6 @@ def doctor() -> None:
     for line in examine():
         click.echo(line)
 
-
-for command in (exchange.answers, exchange.export, exchange.import_):
-    main.add_command(command)
 
 if __name__ == "__main__":
     main()

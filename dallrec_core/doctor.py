@@ -18,13 +18,14 @@ from typing import Any
 
 import psutil
 
-from dallrec_core.datasets import books
-from dallrec_core.datasets.download import data_dir
-from dallrec_core.datasets.origins import RECIPES, folder_of
+from dallrec_core.chain.pages import PAGES
+from dallrec_core.chain.parameters import resolve
+from dallrec_core.chain.places import book_root, runs_dir
+from dallrec_core.chain.profiles import Profile, profiles
+from dallrec_core.data import books
+from dallrec_core.data.download import data_dir
+from dallrec_core.data.origins import RECIPES, folder_of
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, book_root, runs_dir
-from dallrec_core.parameters import resolve
-from dallrec_core.profiles import Profile, profiles
 
 GIB = 2**30
 _SUPPORTED = ((3, 11), (3, 13))
@@ -174,5 +175,5 @@ def downloads(profile: Profile) -> list[str]:
 
 def _chosen(profile: Profile) -> dict[str, Any]:
     """Return the parameters of the data and fine-tuning stages under a profile."""
-    first, second = STAGES[:2]
+    first, second = PAGES[:2]
     return {**resolve(first, profile.parameters), **resolve(second, profile.parameters)}

@@ -7,135 +7,197 @@ has such columns for some items, because only then there are examples of how to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.answers import Parsed, parse_facts, parse_genres
-from dallrec_core.augmentation.cases import COMPLETE, facts_of, instructions, parts, question
-from dallrec_core.augmentation.data import Data
-from dallrec_core.prompts import Prompt, check_wording, facts_prompt, genres_prompt, split_values
+from dallrec_core.augmentation.answers import Parsed, parse_facts, parse_genres
+from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.prompts import (
+    Prompt,
+    facts_answer,
+    facts_prompt,
+    genres_answer,
+    genres_prompt,
+    record,
+    split_values,
+)
+from dallrec_core.augmentation.view import Parts, TrainingView
 
-__all__ = ["augment", "compare", "completed", "evaluate", "instructions", "merged", "parts"]
-
+COMPLETE = 3
+"""An item with so many values counts as complete (paper: "three words")."""
 COLUMNS = ("item", "field", "value", "origin", "raw", "parsed", "reason")
-Counts = dict[str, int]
+"""Columns of the written table; ``field`` is the dataset's attribute or the name of a fact."""
+
+
+# ---------------------------------------------------------------- examples and held-out items
+
+
+def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -> Parts:
+    """Choose items to show and items to measure on: n for genres and, where columns exist, facts.
+
+    Genres come from items with exactly three, of which the question shows the first one or two,
+    alternating (paper). If there are too few, a quarter is held out, and items with two, or with
+    more than three (cut to three), fill the examples. Books without genres give no examples.
+
+    Returns:
+        frames with item, field ("genres" or "facts"), known (values shown), and remarks.
+    """
+    rng = np.random.default_rng([seed, 10])
+    sizes = np.array([len(values) for values in data.values])
+    three = rng.permutation(np.flatnonzero(sizes == COMPLETE))
+    cut = min(n, len(three) - min(held_out, len(three) // 4))
+    others = rng.permutation(np.flatnonzero((sizes >= 2) & (sizes != COMPLETE)))[: n - cut]
+    notes = [] if cut == n else [_shortage(data, len(three), cut, len(others))]
+    facts = np.array([], dtype=np.int64)
+    if data.fact_fields:
+        complete = data.items[list(data.fact_fields)].notna().all(axis=1)
+        facts = rng.permutation(np.flatnonzero(complete))
+    split = min(n, len(facts) - min(held_out, len(facts) // 4))
+    if data.fact_fields and split < n:
+        notes.append(f"facts: {len(facts)} items have them, so {split} examples instead of {n}")
+    examples = _cases(np.concatenate([three[:cut], others]), facts[:split])
+    return Parts(examples, _cases(three[cut : cut + held_out], facts[split:][:held_out]), notes)
+
+
+def _shortage(data: TrainingView, three: int, used: int, others: int) -> str:
+    if not used + others:
+        return f"no {data.noun} has two known {data.attribute}, so there are no examples of them"
+    text = f"{data.attribute}: {three} {data.noun}s have exactly {COMPLETE}; {used} are examples"
+    return f"{text}, filled up with {others} that have another number" if others else text
+
+
+def _cases(genres: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
+    frames = [
+        # the first value is shown, then the first two, alternating
+        pd.DataFrame({"item": items, "field": field, "known": 1 + np.arange(len(items)) % 2})
+        for field, items in (("genres", genres), ("facts", facts))
+    ]
+    return pd.concat(frames, ignore_index=True).astype({"item": "int32"})
+
+
+def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
+    """Prompt and right answer of one case: item, field and known, as a named tuple."""
+    if case.field == "facts":
+        answer = facts_answer(data.facts(case.item), wording)
+        return _facts_prompt(data, case.item, wording), answer
+    values = data.values[case.item][:COMPLETE]
+    shown = values[: min(case.known, len(values) - 1)]
+    answer = genres_answer(values, data.noun, wording)
+    return _genres_prompt(data, case.item, wording, shown), answer
+
+
+def _genres_prompt(
+    data: TrainingView, item: int, wording: str, shown: Sequence[str] | None = None
+) -> Prompt:
+    row = data.rows[item]
+    return genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
+
+
+def _facts_prompt(data: TrainingView, item: int, wording: str) -> Prompt:
+    return facts_prompt(data.noun, data.rows[item], wording, fields=data.fact_fields)
+
+
+def instructions(
+    data: TrainingView, cases: pd.DataFrame, wording: str = "default", seed: int = 0
+) -> list[dict[str, str]]:
+    """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
+    questions = (_question(data, case, wording) for case in cases.itertuples())
+    return [record(prompt.text, answer, wording) for prompt, answer in questions]
 
 
 # ---------------------------------------------------------------- asking
 
 
-def _generate(lm: Any, prompts: Sequence[Prompt], tokens: int, cache: Any) -> list[str]:
-    from dallrec_core.llm.generation import generate
-
-    return [g.text for g in generate(lm, prompts, max_new_tokens=tokens, cache=cache)]
-
-
 def augment(
-    lm: Any,
-    data: Data,
+    asker: Asker,
+    data: TrainingView,
     *,
-    wording: str = "default",
     max_items: int = 0,
     max_new_tokens: int = 24,
     fact_tokens: int = 48,
-    cache: Any = None,
-) -> tuple[pd.DataFrame, Counts]:
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask about every item with fewer than three values, and about missing facts.
 
     Given values are kept and come first; new ones are added up to three. Every answer leaves at
     least one row: with an empty value where it says nothing new, or (``parsed`` False) where it
     cannot be read.
 
-    :param max_items: ask about the first so many of them only, by training degree; 0 for all.
-    :returns: schema `attributes` (and ``reason``), one row per value; and counts to print.
+    Args:
+        asker: the model.
+        data: the training view.
+        max_items: ask about the first so many items only, by training degree; 0 for all.
+        max_new_tokens: longest answer about genres.
+        fact_tokens: longest answer about facts.
+
+    Returns:
+        schema `attributes` (and ``reason``), one row per value; and counts to print.
     """
-    check_wording(wording)
-    counts: Counter[str] = Counter()
-    rows = given(data)
+    rows, counts = given(data), Counter[str]()
     counts["given values"] = len(rows)
-    rows += _write_genres(lm, data, wording, max_items, max_new_tokens, cache, counts)
-    if data.fact_fields:
-        rows += _write_facts(lm, data, wording, max_items, fact_tokens, cache, counts)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"item": "int32", "parsed": bool})
-    return frame.sort_values(["item", "field"], kind="stable", ignore_index=True), dict(counts)
+    genres = _genre_answers(asker, data, max_items, max_new_tokens)
+    for item, field, raw, read in chain(genres, _fact_answers(asker, data, max_items, fact_tokens)):
+        counts[f"{field}: asked"] += 1
+        counts[f"{field}: values written"] += len(read.values)
+        reason = read.reason
+        if not read.ok:
+            counts[f"{field}: unreadable"] += 1
+        else:
+            counts[f"{field}: partly dropped"] += bool(reason)
+            if not read.values:
+                counts[f"{field}: nothing new"] += 1
+                reason = "nothing new"
+        for value in read.values or [""]:
+            rows.append((item, field, value, "written", raw, read.ok, reason))
+    return table(rows), dict(counts)
 
 
-def given(data: Data) -> list[tuple[Any, ...]]:
+def given(data: TrainingView) -> list[tuple[Any, ...]]:
     """Return the values that the dataset gives, as rows of `COLUMNS`."""
-    rows = []
-    for item, row in enumerate(data.rows):
-        fields = {data.attribute: data.values[item], **facts_of(data, row)}
-        rows += [
-            (item, name, value, "given", "", True, "")
-            for name, values in fields.items()
-            for value in values
-        ]
-    return rows
-
-
-def _first(data: Data, items: Iterable[int], limit: int) -> list[int]:
-    """Items to ask about: all, or the `limit` with most training interactions."""
-    chosen = list(items)
-    if limit > 0:
-        chosen = sorted(chosen, key=lambda i: (-data.item_degree[i], i))[:limit]
-    return sorted(chosen)
-
-
-def _write_genres(
-    lm: Any, data: Data, wording: str, limit: int, tokens: int, cache: Any, counts: Counter[str]
-) -> list[tuple[Any, ...]]:
-    items = _first(data, (i for i, v in enumerate(data.values) if len(v) < COMPLETE), limit)
-    prompts = [
-        genres_prompt(data.noun, data.rows[i], wording, attribute=data.attribute) for i in items
+    return [
+        (item, field, value, "given", "", True, "")
+        for item in range(data.n_items)
+        for field, values in {data.attribute: data.values[item], **data.facts(item)}.items()
+        for value in values
     ]
-    rows: list[tuple[Any, ...]] = []
-    for item, raw in zip(items, _generate(lm, prompts, tokens, cache), strict=True):
-        known = data.values[item]
-        read = parse_genres(raw, data.vocabulary)
-        new = [v for v in read.values if v not in known][: COMPLETE - len(known)]
-        rows += _rows(item, data.attribute, raw, read, new, counts)
-    return rows
 
 
-def _rows(
-    item: int, field: str, raw: str, read: Parsed, new: Sequence[str], counts: Counter[str]
-) -> list[tuple[Any, ...]]:
-    """Rows of one answer, counted: its new values, or one row that says why there are none."""
-    counts[f"{field}: asked"] += 1
-    counts[f"{field}: values written"] += len(new)
-    if not read.ok:
-        counts[f"{field}: unreadable"] += 1
-        return [(item, field, "", "written", raw, False, read.reason)]
-    counts[f"{field}: partly dropped"] += bool(read.reason)
-    if not new:
-        counts[f"{field}: nothing new"] += 1
-        return [(item, field, "", "written", raw, True, "nothing new")]
-    return [(item, field, value, "written", raw, True, read.reason) for value in new]
+def table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return rows of `COLUMNS` as a frame of the schema `attributes`, by item and field."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"item": "int32", "parsed": bool})
+    return frame.sort_values(["item", "field"], kind="stable", ignore_index=True)
 
 
-def _write_facts(
-    lm: Any, data: Data, wording: str, limit: int, tokens: int, cache: Any, counts: Counter[str]
-) -> list[tuple[Any, ...]]:
-    given = [facts_of(data, row) for row in data.rows]
-    items = _first(data, (i for i, facts in enumerate(given) if not all(facts.values())), limit)
-    prompts = [
-        facts_prompt(data.noun, data.rows[i], wording, fields=data.fact_fields) for i in items
-    ]
-    rows: list[tuple[Any, ...]] = []
-    for item, raw in zip(items, _generate(lm, prompts, tokens, cache), strict=True):
-        facts = parse_facts(raw, data.fact_fields).values
-        for field in (f for f in data.fact_fields if not given[item][f]):
-            values = facts.get(field, ())
-            read = Parsed(values, bool(values), "" if values else f"no {field} in the answer")
-            rows += _rows(item, field, raw, read, values, counts)
-    return rows
+Answer = tuple[int, str, str, Parsed]
+"""Item, field, the raw answer, and the new values read from it."""
 
 
-def merged(data: Data, frame: pd.DataFrame) -> pd.DataFrame:
+def _genre_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
+    items = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
+    items = data.most_seen(items, limit)
+    written = asker.write([_genres_prompt(data, item, asker.wording) for item in items], tokens)
+    for item, answer in zip(items, written, strict=True):
+        read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
+        new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
+        yield item, data.attribute, answer.text, read._replace(values=new)
+
+
+def _fact_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
+    items = [item for item in range(data.n_items) if not all(data.facts(item).values())]
+    items = data.most_seen(items, limit)
+    written = asker.write([_facts_prompt(data, item, asker.wording) for item in items], tokens)
+    for item, answer in zip(items, written, strict=True):
+        facts = parse_facts(answer.text, data.fact_fields)
+        for field in (name for name, values in data.facts(item).items() if not values):
+            reason = "" if field in facts else f"no {field} in the answer"
+            yield item, field, answer.text, Parsed(facts.get(field, ()), field in facts, reason)
+
+
+def merged(data: TrainingView, frame: pd.DataFrame) -> pd.DataFrame:
     """The items table with readable written values joined in: "Crime|Drama", given ones first."""
     items = data.items.copy()
     usable = frame[frame["parsed"] & (frame["value"] != "")]
@@ -146,12 +208,12 @@ def merged(data: Data, frame: pd.DataFrame) -> pd.DataFrame:
     return items
 
 
-def completed(lm: Any, data: Data, *, wording: str = "default", cache: Any = None) -> Data:
+def completed(asker: Asker, data: TrainingView) -> TrainingView:
     """Write what is missing, and return the same data with items that have it.
 
     A prompt about an interaction then names an item with all its genres and not with one of them.
     """
-    return replace(data, items=merged(data, augment(lm, data, wording=wording, cache=cache)[0]))
+    return replace(data, items=merged(data, augment(asker, data)[0]))
 
 
 # ---------------------------------------------------------------- measuring
@@ -160,84 +222,82 @@ def completed(lm: Any, data: Data, *, wording: str = "default", cache: Any = Non
 def f1(predicted: Iterable[set[str]], right: Iterable[set[str]]) -> dict[str, float]:
     """Micro-averaged precision, recall and F1 of sets of values (0 where nothing is predicted)."""
     triples = [(len(p & r), len(p), len(r)) for p, r in zip(predicted, right, strict=True)]
-    hit, said, true = (sum(t[k] for t in triples) for k in range(3))
+    hit, said, true = (sum(triple[k] for triple in triples) for k in range(3))
     precision, recall = hit / max(said, 1), hit / max(true, 1)
-    both = 2 * hit / max(said + true, 1)
-    return {"precision": precision, "recall": recall, "f1": both}
+    return {"precision": precision, "recall": recall, "f1": 2 * hit / max(said + true, 1)}
 
 
 def evaluate(
-    lm: Any,
-    data: Data,
+    asker: Asker,
+    data: TrainingView,
     cases: pd.DataFrame,
-    *,
-    wording: str = "default",
     max_new_tokens: int = 24,
     fact_tokens: int = 48,
-    cache: Any = None,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure answers on held-out cases of `parts`.
 
-    :returns: genres_n, micro-averaged precision, recall and f1 over the whole answer (shown values
-        count, as in the paper's task), hidden_f1 over the values that were not shown, unreadable;
-        facts_n and the share of right answers per fact; and the cases with raw answers.
+    Returns:
+        genres_n, micro-averaged precision, recall and f1 over the whole answer (shown values count,
+        as in the paper's task), hidden_f1 over the values that were not shown, unreadable; facts_n
+        and the share of right answers per fact; and the cases with raw answers.
     """
-    genres, facts = (cases[cases["field"] == f].copy() for f in ("genres", "facts"))
+    genres, facts = (cases[cases["field"] == field].copy() for field in ("genres", "facts"))
     for part, tokens in ((genres, max_new_tokens), (facts, fact_tokens)):
-        prompts = [question(data, case, wording)[0] for case in part.itertuples()]
-        part["raw"] = _generate(lm, prompts, tokens, cache) if prompts else []
+        prompts = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
+        part["raw"] = [answer.text for answer in asker.write(prompts, tokens)]
     scores = _genre_scores(data, genres) | _fact_scores(data, facts)
     return scores, pd.concat([genres, facts], ignore_index=True)
 
 
-def _genre_scores(data: Data, cases: pd.DataFrame) -> dict[str, float]:
+def _genre_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
     if cases.empty:
         return {"genres_n": 0}
     read = [parse_genres(raw, data.vocabulary) for raw in cases["raw"]]
-    right = [set(data.values[i]) for i in cases["item"]]
+    said, right = [set(r.values) for r in read], [set(data.values[i]) for i in cases["item"]]
     shown = [set(data.values[i][:k]) for i, k in zip(cases["item"], cases["known"], strict=True)]
-    said = [set(r.values) for r in read]
-    hidden = f1(
-        [s - k for s, k in zip(said, shown, strict=True)],
-        [r - k for r, k in zip(right, shown, strict=True)],
-    )
-    whole = f1(said, right)
-    unreadable = sum(not r.ok for r in read)
+    without = [[a - b for a, b in zip(sets, shown, strict=True)] for sets in (said, right)]
     return {
         "genres_n": len(cases),
-        **whole,
-        "hidden_f1": hidden["f1"],
-        "unreadable": unreadable,
+        **f1(said, right),
+        "hidden_f1": f1(*without)["f1"],
+        "unreadable": sum(not r.ok for r in read),
     }
 
 
-def _fact_scores(data: Data, cases: pd.DataFrame) -> dict[str, float]:
+def _fact_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
     scores: dict[str, float] = {"facts_n": len(cases)}
+    said = [parse_facts(raw, data.fact_fields) for raw in cases["raw"]]
     for field in data.fact_fields if len(cases) else ():
-        said = [parse_facts(raw, data.fact_fields).values.get(field, ()) for raw in cases["raw"]]
-        right = [split_values(data.rows[i][field]) for i in cases["item"]]
-        scores[field] = float(np.mean([_same(s, r) for s, r in zip(said, right, strict=True)]))
+        right = [data.facts(item)[field] for item in cases["item"]]
+        same = [_folded(s.get(field, ())) == _folded(r) for s, r in zip(said, right, strict=True)]
+        scores[field] = float(np.mean(same))
     return scores
 
 
-def _same(said: Sequence[str], right: Sequence[str]) -> bool:
-    return {s.casefold() for s in said} == {r.casefold() for r in right}
+def _folded(values: Iterable[str]) -> set[str]:
+    return {value.casefold() for value in values}
 
 
-def compare(data: Data, frame: pd.DataFrame, truth: pd.DataFrame) -> dict[str, dict[str, float]]:
+def compare(
+    data: TrainingView, frame: pd.DataFrame, truth: pd.DataFrame
+) -> dict[str, dict[str, float]]:
     """Judge *written* values by the truth that only the embedded dataset has.
 
-    :param truth: one row per item with ``attributes`` and fact columns, complete.
-    :returns: per field n (items asked), precision of written values, recall of the missing ones,
-        f1. Values that were given count neither for nor against.
+    Args:
+        data: the training view.
+        frame: the table of `augment`.
+        truth: one row per item with ``attributes`` and fact columns, complete.
+
+    Returns:
+        per field n (items asked), precision of written values, recall of the missing ones, f1.
+        Values that were given count neither for nor against.
     """
     out: dict[str, dict[str, float]] = {}
-    written = frame[frame["origin"] == "written"]
+    written, given = (frame[frame["origin"] == origin] for origin in ("written", "given"))
     for field, group in written.groupby("field", sort=True):
-        column = "attributes" if field == data.attribute else field
-        right, said = truth.set_index("item")[column], group.groupby("item")["value"].agg(set)
-        given = frame[(frame["origin"] == "given") & (frame["field"] == field)]
-        known = given.groupby("item")["value"].agg(set).to_dict()
-        missing = [set(split_values(right[i])) - known.get(i, set()) for i in said.index]
-        out[str(field)] = {"n": len(said), **f1([s - {""} for s in said], missing)}
+        right = truth.set_index("item")["attributes" if field == data.attribute else field]
+        said = group.groupby("item")["value"].agg(set)
+        old = given[given["field"] == field].groupby("item")["value"].agg(set).to_dict()
+        missing = [set(split_values(right[i])) - old.get(i, set()) for i in said.index]
+        out[str(field)] = {"n": len(said), **f1([values - {""} for values in said], missing)}
     return out

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.data import Data
-from dallrec_core.prompts import NO_WORDS, YES_WORDS, Prompt, genres_answer, genres_prompt
+from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.prompts import Prompt, genres_answer, genres_prompt
+from dallrec_core.augmentation.selection import wilson
+from dallrec_core.augmentation.view import TrainingView
 
 CHOICES = 10
 """Of so many choices one is right; chance is one in so many."""
 
 
-def titles(lm: Any, data: Data, items: np.ndarray, cache: Any = None) -> pd.DataFrame:
+def titles(asker: Asker, data: TrainingView, items: np.ndarray) -> pd.DataFrame:
     """Ask for the second half of each title, its first half being given.
 
     Titles of one word are left out. Case and punctuation do not count, words do.
@@ -30,8 +31,6 @@ def titles(lm: Any, data: Data, items: np.ndarray, cache: Any = None) -> pd.Data
     Returns:
         item, begin, rest, said, recited (bool).
     """
-    from dallrec_core.llm.generation import generate
-
     rows = []
     for item in items:
         words = str(data.rows[item]["title"]).split()
@@ -41,23 +40,17 @@ def titles(lm: Any, data: Data, items: np.ndarray, cache: Any = None) -> pd.Data
     frame = pd.DataFrame(rows, columns=["item", "begin", "rest"])
     ask = f"Complete the title of this {data.noun}. Answer with the missing words only. Title:"
     prompts = [Prompt("", f"{ask} {begin}") for begin in frame["begin"]]
-    said = generate(lm, prompts, max_new_tokens=16, cache=cache)
-    frame["said"] = [answer.text.split("\n")[0] for answer in said]
-    whole = (frame["begin"] + " " + frame["rest"]).map(_plain)
-    frame["recited"] = [
-        _plain(answer) in (_plain(rest), title)  # some repeat what they were given
-        for answer, rest, title in zip(frame["said"], frame["rest"], whole, strict=True)
-    ]
-    return frame
+    frame["said"] = [answer.text.split("\n")[0] for answer in asker.write(prompts, 16)]
+    said, rest = frame["said"].map(_plain), frame["rest"].map(_plain)
+    whole = (frame["begin"] + " " + frame["rest"]).map(_plain)  # some repeat what they were given
+    return frame.assign(recited=(said == rest) | (said == whole))
 
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def genres(
-    lm: Any, data: Data, items: np.ndarray, seed: int = 0, cache: Any = None
-) -> pd.DataFrame:
+def genres(asker: Asker, data: TrainingView, items: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Compare the likelihood of an item's genres after its own title and after other titles.
 
     The answer stays the same, only the title changes, so that neither a frequent genre nor a short
@@ -68,8 +61,6 @@ def genres(
         logarithm), recited (bool: the own title is the likeliest of `CHOICES`). Empty where no item
         has genres.
     """
-    from dallrec_core.llm.likelihood import log_likelihood
-
     random = np.random.default_rng([seed, 50])
     known = np.flatnonzero([bool(values) for values in data.values])
     chosen, questions = [], []
@@ -81,17 +72,15 @@ def genres(
             continue
         chosen.append(item)
         for each in [item, *others[: CHOICES - 1]]:
-            prompt = genres_prompt(data.noun, data.rows[each], known=(), attribute=data.attribute)
+            prompt = genres_prompt(data.noun, data.rows[each], shown=(), attribute=data.attribute)
             questions.append((prompt.text, genres_answer(answer, data.noun)))
-    found = log_likelihood(lm, questions, cache=cache).reshape(-1, CHOICES)
+    found = asker.log_likelihood(questions).reshape(-1, CHOICES)
     difference = found[:, 0] - found[:, 1:].mean(axis=1)
     best = found[:, 0] > found[:, 1:].max(axis=1)
     return pd.DataFrame({"item": chosen, "difference": difference, "recited": best})
 
 
-def users(
-    lm: Any, data: Data, n: int, wording: str = "default", seed: int = 0, cache: Any = None
-) -> pd.DataFrame:
+def users(asker: Asker, data: TrainingView, n: int, seed: int = 0) -> pd.DataFrame:
     """Hide one liked item of a user's history; is it the likeliest next one among others?
 
     The others are items the user has not had, as popular as the hidden one: the nearest in training
@@ -100,8 +89,6 @@ def users(
     Returns:
         user, item, recited (bool: the hidden item has the highest p(yes) of `CHOICES`).
     """
-    from dallrec_core.llm.scoring import p_yes
-
     random = np.random.default_rng([seed, 51])
     rows: list[tuple[int, int]] = []
     prompts: list[Prompt] = []
@@ -116,13 +103,10 @@ def users(
         far = np.abs(data.item_degree[unseen] - data.item_degree[item])
         near = unseen[np.lexsort((random.random(len(unseen)), far))][: CHOICES - 1]
         # one history for all: a question about an unseen item would show the hidden one
-        prompts += [
-            data.question(data.history(user, wording, seed, without=item), each, wording)
-            for each in [item, *near]
-        ]
+        history = data.history(user, asker.wording, seed, without=item)
+        prompts += [data.question(history, each, asker.wording) for each in [item, *near]]
         rows.append((user, item))
-    found = p_yes(lm, prompts, YES_WORDS[wording], NO_WORDS[wording], cache=cache)
-    found = np.nan_to_num(found, nan=0.5).reshape(-1, CHOICES)
+    found = np.nan_to_num(asker.p_yes(prompts), nan=0.5).reshape(-1, CHOICES)
     frame = pd.DataFrame(rows, columns=["user", "item"])
     return frame.assign(recited=found[:, 0] > found[:, 1:].max(axis=1))
 
@@ -137,12 +121,10 @@ def summary(probes: Mapping[str, tuple[pd.DataFrame, float]]) -> pd.DataFrame:
         probe, asked, recited (share), its 95 % Wilson interval low and high, chance, and verdict:
         "above chance" where the interval says so.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     rows = []
     for name, (table, chance) in probes.items():
         n, k = len(table), int(table["recited"].sum())
-        low, high = proportion_confint(k, n, method="wilson") if n else (np.nan, np.nan)
+        low, high = wilson(k, n)
         verdict = "above chance" if low > chance else "not above chance" if n else "not asked"
         share = k / n if n else np.nan
         rows.append((name, n, share, float(low), float(high), chance, verdict))
@@ -165,13 +147,11 @@ def precision_by_recital(
         items ("recited", "not recited", "not probed"), pairs, precision, and its 95 % Wilson
         interval low and high; groups without a pair are left out.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     item = added["item"]
-    group = np.where(item.isin(recited), "recited",
-                     np.where(item.isin(probed), "not recited", "not probed"))  # fmt: skip
+    group = np.where(item.isin(probed), "not recited", "not probed")
+    group = np.where(item.isin(recited), "recited", group)
     frame = pd.DataFrame({"items": group, "liked": liked}).groupby("items", sort=True)["liked"]
     table = frame.agg(pairs="size", precision="mean").reset_index()
     right = table["precision"] * table["pairs"]
-    table["low"], table["high"] = proportion_confint(right, table["pairs"], method="wilson")
+    table["low"], table["high"] = wilson(right, table["pairs"])
     return table

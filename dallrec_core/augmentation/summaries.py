@@ -9,68 +9,76 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.answers import parse_summary, sentences
-from dallrec_core.augmentation.data import Data, Parts
-from dallrec_core.augmentation.instructions import record
-from dallrec_core.prompts import check_wording, split_values, summary_prompt
+from dallrec_core.augmentation.answers import parse_summary, sentences
+from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.prompts import (
+    PERSON,
+    Prompt,
+    one_line,
+    record,
+    split_values,
+    summary_prompt,
+)
+from dallrec_core.augmentation.view import Parts, TrainingView
 
 COLUMNS = ("item", "summary", "tokens", "truncated", "parsed", "reason")
+"""Columns of the written table."""
 
 
 # ---------------------------------------------------------------- examples and held-out items
 
 
-def parts(data: Data, n: int = 64, held_out: int = 100, seed: int = 0) -> Parts:
+def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -> Parts:
     """Choose items whose summaries are shown, and others to measure on.
 
     Items with a given ``text`` come first (a quarter of them is held out if they are too few for
     both). The rest of the examples is composed from the facts we have (`compose`), and so is every
     case where the dataset has no texts at all, as MovieLens has none.
 
-    :returns: frames with item, summary, origin ("given" or "composed"), and remarks.
+    Returns:
+        frames with item, summary, origin ("given" or "composed"), and remarks.
     """
     rng = np.random.default_rng([seed, 20])
-    has_text = np.array([bool(_two(row.get("text"))) for row in data.rows])
-    given, bare = (rng.permutation(np.flatnonzero(has_text == known)) for known in (True, False))
+    has_text = np.array([bool(_given(row)) for row in data.rows])
+    given, bare = (rng.permutation(np.flatnonzero(has_text == wanted)) for wanted in (True, False))
     cut = min(n, len(given) - min(held_out, len(given) // 4))
     composed = min(n - cut, len(bare))
-    rest = given[cut : cut + held_out] if len(given) else bare[composed : composed + held_out]
+    rest = given[cut:] if len(given) else bare[composed:]
     notes = []
     if composed:
         text = f"{composed} of {cut + composed} example summaries are composed from known facts"
         notes.append(f"{text}: only {len(given)} {data.noun}s have a text of two sentences")
-    shown = np.concatenate([given[:cut], bare[:composed]])
-    return Parts(_cases(data, shown), _cases(data, rest), notes)
+    examples = np.concatenate([given[:cut], bare[:composed]])
+    return Parts(_cases(data, examples), _cases(data, rest[:held_out]), notes)
 
 
-def _cases(data: Data, items: np.ndarray) -> pd.DataFrame:
-    texts = [_two(data.rows[i].get("text")) for i in items]
+def _cases(data: TrainingView, items: np.ndarray) -> pd.DataFrame:
+    texts = [_given(data.rows[item]) for item in items]
     whole = [text or compose(data, int(i)) for i, text in zip(items, texts, strict=True)]
     origin = ["given" if text else "composed" for text in texts]
     frame = pd.DataFrame({"item": items, "summary": whole, "origin": origin})
     return frame.astype({"item": "int32"})
 
 
-def _two(text: Any) -> str:
+def _given(row: dict[str, Any]) -> str:
     """The first two sentences of a given text; empty without a text or with fewer."""
-    read = parse_summary(text if isinstance(text, str) else "")
+    read = parse_summary(one_line(row.get("text")))
     return read.text if read.ok and not read.reason else ""
 
 
-def compose(data: Data, item: int) -> str:
+def compose(data: TrainingView, item: int) -> str:
     """Two plain sentences from what the items table knows: title, year, author, facts, attributes.
 
     Which of the phrasings is used depends on the item code only.
     """
-    row = data.rows[item]
-    title, year = " ".join(str(row["title"]).split()), int(row.get("year") or 0)
-    maker = next((row[k] for k in ("author", "director") if isinstance(row.get(k), str)), "")
-    values = [v.lower() for v in data.values[item]]
+    row, values = data.rows[item], [value.lower() for value in data.values[item]]
+    title = one_line(row["title"])
+    maker = one_line(row.get("author")) or one_line(row.get("director"))
     kind = f"{values[0]} {data.noun}" if values else data.noun
     article = "an" if kind[0] in "aeiou" else "a"
     made = {"book": " written by", "movie": " directed by"}.get(data.noun, " by")
     by = f"{made} {maker.replace('|', ' and ')}" if maker else ""
-    when = f" from {year}" if year else ""
+    when = f" from {row['year']}" if row.get("year") else ""
     openings = (
         f"{title} is {article} {kind}{when}{by}.",
         f"{title}{by and ',' + by + ','} is {article} {kind}{when}.",
@@ -79,31 +87,29 @@ def compose(data: Data, item: int) -> str:
     return f"{openings[1 if maker.endswith('.') else item % 2]} {_second(data, item, values)}"
 
 
-def _second(data: Data, item: int, values: Sequence[str]) -> str:
-    country = split_values(data.rows[item].get("country"))
+def _second(data: TrainingView, item: int, values: Sequence[str]) -> str:
     if len(values) > 1:
         listed = ", ".join(values[:-1]) + " and " + values[-1]
         return (f"It combines {listed}.", f"Its themes are {listed}.")[item // 2 % 2]
-    if country:
+    if country := split_values(data.rows[item].get("country")):
         return f"It was made in {country[0]}."
-    person = "Readers" if data.noun == "book" else "Viewers" if data.noun == "movie" else "People"
+    people = f"{PERSON[data.noun]}s".capitalize() if data.noun in PERSON else "People"
     if values:
-        return f"{person} who enjoy {values[0]} may like it."
-    return f"{person} can find it under this title."
+        return f"{people} who enjoy {values[0]} may like it."
+    return f"{people} can find it under this title."
 
 
 def instructions(
-    data: Data, cases: pd.DataFrame, wording: str = "default", seed: int = 0
+    data: TrainingView, cases: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
-    check_wording(wording)
     return [
         record(_prompt(data, item, wording).text, summary, wording)
         for item, summary in zip(cases["item"], cases["summary"], strict=True)
     ]
 
 
-def _prompt(data: Data, item: int, wording: str) -> Any:
+def _prompt(data: TrainingView, item: int, wording: str) -> Prompt:
     return summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
 
 
@@ -111,13 +117,7 @@ def _prompt(data: Data, item: int, wording: str) -> Any:
 
 
 def write(
-    lm: Any,
-    data: Data,
-    items: Sequence[int],
-    *,
-    wording: str = "default",
-    max_new_tokens: int = 80,
-    cache: Any = None,
+    asker: Asker, data: TrainingView, items: Sequence[int], max_new_tokens: int = 80
 ) -> pd.DataFrame:
     """Ask for summaries of these items; schema `summaries` plus ``parsed`` and ``reason``.
 
@@ -125,11 +125,8 @@ def write(
     ``truncated``: the token limit cut the text before its second sentence ended. ``tokens`` counts
     what the model wrote, before anything was cut off.
     """
-    from dallrec_core.llm.generation import generate
-
-    prompts = [_prompt(data, item, check_wording(wording)) for item in items]
-    written = generate(lm, prompts, max_new_tokens=max_new_tokens, cache=cache)
-    rows = []
+    prompts, rows = [_prompt(data, item, asker.wording) for item in items], []
+    written = asker.write(prompts, max_new_tokens)
     for item, answer in zip(items, written, strict=True):
         read = parse_summary(answer.text)
         rows.append((item, read.text, answer.tokens, read.truncated, read.ok, read.reason))
@@ -138,24 +135,15 @@ def write(
 
 
 def augment(
-    lm: Any,
-    data: Data,
-    *,
-    wording: str = "default",
-    max_items: int = 0,
-    max_new_tokens: int = 80,
-    cache: Any = None,
+    asker: Asker, data: TrainingView, *, max_items: int = 0, max_new_tokens: int = 80
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Write a summary of every item (or of the `max_items` with most training interactions).
 
-    :returns: the frame of `write`, by item, and `statistics` of it.
+    Returns:
+        the frame of `write`, by item, and `statistics` of it.
     """
-    items = np.arange(data.n_items)
-    if max_items > 0:
-        items = np.sort(np.lexsort((items, -data.item_degree))[:max_items])
-    frame = write(
-        lm, data, items.tolist(), wording=wording, max_new_tokens=max_new_tokens, cache=cache
-    )
+    items = data.most_seen(list(range(data.n_items)), max_items)
+    frame = write(asker, data, items, max_new_tokens)
     return frame, statistics(frame)
 
 
@@ -178,9 +166,9 @@ def statistics(frame: pd.DataFrame) -> dict[str, float]:
         return {"n": 0}
     return {
         "n": len(texts),
-        "mean_words": float(np.mean([len(t.split()) for t in texts])),
-        "two_sentences": float(np.mean([len(sentences(t)) == 2 for t in texts])),
-        "readable": float(np.mean([readable(t) for t in texts])),
+        "mean_words": float(np.mean([len(text.split()) for text in texts])),
+        "two_sentences": float(np.mean([len(sentences(text)) == 2 for text in texts])),
+        "readable": float(np.mean([readable(text) for text in texts])),
         "truncated": float(frame["truncated"].mean()),
         "empty": float((frame["summary"] == "").mean()),
         "distinct": len(set(texts)) / len(texts),
@@ -190,38 +178,25 @@ def statistics(frame: pd.DataFrame) -> dict[str, float]:
 def rouge_l(text: str, reference: str) -> float:
     """ROUGE-L F1: longest common subsequence of words, over both lengths (Lin, 2004)."""
     a, b = text.casefold().split(), reference.casefold().split()
-    row = [0] * (len(b) + 1)
-    for word in a:
-        diagonal = 0
-        for j, other in enumerate(b, start=1):
-            here = diagonal + 1 if word == other else max(row[j], row[j - 1])
-            diagonal, row[j] = row[j], here
-    return 2 * row[-1] / max(len(a) + len(b), 1)
+    longest = np.zeros((len(a) + 1, len(b) + 1), int)
+    for i, word in enumerate(a):
+        for j, other in enumerate(b):
+            extended = longest[i, j] + 1 if word == other else 0
+            longest[i + 1, j + 1] = max(extended, longest[i, j + 1], longest[i + 1, j])
+    return float(2 * longest[-1, -1] / max(len(a) + len(b), 1))
 
 
 def evaluate(
-    lm: Any,
-    data: Data,
-    cases: pd.DataFrame,
-    *,
-    wording: str = "default",
-    max_new_tokens: int = 80,
-    cache: Any = None,
+    asker: Asker, data: TrainingView, cases: pd.DataFrame, max_new_tokens: int = 80
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure summaries of held-out cases of `parts`.
 
-    :returns: `statistics`, plus rouge_l, the mean against the held-out texts (against composed ones
-        only where nothing was given, which says how well the composing was learnt); and the
-        written summaries.
+    Returns:
+        `statistics`, plus rouge_l, the mean against the held-out texts (against composed ones only
+        where nothing was given, which says how well the composing was learnt); and the written
+        summaries.
     """
-    frame = write(
-        lm,
-        data,
-        cases["item"].tolist(),
-        wording=wording,
-        max_new_tokens=max_new_tokens,
-        cache=cache,
-    )
+    frame = write(asker, data, cases["item"].tolist(), max_new_tokens)
     scores = statistics(frame)
     if len(frame):
         pairs = zip(frame["summary"], cases["summary"], strict=True)

@@ -7,23 +7,19 @@ which is empty where nothing is known.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.cases import facts_of
-from dallrec_core.augmentation.data import Data
+from dallrec_core.augmentation.features import Document
+from dallrec_core.augmentation.prompts import name_text, one_line, split_values
 from dallrec_core.augmentation.summaries import compose
+from dallrec_core.augmentation.view import TrainingView
 from dallrec_core.errors import UserError
-from dallrec_core.prompts import name_text, split_values
 
 MODALITIES = ("attributes", "summary")
 """Names of the modalities that `given` and `written` return."""
-
-Document = str | tuple[str, ...]
-"""Running text, or values that stay whole."""
 
 
 class Texts(NamedTuple):
@@ -35,27 +31,29 @@ class Texts(NamedTuple):
     """how many items have something new, and how many kept what was given"""
 
 
-def given(data: Data) -> Texts:
+def given(data: TrainingView) -> Texts:
     """Return what the dataset itself says: its attributes and facts; title, year and text."""
-    documents: dict[str, list[Document]] = {
-        "attributes": [_values(data, item) for item in range(data.n_items)],
-        "summary": [_title(data, row) for row in data.rows],
-    }
-    empty = {f"{name}: nothing given": _empty(made) for name, made in documents.items()}
-    return Texts(documents, empty)
+    documents: dict[str, list[Document]] = {"attributes": [], "summary": []}
+    for item, row in enumerate(data.rows):
+        facts = {"author": split_values(row.get("author")), **data.facts(item)}
+        named = [_named(data, name, value) for name, values in facts.items() for value in values]
+        documents["attributes"].append((*data.values[item], *named))
+        text = one_line(row.get("text"))
+        documents["summary"].append(f"{name_text(row)}. {text}" if text else name_text(row))
+    return Texts(documents, {f"{n}: nothing given": _empty(m) for n, m in documents.items()})
 
 
-def composed(data: Data) -> Texts:
-    """Return what the dataset says, with sentences that a template makes of it (`given_text`).
+def composed(data: TrainingView) -> Texts:
+    """Return what the dataset says, with sentences that a template makes of it.
 
-    They look like a language model's summaries and hold nothing that was not given.
+    They look like a language model's summaries and hold nothing that was not given: the arm
+    `given_text`.
     """
-    documents = dict(given(data).documents)
-    documents["summary"] = [compose(data, item) for item in range(data.n_items)]
-    return Texts(documents, {})
+    sentences: list[Document] = [compose(data, item) for item in range(data.n_items)]
+    return Texts(given(data).documents | {"summary": sentences}, {})
 
 
-def written(data: Data, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Texts:
+def written(data: TrainingView, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Texts:
     """Return what a language model made of it; what was not written stays as it was given.
 
     Args:
@@ -67,73 +65,39 @@ def written(data: Data, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Te
     Raises:
         UserError: for an item code that does not exist, or two summaries of one item.
     """
+    _check_items(data, attributes, "attributes")
+    _check_items(data, summaries, "summaries")
     before = given(data).documents
-    added = _written_values(data, attributes)
-    texts = _written_summaries(data, summaries)
-    documents: dict[str, list[Document]] = {
-        "attributes": [
-            (*old, *(value for value in added.get(item, ()) if value not in old))
-            for item, old in enumerate(before["attributes"])
-        ],
-        "summary": [texts.get(item, old) for item, old in enumerate(before["summary"])],
-    }
-    counts: Counter[str] = Counter()
+    documents = {name: list(made) for name, made in before.items()}
+    usable = attributes[(attributes["origin"] == "written") & attributes["parsed"]]
+    for item, field, value in usable[["item", "field", "value"]].itertuples(index=False):
+        named, values = _named(data, field, value), documents["attributes"][item]
+        if value.strip() and named not in values:
+            documents["attributes"][item] = (*values, named)
+    for item, summary in summaries[["item", "summary"]].itertuples(index=False):
+        if summary.strip():
+            documents["summary"][item] = summary
+    counts: dict[str, int] = {}
     for name, made in documents.items():
         changed = sum(old != new for old, new in zip(before[name], made, strict=True))
         counts[f"{name}: items with something written"] = changed
         counts[f"{name}: items left as given"] = data.n_items - changed
         counts[f"{name}: items with nothing at all"] = _empty(made)
-    return Texts(documents, dict(counts))
+    return Texts(documents, counts)
 
 
-def _values(data: Data, item: int) -> tuple[str, ...]:
-    row = data.rows[item]
-    facts = {"author": split_values(row.get("author")), **facts_of(data, row)}
-    named = (_named(data, field, value) for field, values in facts.items() for value in values)
-    return (*data.values[item], *named)
-
-
-def _named(data: Data, field: str, value: str) -> str:
+def _named(data: TrainingView, field: str, value: str) -> str:
     """A fact keeps its field's name: a director is not the same as an actor of that name."""
     return value if field == data.attribute else f"{field}: {value}"
 
 
-def _title(data: Data, row: dict[str, Any]) -> str:
-    text = row.get("text")
-    name = name_text(row, data.noun)
-    return f"{name}. {' '.join(text.split())}" if isinstance(text, str) and text.strip() else name
-
-
-def _written_values(data: Data, frame: pd.DataFrame) -> dict[int, list[str]]:
-    _check_items(data, frame, "attributes")
-    usable = frame[(frame["origin"] == "written") & frame["parsed"]]
-    values: dict[int, list[str]] = {}
-    for row in usable.itertuples():
-        known = values.setdefault(int(row.item), [])
-        value = _named(data, row.field, row.value)
-        if row.value.strip() and value not in known:
-            known.append(value)
-    return values
-
-
-def _written_summaries(data: Data, frame: pd.DataFrame) -> dict[int, str]:
-    _check_items(data, frame, "summaries")
-    twice = np.flatnonzero(frame["item"].duplicated())
-    if len(twice):
-        item = frame["item"].iloc[twice[0]]
-        raise UserError(f"summaries, row {twice[0]}: item {item} has a summary already")
-    pairs = zip(frame["item"], frame["summary"], strict=True)
-    return {int(item): text for item, text in pairs if text.strip()}
-
-
-def _check_items(data: Data, frame: pd.DataFrame, what: str) -> None:
-    codes = frame["item"].to_numpy()
-    wrong = np.flatnonzero((codes < 0) | (codes >= data.n_items))
-    if len(wrong):
-        raise UserError(
-            f"{what}, row {wrong[0]}: item {codes[wrong[0]]} does not exist; there are "
-            f"{data.n_items} items"
-        )
+def _check_items(data: TrainingView, frame: pd.DataFrame, what: str) -> None:
+    items = frame["item"].to_numpy()
+    for row in np.flatnonzero((items < 0) | (items >= data.n_items))[:1]:
+        problem = f"item {items[row]} does not exist; there are {data.n_items} items"
+        raise UserError(f"{what}, row {row}: {problem}")
+    for row in np.flatnonzero(frame["item"].duplicated())[:1] if what == "summaries" else ():
+        raise UserError(f"{what}, row {row}: item {items[row]} has a summary already")
 
 
 def _empty(documents: list[Document]) -> int:

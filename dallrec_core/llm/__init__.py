@@ -1,7 +1,16 @@
 """The language-model wing: it takes text and gives back probabilities or text.
 
-Nothing here knows recommender data. `models.load` opens a checkpoint, `scoring.p_yes` asks yes/no
-questions, `generation.generate` lets it write, `cache.AnswerCache` keeps every answer, and
-`finetune.finetune` trains a LoRA adapter on Alpaca examples. `served.connect` asks a model
-that runs elsewhere, and `processes` shares the asking between processes.
+Nothing here knows recommender data. `load` opens a checkpoint (`open_model` also one that is
+served), `p_yes` asks yes/no questions, `generate` lets it write, `AnswerCache` keeps every answer,
+`Ledger` counts what it cost, and `finetune` trains a LoRA adapter on Alpaca examples.
 """
+
+from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.ledger import Ledger, ledger_table
+from dallrec_core.llm.load import LanguageModel, open_model, render
+from dallrec_core.llm.score import first_tokens
+
+__all__ = [
+    "AnswerCache", "LanguageModel", "Ledger", "first_tokens", "ledger_table", "open_model",
+    "render",
+]  # fmt: skip

@@ -15,10 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from dallrec_core.artifacts import read_json, read_table, write_json, write_table
+from dallrec_core.chain.artefacts import read_json, read_table, write_json, write_table
 from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import ADAPTER_RECORD
-from dallrec_core.llm.models import LanguageModel
+from dallrec_core.llm.load import ADAPTER_RECORD, LanguageModel
 from dallrec_core.llm.processes import place
 
 _COMPLETE = "complete"  # marks a checkpoint that was written to its end

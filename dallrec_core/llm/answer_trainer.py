@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED, Buckets
-from dallrec_core.llm.models import head_on
+from dallrec_core.llm.ledger import usage
+from dallrec_core.llm.load import head_on
 from dallrec_core.llm.processes import gather
-from dallrec_core.llm.usage import usage
-from dallrec_core.progress import progress
 
 
 class AnswerTrainer(Trainer):

@@ -1,8 +1,7 @@
 """Answers kept for ever: a question is asked of the same model in the same way only once.
 
-SQLite in WAL mode. Every batch is committed before another one is asked, so a killed process loses
-at most the batch in flight (of a narrow model, one on each core); several processes may use one
-file.
+SQLite in WAL mode. Every batch is committed before the next one is asked, so a killed process
+loses at most the batch in flight; several processes may use one file.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dallrec_core.chain.progress import announce, progress
 from dallrec_core.errors import UserError
+from dallrec_core.llm.ledger import is_metered, usage
 from dallrec_core.llm.processes import gather, place
-from dallrec_core.llm.usage import is_metered, usage
-from dallrec_core.progress import announce, progress
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _CHUNK = 500  # keys per SELECT; old SQLite builds allow 999 parameters
@@ -107,17 +106,6 @@ class AnswerCache:
         self.hits += len(found)
         self.misses += len(keys) - len(found)
         return found
-
-    def pages(self, size: int = 10_000) -> Iterator[dict[str, Any]]:
-        """Yield all answers in the order of their keys, `size` at a time."""
-        last = ""
-        while True:
-            sql = f"SELECT key, value FROM answers WHERE key > ? ORDER BY key LIMIT {size:d}"
-            rows = self._run(sql, [last])
-            if not rows:
-                return
-            yield {key: self._decode(value) for key, value in rows}
-            last = rows[-1][0]
 
     def put_many(self, answers: Mapping[str, Any]) -> None:
         """Store answers durably in one transaction; an answer already there stays."""

@@ -8,16 +8,43 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError, field_validator
 from torch.nn.utils.rnn import pad_sequence
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.models import LanguageModel, render
+from dallrec_core.llm.load import LanguageModel, render
 
 Example = Mapping[str, Any]
 """An Alpaca record: `instruction`, optional `input`, and `output`."""
 
 IGNORED = -100
 """Label of a token that the loss leaves out."""
+
+
+class Record(BaseModel, strict=True):
+    """An example in Alpaca form, as it has to be."""
+
+    instruction: str
+    input: str = ""
+    output: str
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _none_is_empty(cls, text: object) -> object:
+        return "" if text is None else text
+
+    @field_validator("instruction", "output")
+    @classmethod
+    def _filled(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("it is empty")
+        return text
+
+
+def fault(error: ValidationError) -> str:
+    """Say what is wrong with a record, to be put behind the place where it stands."""
+    first = error.errors()[0]
+    return "".join(f", field '{name}'" for name in first["loc"]) + f": {first['msg']}"
 
 
 def check_examples(examples: Sequence[Example], where: str, *, empty: bool = False) -> None:
@@ -29,16 +56,10 @@ def check_examples(examples: Sequence[Example], where: str, *, empty: bool = Fal
     if not examples and not empty:
         raise UserError(f"{where}: there are no training examples")
     for number, example in enumerate(examples, start=1):
-        for name in ("instruction", "output"):
-            value = example.get(name)
-            if value is None:
-                raise UserError(f"{where}: example {number} has no field '{name}'")
-            if not isinstance(value, str) or not value.strip():
-                raise UserError(
-                    f"{where}: example {number}, field '{name}' is not a text: {value!r}"
-                )
-        if not isinstance(example.get("input") or "", str):
-            raise UserError(f"{where}: example {number}, field 'input' is not a text")
+        try:
+            Record.model_validate(example)
+        except ValidationError as error:
+            raise UserError(f"{where}: example {number}{fault(error)}") from error
 
 
 def instruction_text(example: Example) -> str:

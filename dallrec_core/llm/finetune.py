@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
+from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import (
     explained_failure,
     finished_log,
@@ -28,14 +29,70 @@ from dallrec_core.llm.adapters import (
 )
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
-from dallrec_core.llm.lora import LoraSettings, with_lora
-from dallrec_core.llm.models import LanguageModel, load, quiet
+from dallrec_core.llm.ledger import usage
+from dallrec_core.llm.load import LanguageModel, load, quiet
 from dallrec_core.llm.processes import gather, place
-from dallrec_core.llm.usage import usage
-
-__all__ = ["LoraSettings", "finetune"]
 
 _LOG_ROWS = 200  # at most this many losses are logged
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """How an adapter is trained."""
+
+    rank: int = 8
+    """Inner dimension of the adapter."""
+    alpha: float = 16
+    """The adapter's product is scaled by alpha / rank."""
+    dropout: float = 0.05
+    """Chance with which an input of the adapter is dropped in training."""
+    target_modules: str | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter, by name."""
+    epochs: int = 5
+    """Passes over the examples."""
+    learning_rate: float = 2e-4
+    """Peak of AdamW's rate: linear warm-up over 5 % of the steps, then a cosine to zero."""
+    batch_size: int = 8
+    """Examples per forward pass."""
+    gradient_accumulation: int = 1
+    """Forward passes per step."""
+    patience: int = 0
+    """Stop after so many epochs without a lower held-out loss, and keep the epoch with the lowest;
+    0 trains to the end and keeps the last. Without held-out examples it does nothing."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    max_length: int = 0
+    """Longest example in tokens; 0 means as long as the model can read."""
+    seed: int = 0
+    """Of the initial adapter, the order of examples and dropout."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `peft.LoraConfig` by name, such as `use_rslora`."""
+
+
+def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
+    """Return the model of `lm` with untrained adapters in it, ready to be trained.
+
+    Raises:
+        UserError: when the model has no such layers, or PEFT does not know an option.
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    targets = settings.target_modules
+    try:
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            task_type="CAUSAL_LM",
+            **settings.extra,
+        )
+        model = lm.model
+        if lm.quantize != "none":
+            model = prepare_model_for_kbit_training(model)
+        return get_peft_model(model, config)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"LoRA settings do not fit model '{lm.name}': {error}") from error
 
 
 def finetune(

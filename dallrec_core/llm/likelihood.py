@@ -10,9 +10,9 @@ import torch
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
-from dallrec_core.llm.models import LanguageModel, head_on, quiet
+from dallrec_core.llm.ledger import usage
+from dallrec_core.llm.load import LanguageModel, head_on, quiet
 from dallrec_core.llm.processes import own
-from dallrec_core.llm.usage import usage
 
 
 def log_likelihood(

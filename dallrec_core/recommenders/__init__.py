@@ -22,6 +22,9 @@ from dallrec_core.recommenders.base import (
     names,
 )
 from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.settings import settings_for
+from dallrec_core.recommenders.sparse import multiply
+from dallrec_core.recommenders.training import fit
 
 __all__ = [
     "DotProduct",
@@ -30,6 +33,7 @@ __all__ = [
     "Recommender",
     "baselines",
     "build",
+    "fit",
     "grcn",
     "item_knn",
     "lightgcn",
@@ -37,7 +41,9 @@ __all__ = [
     "mmgcn",
     "mmssl",
     "model_class",
+    "multiply",
     "names",
     "ngcf",
     "nmf",
+    "settings_for",
 ]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dallrec_core.errors import UserError
@@ -192,4 +193,9 @@ def _options(name: str, config: Mapping[str, Any]) -> Any:
     unknown = [key for key in config if key not in valid]
     if unknown:
         raise UserError(f"{name} has no option '{unknown[0]}'; it has {', '.join(valid)}")
-    return kind(**config)
+    try:
+        return kind(**config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "options"
+        raise UserError(f"{name}: {where}: {first['msg']}, unlike {first['input']!r}") from error

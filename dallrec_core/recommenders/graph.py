@@ -114,6 +114,10 @@ class Graph:
         """Mean number of observed interactions of a user; added edges do not change it."""
         return self.observed / self.n_users
 
+    def penalty(self, l2: float | None, prior: float) -> float:
+        """Return the weight λ of squared norms: `l2`, or `prior` over the mean degree of a user."""
+        return prior / self.mean_degree if l2 is None else l2
+
     def normalised_adjacency(self) -> Adjacency:
         """Return `D^-1/2 A D^-1/2`, symmetric and sparse, float32 [U + N, U + N].
 

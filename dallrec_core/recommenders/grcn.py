@@ -23,14 +23,14 @@ neighbour by its edge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.bipartite import Bipartite
 from dallrec_core.recommenders.graph import Graph
@@ -41,32 +41,22 @@ from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 class GRCNConfig:
     """Options of GRCN."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of embeddings, preferences and projected features."
-    routings: int = 3
+    routings: NonNegativeInt = 3
     "Number R of routing iterations."
-    layers: int = 2
+    layers: NonNegativeInt = 2
     "Number K of propagations of the ID embeddings."
     prune: bool = True
     "Whether weights below zero are cut off, which takes the edge out."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms; None derives it from `prior`."
-    prior: float = 0.05
+    prior: NonNegativeFloat = 0.05
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    final_weight: float = 0.0
+    final_weight: NonNegativeFloat = 0.0
     "c, weight of the final vectors' norms: what is scaled to length 1 escapes the other penalty."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the normal initial values of ID embeddings and preferences."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or self.init_std <= 0:
-            raise UserError(f"GRCN: dim {self.dim} and init_std {self.init_std} must be positive")
-        if min(self.routings, self.layers, self.l2 or 0, self.prior, self.final_weight) < 0:
-            raise UserError(
-                f"GRCN: routings {self.routings}, layers {self.layers}, l2 {self.l2}, "
-                f"prior {self.prior} and final_weight {self.final_weight} must not be negative"
-            )
 
 
 class _Modality(nn.Module):
@@ -103,7 +93,7 @@ class GRCN(DotProduct):
     def __init__(self, graph: Graph, config: GRCNConfig, features: Features) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         size, d = graph.n_users + graph.n_items, config.dim
         self.ids = nn.Parameter(torch.randn(size, d) * config.init_std)
         self.confidence = nn.Parameter(torch.rand(size, len(features)))

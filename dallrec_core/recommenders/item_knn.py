@@ -11,14 +11,13 @@ A reference without training. Everything stays sparse, so large catalogues fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from scipy import sparse
 from torch import Tensor
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
 
@@ -27,18 +26,10 @@ from dallrec_core.recommenders.graph import Graph
 class ItemKNNConfig:
     """Options of ItemKNN."""
 
-    neighbours: int = 100
+    neighbours: PositiveInt = 100
     "k, similar items kept for each item."
-    shrink: float = 10.0
+    shrink: NonNegativeFloat = 10.0
     "Added to the denominator; it distrusts similarities that rest on few users."
-
-    def __post_init__(self) -> None:
-        """Refuse a neighbourhood that does not exist."""
-        if self.neighbours < 1 or self.shrink < 0:
-            raise UserError(
-                f"ItemKNN: neighbours {self.neighbours} must be at least 1 "
-                f"and shrink {self.shrink} not negative"
-            )
 
 
 @register("ItemKNN", ItemKNNConfig)

@@ -17,12 +17,11 @@ batches are the way to train it quickly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import batch_l2, bpr_loss
@@ -33,28 +32,16 @@ from dallrec_core.recommenders.sparse import propagate
 class LightGCNConfig:
     """Options of LightGCN."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of the embeddings."
-    layers: int = 3
+    layers: NonNegativeInt = 3
     "Number K of propagations; 0 is plain matrix factorisation."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms of the batch's ego embeddings; None derives it from `prior`."
-    prior: float = 0.12
+    prior: NonNegativeFloat = 0.12
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the normal initial values."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or self.init_std <= 0:
-            raise UserError(
-                f"LightGCN: dim {self.dim} and init_std {self.init_std} must be positive"
-            )
-        if min(self.layers, self.l2 or 0, self.prior) < 0:
-            raise UserError(
-                f"LightGCN: layers {self.layers}, l2 {self.l2} and prior {self.prior} "
-                "must not be negative"
-            )
 
 
 @register("LightGCN", LightGCNConfig)
@@ -68,7 +55,7 @@ class LightGCN(DotProduct):
     ) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
         nn.init.normal_(self.ego, std=config.init_std)
         self.adjacency = graph.normalised_adjacency()

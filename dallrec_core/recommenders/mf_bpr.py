@@ -14,12 +14,11 @@ Loss over a batch of B triples (user u, item i the user has, item j the user has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import bpr_loss
@@ -29,20 +28,12 @@ from dallrec_core.recommenders.losses import bpr_loss
 class MFConfig:
     """Options of MF-BPR."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of the embeddings."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
-    prior: float = 1.0
+    prior: NonNegativeFloat = 1.0
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or (self.l2 or 0) < 0 or self.prior < 0:
-            raise UserError(
-                f"MF-BPR: dim {self.dim} must be positive, "
-                f"l2 {self.l2} and prior {self.prior} not negative"
-            )
 
 
 @register("MF-BPR", MFConfig)
@@ -52,7 +43,7 @@ class MFBPR(DotProduct):
     def __init__(self, graph: Graph, config: MFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         self.users = nn.Parameter(torch.empty(graph.n_users, config.dim))
         self.items = nn.Parameter(torch.empty(graph.n_items, config.dim))
         nn.init.xavier_uniform_(self.users)

@@ -20,60 +20,40 @@ the penalty on `P^m` its effect. A mean over neighbours weighs each by its edge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, Literal, cast
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 from dallrec_core.recommenders.sparse import Adjacency, multiply
-
-COMBINATIONS = ("add", "concat")
-"""The two ways of the paper to combine a node with its neighbours."""
 
 
 @dataclass(frozen=True)
 class MMGCNConfig:
     """Options of MMGCN."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of embeddings, preferences and layers."
-    layers: int = 2
+    layers: PositiveInt = 2
     "Number L of layers."
-    combine: str = "add"
-    "One of `COMBINATIONS`: how what is heard from neighbours joins a node's own."
-    slope: float = 0.8
+    combine: Literal["add", "concat"] = "add"
+    "The two ways of the paper: how what is heard from neighbours joins a node's own."
+    slope: Annotated[float, Field(ge=0, le=1)] = 0.8
     "Slope of φ below zero."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms; None derives it from `prior`."
-    prior: float = 0.1
+    prior: NonNegativeFloat = 0.1
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    final_weight: float = 5.0
+    final_weight: NonNegativeFloat = 5.0
     "c, weight of the final vectors' norms: without it the unpenalised layers overfit."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the normal initial values of ID embeddings and preferences."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or self.layers < 1 or self.init_std <= 0:
-            raise UserError(
-                f"MMGCN: dim {self.dim}, layers {self.layers} and init_std {self.init_std} "
-                "must be positive"
-            )
-        if self.combine not in COMBINATIONS:
-            raise UserError(
-                f"MMGCN: combine '{self.combine}' is unknown; use {' or '.join(COMBINATIONS)}"
-            )
-        if min(self.l2 or 0, self.prior, self.final_weight) < 0 or not 0 <= self.slope <= 1:
-            raise UserError(
-                f"MMGCN: l2 {self.l2}, prior {self.prior} and final_weight {self.final_weight} "
-                f"must not be negative, slope {self.slope} must lie between 0 and 1"
-            )
 
 
 class _Modality(nn.Module):
@@ -118,7 +98,7 @@ class MMGCN(DotProduct):
     def __init__(self, graph: Graph, config: MMGCNConfig, features: Features) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         size = graph.n_users + graph.n_items
         self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
         self.modalities = nn.ModuleDict(

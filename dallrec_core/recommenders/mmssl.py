@@ -25,13 +25,12 @@ none on MovieLens-1M, and its contrast is then constant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import batch_l2, bpr_loss
@@ -43,61 +42,45 @@ from dallrec_core.recommenders.sparse import multiply, propagate
 class MMSSLConfig:
     """Options of MMSSL."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of embeddings and of projected features."
-    layers: int = 2
+    layers: NonNegativeInt = 2
     "Number K of propagations of the ID embeddings."
-    heads: int = 4
+    heads: PositiveInt = 4
     "Heads of the attention among modalities; must divide `dim`."
-    neighbours: int = 10
+    neighbours: PositiveInt = 10
     "T, edges per user of each learned modality graph."
-    refresh: int = 50
+    refresh: PositiveInt = 50
     "Training steps between two rebuilds of the learned graphs."
-    attention_weight: float = 0.36
+    attention_weight: NonNegativeFloat = 0.36
     "η, weight of the modalities' view of the IDs."
-    feature_weight: float = 0.55
+    feature_weight: NonNegativeFloat = 0.55
     "ω, weight of the modality-aware vectors in the final ones."
-    contrast: float = 0.03
+    contrast: NonNegativeFloat = 0.03
     "Weight of the contrastive loss."
-    temperature: float = 0.5
+    temperature: PositiveFloat = 0.5
     "τ of the contrastive loss."
-    contrast_users: int = 1024
+    contrast_users: PositiveInt = 1024
     "Users compared with each other per step, at most."
-    adversary: float = 1e-4
+    adversary: NonNegativeFloat = 1e-4
     "Weight of the generator's side of the adversarial loss."
-    critic_users: int = 64
+    critic_users: PositiveInt = 64
     "Users whose rows the critic sees per step, at most."
-    critic_width: int = 64
+    critic_width: PositiveInt = 64
     "Width of the critic's hidden layer."
-    penalty: float = 0.3
+    penalty: NonNegativeFloat = 0.3
     "γ, weight of the critic's gradient penalty."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms of the batch's ID embeddings; None derives it from `prior`."
-    prior: float = 0.05
+    prior: NonNegativeFloat = 0.05
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the ID embeddings' normal initial values."
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or self.heads < 1 or self.dim % self.heads:
-            raise UserError(f"MMSSL: heads {self.heads} must divide dim {self.dim}")
-        for name in ("neighbours", "refresh", "contrast_users", "critic_users", "critic_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"MMSSL: {name} is {getattr(self, name)}; it must be at least 1")
-        if self.temperature <= 0 or self.init_std <= 0:
-            raise UserError(
-                f"MMSSL: temperature {self.temperature} and init_std {self.init_std} "
-                "must be positive"
-            )
-        for name in ("layers", "attention_weight", "feature_weight", "contrast", "adversary"):
-            if getattr(self, name) < 0:
-                raise UserError(f"MMSSL: {name} is {getattr(self, name)}; it must not be negative")
-        if (self.l2 or 0) < 0 or self.prior < 0 or self.penalty < 0:
-            raise UserError(
-                f"MMSSL: l2 {self.l2}, prior {self.prior} and penalty {self.penalty} "
-                "must not be negative"
-            )
+        """Refuse heads of unequal width."""
+        if self.dim % self.heads:
+            raise ValueError(f"heads {self.heads} must divide dim {self.dim}")
 
 
 @register("MMSSL", MMSSLConfig)
@@ -110,7 +93,7 @@ class MMSSL(DotProduct):
     def __init__(self, graph: Graph, config: MMSSLConfig, features: Features) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         size = graph.n_users + graph.n_items
         self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
         self.names = sorted(features)

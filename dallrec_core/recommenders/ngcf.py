@@ -18,59 +18,39 @@ As in LightGCN each step passes messages over the whole graph, so large batches 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import DotProduct, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.layers import dropout
 from dallrec_core.recommenders.losses import bpr_loss
 from dallrec_core.recommenders.sparse import multiply
 
-NORMALISATIONS = ("symmetric", "row")
-"""How the adjacency may be normalised."""
-
 
 @dataclass(frozen=True)
 class NGCFConfig:
     """Options of NGCF."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of the embeddings and of every layer."
-    layers: int = 2
+    layers: PositiveInt = 2
     "Number K of layers."
-    normalisation: str = "symmetric"
-    "One of `NORMALISATIONS`; the published code of DALLRec uses row."
-    dropout: float = 0.1
+    normalisation: Literal["symmetric", "row"] = "symmetric"
+    "How the adjacency is scaled; the published code of DALLRec uses row."
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     "Share of each layer's activations set to zero in training."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms of the batch's final vectors; None derives it from `prior`."
-    prior: float = 0.12
+    prior: NonNegativeFloat = 0.12
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the ego embeddings' normal initial values."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or self.layers < 1 or self.init_std <= 0:
-            raise UserError(
-                f"NGCF: dim {self.dim}, layers {self.layers} and init_std {self.init_std} "
-                "must be positive"
-            )
-        if self.normalisation not in NORMALISATIONS:
-            raise UserError(
-                f"NGCF: normalisation '{self.normalisation}' is unknown; "
-                f"use {', '.join(NORMALISATIONS)}"
-            )
-        if not 0 <= self.dropout < 1 or (self.l2 or 0) < 0 or self.prior < 0:
-            raise UserError(
-                f"NGCF: dropout {self.dropout} must be in [0, 1), "
-                f"l2 {self.l2} and prior {self.prior} not negative"
-            )
 
 
 @register("NGCF", NGCFConfig)
@@ -82,7 +62,7 @@ class NGCF(DotProduct):
     def __init__(self, graph: Graph, config: NGCFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
         nn.init.normal_(self.ego, std=config.init_std)
         shapes = [(config.dim, config.dim)] * config.layers

@@ -20,13 +20,14 @@ is one matrix product for a block of users, and no pair is sent through the netw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.layers import dropout
@@ -40,31 +41,18 @@ BLOCK = 2**20
 class NMFConfig:
     """Options of NMF."""
 
-    dim: int = 64
+    dim: PositiveInt = 64
     "Width d of the embeddings."
-    widths: tuple[int, ...] = (64,)
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)
     "Widths of the hidden layers."
-    dropout: float = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     "Share of hidden activations set to zero in training."
-    l2: float | None = None
+    l2: NonNegativeFloat | None = None
     "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
-    prior: float = 1.0
+    prior: NonNegativeFloat = 1.0
     "λ times the mean number of interactions of a user: one value suits sparse and dense data."
-    init_std: float = 0.1
+    init_std: PositiveFloat = 0.1
     "Standard deviation of the embeddings' normal initial values."
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be trained."""
-        if self.dim < 1 or not self.widths or min(self.widths) < 1 or self.init_std <= 0:
-            raise UserError(
-                f"NMF: dim {self.dim}, widths {list(self.widths)} and init_std {self.init_std} "
-                "must be positive"
-            )
-        if not 0 <= self.dropout < 1 or (self.l2 or 0) < 0 or self.prior < 0:
-            raise UserError(
-                f"NMF: dropout {self.dropout} must be in [0, 1), "
-                f"l2 {self.l2} and prior {self.prior} not negative"
-            )
 
 
 @register("NMF", NMFConfig)
@@ -76,7 +64,7 @@ class NMF(Recommender):
     def __init__(self, graph: Graph, config: NMFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = config.l2 if config.l2 is not None else config.prior / graph.mean_degree
+        self.l2 = graph.penalty(config.l2, config.prior)
         self.users = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
         self.items = nn.Parameter(torch.randn(graph.n_items, config.dim) * config.init_std)
         first, widths = config.widths[0], config.widths

@@ -79,7 +79,7 @@ class Sampler:
         block: int = BLOCK,
     ) -> None:
         if kind not in SAMPLERS:
-            raise UserError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
+            raise ValueError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
         self.kind, self.batch_size, self.n_items = kind, batch_size, graph.n_items
         users, items = graph.users.numpy(), graph.items.numpy()
         self._keys = users * graph.n_items + items  # ascending: edges are sorted

@@ -3,90 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
 
-import torch
-
-from dallrec_core.errors import UserError
-from dallrec_core.recommenders.sampling import SAMPLERS
-
-OPTIMISERS = ("adam", "rmsprop_tf1")
-"""Names of the optimisers; the second is the one of the published code."""
-
-
-SCHEDULES = ("constant", "cosine")
-"""How the step size changes: not at all, or down to almost nothing along half a cosine."""
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How a backbone is trained."""
 
-    epochs: int = 100
+    epochs: PositiveInt = 100
     "Most epochs to train."
-    batch_size: int = 4096
+    batch_size: PositiveInt = 4096
     "Triples (user, positive, negative) per step at most."
-    min_steps: int = 1
+    min_steps: PositiveInt = 1
     "Steps of an epoch at least; with little data batches are made smaller to reach it."
-    max_steps: int = 100
+    max_steps: PositiveInt = 100
     "Steps of an epoch at most; with much data batches are made larger, or time would grow faster."
-    learning_rate: float = 0.01
+    learning_rate: PositiveFloat = 0.01
     "Step size of the optimiser, at the start."
-    schedule: str = "constant"
-    "One of `SCHEDULES`; the cosine reaches its end with the last of `epochs`."
-    optimiser: str = "adam"
-    "One of `OPTIMISERS`."
-    sampler: str = "edges"
-    "One of `SAMPLERS`."
-    hard_negative_share: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    "How the step size changes; the cosine reaches almost nothing with the last of `epochs`."
+    optimiser: Literal["adam", "rmsprop_tf1"] = "adam"
+    "The second is that of the published code."
+    sampler: Literal["edges", "uniform_users"] = "edges"
+    "What a batch is drawn from; the second is that of the published code."
+    hard_negative_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     "Share of negatives drawn from a user's hard negatives (the model's No answers), if any."
-    eval_every: int = 5
+    eval_every: PositiveInt = 5
     "Epochs between two looks at the validation interactions; the last epoch is always looked at."
-    patience: int = 4
+    patience: PositiveInt = 4
     "Looks without a better nDCG@20 before training stops."
-    threads: int = 1
+    threads: PositiveInt = 1
     "CPU threads. With one, results do not depend on the number of cores."
     device: str = "cpu"
     "Torch device. Results are reproducible seed for seed on the CPU only."
     model: Mapping[str, Any] = field(default_factory=dict)
     "Options of the backbone (for example dim, layers, l2), handed to `build` as its config."
-
-    def __post_init__(self) -> None:
-        """Refuse values that contradict each other or could not train."""
-        for name in (
-            "epochs",
-            "batch_size",
-            "min_steps",
-            "max_steps",
-            "eval_every",
-            "patience",
-            "threads",
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.learning_rate > 0:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be positive")
-        if not 0 <= self.hard_negative_share <= 1:
-            raise UserError(
-                f"hard_negative_share is {self.hard_negative_share}; it must lie between 0 and 1"
-            )
-        if self.optimiser not in OPTIMISERS:
-            raise UserError(f"optimiser '{self.optimiser}' is unknown; use {', '.join(OPTIMISERS)}")
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"schedule '{self.schedule}' is unknown; use {', '.join(SCHEDULES)}")
-        if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler '{self.sampler}' is unknown; use {', '.join(SAMPLERS)}")
-        if self.device != "cpu" and not _available(self.device):
-            raise UserError(f"device '{self.device}' is not available here; use device 'cpu'")
-
-
-def _available(device: str) -> bool:
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        return False
-    return True
 
 
 # each step of a graph model propagates over the whole graph, so few large ones

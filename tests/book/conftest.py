@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dallrec_core import book, stages
+from dallrec_core.book import build as book
+from dallrec_core.chain.run import run_chain
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +23,7 @@ def html() -> Path:
     os.chdir(ROOT)
     try:
         with FileLock(ROOT / "runs" / ".book.lock"):
-            stages.run_chain("smoke")
+            run_chain("smoke")
             return book.build("smoke").parent
     finally:
         os.chdir(before)

@@ -10,13 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import html5lib
+import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from dallrec_core.book import pages
-from dallrec_core.layout import STAGES, find_stage
-from dallrec_core.parameters import code_cells, stage_parameters
+from dallrec_core.book.build import pages
+from dallrec_core.chain import pages as chain_pages
+from dallrec_core.chain.parameters import page_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
@@ -55,7 +56,7 @@ def test_every_notebook_and_prose_page_is_in_the_table_of_contents() -> None:
     prose = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
     notebooks = {f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert prose | notebooks == set(PAGES)
-    assert {f"notebooks/{stage.name}" for stage in STAGES} <= notebooks
+    assert {f"notebooks/{stage.name}" for stage in chain_pages.PAGES} <= notebooks
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -133,13 +134,13 @@ def test_figures_say_where_they_come_from(html: Path, page: str) -> None:
 
 def test_the_reproduce_page_lists_every_parameter(html: Path) -> None:
     page = article(html, "book/reproduce")
-    for stage in STAGES:
+    for stage in chain_pages.PAGES:
         heading = next(h for h in page.find_all("h3") if h.get_text().startswith(stage.name))
         section = heading.find_parent("section")
         assert section is not None
         rows = [[cell.get_text() for cell in row.find_all("td")] for row in section.find_all("tr")]
         listed = {row[0]: (row[1], row[3].translate(STRAIGHT)) for row in rows if row}
-        known = stage_parameters(stage)
+        known = page_parameters(stage)
         assert listed == {name: (p.kind, p.comment) for name, p in known.items()}
 
 
@@ -165,7 +166,7 @@ def test_notebook_pages_show_results_and_no_accidents(html: Path, page: str) -> 
     assert "Traceback (most recent call last)" not in text
     assert str(ROOT) not in text and "PosixPath(" not in text
     if "Not computed here" in text:
-        assert find_stage(Path(page).name).data and "dallrec data" in text
+        assert chain_pages.find_page(Path(page).name).data and "dallrec data" in text
         return
     assert len(shown.select(".cell_output")) >= 4, "outputs are missing"
     assert shown.find("img"), "a figure is missing"
@@ -186,7 +187,7 @@ def test_buttons_lead_to_the_repository(html: Path, page: str) -> None:
 
 def test_the_status_page_lists_every_notebook(html: Path) -> None:
     text = article(html, "book/status").get_text()
-    assert all(stage.name in text for stage in STAGES)
+    assert all(stage.name in text for stage in chain_pages.PAGES)
     assert "by hand" not in text and "content digest" in text
 
 
@@ -194,7 +195,8 @@ def imported_modules() -> set[str]:
     """Return the modules of the library that the notebooks import."""
     found = set()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        source = "\n".join(text for text, _ in code_cells(path))
+        cells = nbformat.read(path, as_version=4).cells
+        source = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dallrec_core"):
                 names = {f"{node.module}.{alias.name}" for alias in node.names}

@@ -13,7 +13,7 @@ from typing import Any
 import nbval.plugin
 from second_run import SECOND
 
-from dallrec_core.progress import LINE
+from dallrec_core.chain.progress import LINE
 
 # A cell that shows times says so by a tag.
 nbval.plugin.metadata_tags["volatile"] = ("check", False)

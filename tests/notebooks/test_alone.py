@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from papermill.cli import papermill as papermill_command
 from second_run import ROOT
 
-from dallrec_core.layout import STAGES
+from dallrec_core.chain.pages import PAGES
 
 SAMPLE = ("03_interactions",)
 """Needs two others, so their quick versions run too; all where `DALLREC_ALONE=all`."""
 
-NAMES = [s.name for s in STAGES if s.name in SAMPLE or os.environ.get("DALLREC_ALONE") == "all"]
+NAMES = [s.name for s in PAGES if s.name in SAMPLE or os.environ.get("DALLREC_ALONE") == "all"]
 SOURCES = ("dallrec_core", "notebooks", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -69,11 +69,11 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_in_an_empty_folder(tmp_path: Path, installed: Path, name: str) -> None:
     said = printed(papermill(tmp_path, installed, name))
-    before = [stage for stage in STAGES if stage.name < name]
+    before = [stage for stage in PAGES if stage.name < name]
     for stage in before:
         if (tmp_path / "runs/smoke" / stage.name).is_dir():
             assert f"{stage.name} has not run yet: running it now" in said
-    made = next(stage.makes for stage in STAGES if stage.name == name)
+    made = next(stage.makes for stage in PAGES if stage.name == name)
     assert all((tmp_path / "runs/smoke" / name / file).exists() for file in made)
     assert str(ROOT) not in said
 
@@ -90,9 +90,9 @@ def test_papermill_hands_lists_over_as_its_users_write_them(
 
 
 def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter() -> None:
-    from dallrec_core.parameters import read_parameters
+    from dallrec_core.chain.parameters import read_parameters
 
-    for stage in STAGES:
+    for stage in PAGES:
         path = ROOT / "notebooks" / stage.notebook
         done = CliRunner().invoke(papermill_command, ["--help-notebook", str(path)])
         said = " ".join(done.stdout.split())

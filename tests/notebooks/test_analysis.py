@@ -34,8 +34,8 @@ def test_it_ends_where_the_arm_dallrec_was_not_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    for stage in FIRST.glob("smoke/0[1-5]_*"):
-        shutil.copytree(stage, tmp_path / "smoke" / stage.name)
+    for page in FIRST.glob("smoke/0[1-5]_*"):
+        shutil.copytree(page, tmp_path / "smoke" / page.name)
     shutil.copytree(FIRST / "smoke" / "notebooks", tmp_path / "smoke" / "notebooks")
     options = [word for name in SMALL for word in ("-p", f"{name}={SMALL[name]}")]
     done = CliRunner().invoke(main, ["run", "--until", "07_analysis", *options])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from second_run import ROOT
-from tiny_book import write_book, write_stage
+from tiny_book import write_book, write_page
 
 RATINGS = "user_id,item_id,rating\n" + "".join(
     f"u{user},m{(user + step) % 9},{1 + (user + step) % 5}\n"
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_finished(tmp_path: Path) -> None:
 )
 def test_what_is_not_the_users_fault(tmp_path: Path, code: str, words: tuple[str, ...]) -> None:
     root = write_book(tmp_path)
-    write_stage(root / "notebooks", "01_data", code)
+    write_page(root / "notebooks", "01_data", code)
     done = dallrec(root / "runs", "run", "--only", "01", root=root)
     explained(done, 1, *words)
     assert not (root / "runs" / "smoke" / "01_data" / "manifest.json").exists()

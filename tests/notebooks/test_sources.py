@@ -11,9 +11,9 @@ import pytest
 import yaml
 from second_run import ROOT
 
-from dallrec_core.layout import STAGES
-from dallrec_core.parameters import fits, read_parameters
-from dallrec_core.training import SETTINGS
+from dallrec_core.chain.pages import PAGES
+from dallrec_core.chain.parameters import check, read_parameters
+from dallrec_core.recommenders.settings import SETTINGS
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HEADINGS = ("At a glance", "Overview", "Parameters", "What can go wrong", "Summary", "Next")
@@ -37,7 +37,7 @@ def prose(path: Path) -> str:
 
 
 def test_there_is_a_notebook_for_each_stage() -> None:
-    assert {stage.notebook for stage in STAGES} <= {path.name for path in NOTEBOOKS}
+    assert {stage.notebook for stage in PAGES} <= {path.name for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -68,7 +68,7 @@ def test_it_follows_the_template(path: Path) -> None:
     badge = text.split("## At a glance")[0]
     assert f"colab.research.google.com/github/{SLUG}/blob/main/notebooks/{path.name}" in badge
     last = cells(path, "code")[-1]
-    assert "here.provenance(" in source(last) and "hide-input" in last["metadata"]["tags"]
+    assert "page.provenance(" in source(last) and "hide-input" in last["metadata"]["tags"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -134,10 +134,23 @@ def test_a_sentence_reads_each_figure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_are_typed_literals_with_a_comment_each(path: Path) -> None:
-    found = read_parameters(path)  # refuses what is not a typed literal in one tagged cell
+    found = read_parameters(path)  # refuses what is no literal
+    (cell,) = [c for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", [])]
+    assert len(found) == len(source(cell).splitlines())
     for parameter in found.values():
-        assert fits(parameter.default, parameter.kind), parameter
         assert parameter.comment, f"{parameter.name} has no comment"
+    page = next((page for page in PAGES if page.notebook == path.name), None)
+    if page:
+        check(page, {name: p.default for name, p in found.items() if name != "run"})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_line_is_wider_than_a_page_and_setting_up_is_short(path: Path) -> None:
+    shown = [c for c in cells(path, "code") if "parameters" not in c["metadata"].get("tags", [])]
+    for cell in shown:
+        assert all(len(line) <= 84 for line in source(cell).splitlines()), source(cell)
+    (setup,) = [cell for cell in shown if "chain.begin(" in source(cell)]
+    assert len([line for line in source(setup).splitlines() if line.strip()]) <= 8
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -158,10 +171,10 @@ def test_each_backbone_has_a_section_a_curve_and_a_row_in_the_book() -> None:
         heading = next(n for n, text in enumerate(content) if f"### {name}\n" in text)
         equation = content[heading].partition(f"### {name}\n")[2]
         assert re.search(r"\(eq-|\{eq\}", equation), f"{name} has no equation"
-        assert content[heading + 1].startswith("show("), f"{name} shows no code"
+        assert re.match(r"show\(|def ", content[heading + 1]), f"{name} shows no code"
         assert content[heading + 2] == f'plots.training_curve(curves, "{name}")'
         places.append(heading)
-    training = next(n for n, text in enumerate(content) if "run_cells(" in text)
+    training = next(n for n, text in enumerate(content) if "run_grid(" in text)
     test = next(n for n, text in enumerate(content) if "## One look at the test set" in text)
     assert [training, *places, test] == sorted([training, *places, test])
     page = (ROOT / "book" / "backbones.md").read_text(encoding="utf-8")

@@ -22,7 +22,8 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any], **_
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(cells, start=1):
         try:
-            exec(compile(cell.source, f"{source.name}[{number}]", "exec"), names)
+            code = compile(cell.source, f"{source.name}[{number}]", "exec", dont_inherit=True)
+            exec(code, names)
         except Exception as error:
             place = {"cell_index": number, "exec_count": number, "source": cell.source}
             raise papermill.PapermillExecutionError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dallrec_core.llm.models import LanguageModel
+from dallrec_core.llm.load import LanguageModel
 
 
 def answer_like_vllm(lm: LanguageModel, body: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from tiny_data import books, fake_llm, movies  # noqa: F401  (fake_llm is a fixture)
+from tiny_data import FakeAsker, books, movies
 
-from dallrec_core.artifacts import read_table, write_table
 from dallrec_core.augmentation import attributes
+from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
 
 
@@ -29,10 +29,8 @@ def test_examples_come_from_complete_items_and_hide_one_or_two():
 
 def test_instructions_show_some_and_answer_all():
     data = movies()
-    cases = pd.DataFrame(
-        {"item": [2, 2, 4], "field": ["genres", "genres", "facts"], "known": [1, 2, 1]}
-    )
-    records = attributes.instructions(data, cases)
+    cases = {"item": [2, 2, 4], "field": ["genres", "genres", "facts"], "known": [1, 2, 1]}
+    records = attributes.instructions(data, pd.DataFrame(cases))
     assert records[0] == {
         "instruction": "Movie: Film 02 (1952). Known genres: Crime. "
         "List up to three genres of this movie.",
@@ -41,7 +39,7 @@ def test_instructions_show_some_and_answer_all():
     }
     assert "Known genres: Crime|Drama." in records[1]["instruction"]
     assert records[2]["output"] == "director: Director 4; country: USA; language: English"
-    paper = attributes.instructions(data, cases, "paper")
+    paper = attributes.instructions(data, pd.DataFrame(cases), "paper")
     assert paper[1]["instruction"].endswith("title and category: Film 02 (1952),Crime|Drama")
     assert paper[1]["output"] == "category: Crime|Drama|Film-Noir" and paper[1]["input"] == " "
     assert paper[2]["output"] == "director:Director 4, country:USA, language:English"
@@ -52,33 +50,28 @@ def test_too_few_complete_items_are_filled_up_and_said():
     parts = attributes.parts(data, 16, 20)
     sizes = [len(data.values[i]) for i in parts.examples["item"]]
     assert sizes.count(3) == 8 and sizes.count(2) == 8 and len(parts.held_out) == 2
-    assert parts.notes == [
-        "genres: 10 movies have exactly 3; 8 are examples, filled up with 8 that have "
-        "another number"
-    ]
-    for rec in attributes.instructions(data, parts.examples):
-        shown = rec["instruction"].split("genres: ")[1].split(". ")[0]
-        assert rec["output"].startswith(shown + "|")  # something is always left to answer
+    text = "genres: 10 movies have exactly 3; 8 are examples, filled up with 8 that have another"
+    assert parts.notes == [f"{text} number"]
+    for record in attributes.instructions(data, parts.examples):
+        shown = record["instruction"].split("genres: ")[1].split(". ")[0]
+        assert record["output"].startswith(shown + "|")  # something is always left to answer
 
 
-def test_books_without_genres_have_no_examples_but_can_be_asked(fake_llm):  # noqa: F811
+def test_books_without_genres_have_no_examples_but_can_be_asked():
     data = books()
     parts = attributes.parts(data, 64, 10)
     assert parts.examples.empty and parts.held_out.empty
     assert parts.notes == ["no book has two known genres, so there are no examples of them"]
-    lm = fake_llm(answer=lambda text: "Genres: Fantasy, Adventure, Retelling.")
-    frame, counts = attributes.augment(lm, data, wording="paper")
-    assert lm.asked[1] == (
-        "Given a book title, please generate its genres in three words. Title: Volume 01"
-    )
+    asker = FakeAsker(answer=lambda _: "Genres: Fantasy, Adventure, Retelling.", wording="paper")
+    frame, counts = attributes.augment(asker, data)
+    ask = "Given a book title, please generate its genres in three words."
+    assert asker.asked[1] == f"{ask} Title: Volume 01"
     assert len(frame) == 36 and set(frame["value"]) == {"Fantasy", "Adventure", "Retelling"}
-    assert counts == {
-        "given values": 0,
-        "genres: asked": 12,
-        "genres: values written": 36,
-        "genres: partly dropped": 0,
-    }
-    assert attributes.evaluate(lm, data, parts.held_out)[0] == {"genres_n": 0, "facts_n": 0}
+    said = {"asked": 12, "values written": 36, "partly dropped": 0}
+    assert counts == {"given values": 0} | {f"genres: {name}": n for name, n in said.items()}
+    assert attributes.evaluate(asker, data, parts.held_out)[0] == {"genres_n": 0, "facts_n": 0}
+    truth = data.items.assign(attributes="Fantasy")
+    assert attributes.compare(data, frame, truth)["genres"]["recall"] == 1
 
 
 def answer(text: str) -> str:
@@ -92,102 +85,87 @@ def answer(text: str) -> str:
     return known if number < 20 else "Poetry|Prose"
 
 
-def test_augment_keeps_given_values_and_every_failure(fake_llm, tmp_path):  # noqa: F811
-    data = movies()
-    lm = fake_llm(answer=answer)
-    frame, counts = attributes.augment(lm, data)
+def test_augment_keeps_given_values_and_every_failure(tmp_path):
+    data, asker = movies(), FakeAsker(answer=answer)
+    frame, counts = attributes.augment(asker, data)
     path = write_table(frame, tmp_path / "attributes.parquet", "attributes")
     assert read_table(path, "attributes")["value"].tolist() == frame["value"].tolist()
-    incomplete = [i for i, v in enumerate(data.values) if len(v) < 3]
-    asked = [t for t in lm.asked if "List up to three" in t]
+    incomplete = [i for i, values in enumerate(data.values) if len(values) < 3]
+    asked = [text for text in asker.asked if "List up to three" in text]
     assert len(asked) == len(incomplete) == counts["genres: asked"]
     genres = frame[frame["field"] == "genres"]
     given = genres[genres["origin"] == "given"].groupby("item")["value"].agg(tuple)
     assert given.tolist() == data.values
     for item in incomplete:
         rows = genres[(genres["item"] == item) & (genres["origin"] == "written")]
-        new = [v for v in rows["value"] if v]
+        new = [value for value in rows["value"] if value]
         assert not set(new) & set(data.values[item])
         if item < 10:
             assert len(new) + len(data.values[item]) == 3
         elif item < 20:
             assert rows["reason"].tolist() == ["nothing new"] and rows["parsed"].all()
         else:
-            assert rows["parsed"].tolist() == [False]
-            assert rows["reason"].iloc[0] == "unknown: Poetry, Prose"
-            assert rows["raw"].iloc[0] == "Poetry|Prose"
+            [row] = rows[["parsed", "reason", "raw"]].to_numpy().tolist()
+            assert row == [False, "unknown: Poetry, Prose", "Poetry|Prose"]
     assert counts["genres: unreadable"] == sum(i >= 20 for i in incomplete)
 
 
-def test_missing_facts_are_asked_for_and_given_ones_kept(fake_llm):  # noqa: F811
-    data = movies()
-    frame, counts = attributes.augment(fake_llm(answer=answer), data)
-    assert counts["director: asked"] == counts["country: asked"] == 30
-    directors = frame[frame["field"] == "director"].set_index("item")
-    assert directors.loc[4, "value"] == "Director 4" and directors.loc[4, "origin"] == "given"
-    assert directors.loc[5, "value"] == "Ann B" and directors.loc[5, "origin"] == "written"
-    assert not directors.loc[25, "parsed"]
-    language = frame[(frame["field"] == "language") & (frame["item"] == 5)]
-    assert language["reason"].tolist() == ["no language in the answer"]
-
-
-def test_a_half_documented_item_is_asked_for_the_other_half_only(fake_llm):  # noqa: F811
+def test_missing_facts_are_asked_for_and_given_ones_kept():
     data = movies()
     items = data.items.copy()
-    items.loc[5, "country"] = "Japan"
-    frame, counts = attributes.augment(
-        fake_llm(answer=answer), dataclasses.replace(data, items=items)
-    )
-    rows = frame[(frame["item"] == 5) & (frame["field"] != "genres")].set_index("field")
-    assert rows.loc["country", ["value", "origin"]].tolist() == ["Japan", "given"]
-    assert rows.loc["director", ["value", "origin"]].tolist() == ["Ann B", "written"]
-    assert counts["country: asked"] == counts["director: asked"] - 1
+    items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
+    data = dataclasses.replace(data, items=items)
+    frame, counts = attributes.augment(FakeAsker(answer=answer), data)
+    assert counts["director: asked"] == counts["country: asked"] + 1 == 30
+    rows = frame[frame["field"] != "genres"].set_index(["field", "item"])[["value", "origin"]]
+    assert rows.loc[("director", 4)].tolist() == ["Director 4", "given"]
+    assert rows.loc[("director", 5)].tolist() == ["Ann B", "written"]
+    assert rows.loc[("country", 5)].tolist() == ["Japan", "given"]
+    frame = frame.set_index(["field", "item"])
+    assert not frame.loc[("director", 25), "parsed"]
+    assert frame.loc[("language", 5), "reason"] == "no language in the answer"
 
 
-def test_no_facts_are_asked_for_without_fact_columns(fake_llm):  # noqa: F811
+def test_no_facts_are_asked_for_without_fact_columns():
     data = movies()
-    bare = dataclasses.replace(
-        data, items=data.items.drop(columns=["director", "country", "language"])
-    )
-    lm = fake_llm(answer=answer)
-    frame, _ = attributes.augment(lm, bare)
-    assert set(frame["field"]) == {"genres"} and not any("Name its" in t for t in lm.asked)
+    bare = data.items.drop(columns=["director", "country", "language"])
+    bare = dataclasses.replace(data, items=bare)
+    asker = FakeAsker(answer=answer)
+    frame, _ = attributes.augment(asker, bare)
+    assert set(frame["field"]) == {"genres"} and not any("Name its" in t for t in asker.asked)
     assert set(attributes.parts(bare, 8, 2).examples["field"]) == {"genres"}
 
 
-def test_max_items_asks_about_the_most_seen(fake_llm):  # noqa: F811
-    data = movies(facts=False)
-    lm = fake_llm(answer=answer)
-    attributes.augment(lm, data, max_items=5)
-    asked = {int(t.split("Film ")[1][:2]) for t in lm.asked}
-    incomplete = [i for i, v in enumerate(data.values) if len(v) < 3]
+def test_max_items_asks_about_the_most_seen():
+    data, asker = movies(facts=False), FakeAsker(answer=answer)
+    attributes.augment(asker, data, max_items=5)
+    incomplete = [i for i, values in enumerate(data.values) if len(values) < 3]
     best = sorted(incomplete, key=lambda i: (-data.item_degree[i], i))[:5]
-    assert asked == set(best)
+    assert {int(text.split("Film ")[1][:2]) for text in asker.asked} == set(best)
 
 
-def test_merged_items_have_given_then_written_values(fake_llm):  # noqa: F811
+def test_merged_items_have_given_then_written_values():
     data = movies()
-    frame, _ = attributes.augment(fake_llm(answer=answer), data)
+    frame, _ = attributes.augment(FakeAsker(answer=answer), data)
     items = attributes.merged(data, frame)
     assert items["attributes"].str.count("[|]").iloc[:10].tolist() == [2] * 10
     assert items.loc[0, "attributes"] == "Action|Horror|Comedy"
     assert items.loc[25, "attributes"] == data.items.loc[25, "attributes"]
     assert items.loc[5, "director"] == "Ann B" and items.loc[25, "director"] is None
     assert data.items.loc[0, "attributes"] == "Action"  # the given table is left alone
-    completed = attributes.completed(fake_llm(answer=answer), data)
+    completed = attributes.completed(FakeAsker(answer=answer), data)
     assert completed.items.equals(items) and completed.train is data.train
     assert "Film 00 (1950) (Action|Horror|Comedy)" in completed.prompt(1, 0).text
 
 
-def test_evaluation_of_a_perfect_and_of_a_lazy_model(fake_llm):  # noqa: F811
+def test_evaluation_of_a_perfect_and_of_a_lazy_model():
     data = movies(n_items=100)
     cases = attributes.parts(data, 20, 12).held_out
-    records = attributes.instructions(data, cases)
-    right = {r["instruction"]: r["output"] for r in records}
-    scores, judged = attributes.evaluate(fake_llm(answer=right.__getitem__), data, cases)
+    right = {r["instruction"]: r["output"] for r in attributes.instructions(data, cases)}
+    scores, judged = attributes.evaluate(FakeAsker(answer=right.__getitem__), data, cases)
     assert scores["f1"] == scores["hidden_f1"] == scores["director"] == scores["country"] == 1.0
     assert scores["unreadable"] == 0 and judged["raw"].notna().all()
-    lazy = fake_llm(answer=lambda text: text.split("genres: ")[-1].split(".")[0])
+    lazy = FakeAsker(answer=lambda text: text.split("genres: ")[-1].split(".")[0])
     scores, _ = attributes.evaluate(lazy, data, cases)
     assert scores["precision"] == 1.0 and scores["recall"] == pytest.approx(0.5)
     assert scores["hidden_f1"] == scores["director"] == 0.0
@@ -198,20 +176,18 @@ def test_f1_by_hand():
     assert scores == pytest.approx({"precision": 0.5, "recall": 1 / 3, "f1": 0.4})
 
 
-def test_compare_with_truth_counts_only_what_was_written(fake_llm):  # noqa: F811
+def test_compare_with_truth_counts_only_what_was_written():
     data = movies()
-    frame, _ = attributes.augment(fake_llm(answer=answer), data)
-    truth = data.items[["item", "attributes", "director", "country", "language"]].copy()
-    truth["director"] = "Ann B"
+    frame, _ = attributes.augment(FakeAsker(answer=answer), data)
+    truth = data.items[["item", "attributes", "country", "language"]].assign(director="Ann B")
     truth.loc[0, "attributes"] = "Action|Comedy|Drama"  # Action was given, Horror|Comedy written
-    truth["attributes"] = truth["attributes"].where(truth["item"] == 0, data.items["attributes"])
     result = attributes.compare(data, frame, truth)
-    asked = sum(len(v) < 3 for v in data.values)
+    asked = sum(len(values) < 3 for values in data.values)
     assert result["genres"]["n"] == asked and result["genres"]["recall"] == 0.5
     assert result["director"]["precision"] == 1.0
     assert result["director"]["recall"] == pytest.approx(15 / 30)
 
 
-def test_unknown_wording_is_refused(fake_llm):  # noqa: F811
+def test_unknown_wording_is_refused():
     with pytest.raises(UserError, match="default, paper"):
-        attributes.augment(fake_llm(), movies(), wording="papers")
+        attributes.augment(FakeAsker(wording="papers"), movies())

@@ -5,42 +5,41 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tiny_data import books, fake_llm, movies  # noqa: F401  (fake_llm is a fixture)
+from tiny_data import FakeAsker, books, movies
 
-from dallrec_core.answers import sentences
-from dallrec_core.artifacts import read_table, write_table
 from dallrec_core.augmentation import summaries
+from dallrec_core.augmentation.answers import sentences
+from dallrec_core.chain.artefacts import read_table, write_table
 
 
 def test_given_texts_come_first_and_the_rest_is_composed():
-    data = movies()  # ten of forty items have a text
-    parts = summaries.parts(data, 16, 20)
+    parts = summaries.parts(movies(), 16, 20)  # ten of forty items have a text
     assert parts.examples["origin"].value_counts().to_dict() == {"given": 8, "composed": 8}
     assert parts.held_out["origin"].tolist() == ["given"] * 2
     assert not set(parts.examples["item"]) & set(parts.held_out["item"])
-    assert parts.notes == [
-        "8 of 16 example summaries are composed from known facts: only 10 movies have a text of "
-        "two sentences"
-    ]
+    text = "8 of 16 example summaries are composed from known facts: only 10 movies have a text of"
+    assert parts.notes == [f"{text} two sentences"]
     plenty = summaries.parts(movies(n_items=400), 64, 30)
     assert set(plenty.examples["origin"]) == {"given"} and plenty.notes == []
 
 
 def test_without_any_text_everything_is_composed():
-    data = books()
-    parts = summaries.parts(data, 8, 4)
+    parts = summaries.parts(books(), 8, 4)
     assert len(parts.examples) == 8 and len(parts.held_out) == 4
     assert set(parts.examples["origin"]) | set(parts.held_out["origin"]) == {"composed"}
     assert not set(parts.examples["item"]) & set(parts.held_out["item"])
 
 
+INITIALS = dataclasses.replace(books(), items=books().items.assign(author="McKevett, G. A."))
+
+
 @pytest.mark.parametrize(
-    "data", [movies(facts=False), movies(), books()], ids=["bare", "facts", "books"]
+    "data", [movies(facts=False), movies(), books(), INITIALS], ids=["bare", "facts", "books", "A."]
 )
 def test_composed_summaries_are_two_readable_sentences_about_the_item(data):
     for item in range(data.n_items):
         text = summaries.compose(data, item)
-        assert len(sentences(text)) == 2 and summaries.readable(text)
+        assert len(sentences(text)) == 2 and summaries.readable(text) and ".." not in text
         assert data.rows[item]["title"] in text and "nan" not in text and "None" not in text
         if data.noun == "book":
             assert f"written by {data.rows[item]['author']}" in text
@@ -53,14 +52,6 @@ def test_composing_survives_missing_everything():
     assert text == "Volume 00 is a book. Readers can find it under this title."
 
 
-def test_a_name_that_ends_in_an_initial_leaves_two_sentences():
-    data = books()
-    data = dataclasses.replace(data, items=data.items.assign(author="McKevett, G. A."))
-    for item in range(data.n_items):
-        text = summaries.compose(data, item)
-        assert ".." not in text and len(sentences(text)) == 2
-
-
 def test_instructions_of_both_wordings():
     data = movies()
     cases = summaries.parts(data, 8, 2).held_out
@@ -69,9 +60,8 @@ def test_instructions_of_both_wordings():
     assert record["instruction"].startswith(f"Movie: {title} (")
     assert record["output"] == f"{title} is good. It runs long."
     paper = summaries.instructions(books(), summaries.parts(books(), 4, 0).examples, "paper")[0]
-    assert paper["instruction"].startswith(
-        "Using two sentence to generate the summary of this book"
-    )
+    begin = "Using two sentence to generate the summary of this book"
+    assert paper["instruction"].startswith(begin)
 
 
 def write(text: str) -> str:
@@ -80,31 +70,22 @@ def write(text: str) -> str:
     return ("It is fine. You may like it.", "It is fine. You", "", "One. Two. Three.")[number // 10]
 
 
-def test_augment_keeps_two_sentences_and_all_failures(fake_llm, tmp_path):  # noqa: F811
-    data = movies()
-    frame, stats = summaries.augment(fake_llm(answer=write), data)
+def test_augment_keeps_two_sentences_and_all_failures(tmp_path):
+    frame, stats = summaries.augment(FakeAsker(answer=write), movies())
     path = write_table(frame, tmp_path / "summaries.parquet", "summaries")
-    assert len(read_table(path, "summaries")) == data.n_items
-    assert frame["item"].tolist() == list(range(40))
+    assert read_table(path, "summaries")["item"].tolist() == list(range(40))
     assert frame["summary"].iloc[35] == "One. Two."
     assert frame["truncated"].tolist() == [False] * 10 + [True] * 10 + [False] * 20
     assert frame["parsed"].tolist() == [True] * 20 + [False] * 10 + [True] * 10
-    assert stats == pytest.approx(
-        {
-            "n": 40,
-            "mean_words": (7 * 10 + 4 * 10 + 2 * 10) / 40,
-            "two_sentences": 0.75,  # a second sentence without its end counts as one
-            "readable": 0.5,
-            "truncated": 0.25,
-            "empty": 0.25,
-            "distinct": 4 / 40,
-        }
-    )
+    expected = {"n": 40, "mean_words": (7 * 10 + 4 * 10 + 2 * 10) / 40, "readable": 0.5}
+    expected |= {"two_sentences": 0.75}  # a second sentence without its end counts as one
+    expected |= {"truncated": 0.25, "empty": 0.25, "distinct": 4 / 40}
+    assert stats == pytest.approx(expected)
 
 
-def test_max_items_takes_the_most_seen(fake_llm):  # noqa: F811
+def test_max_items_takes_the_most_seen():
     data = movies()
-    frame, _ = summaries.augment(fake_llm(answer=write), data, max_items=5)
+    frame, _ = summaries.augment(FakeAsker(answer=write), data, max_items=5)
     best = sorted(range(40), key=lambda i: (-data.item_degree[i], i))[:5]
     assert frame["item"].tolist() == sorted(best)
 
@@ -130,13 +111,13 @@ def test_rouge_l_by_hand():
     assert summaries.rouge_l("", "a b") == 0.0
 
 
-def test_evaluation_against_held_out_texts(fake_llm):  # noqa: F811
+def test_evaluation_against_held_out_texts():
     data = movies()
     cases = summaries.parts(data, 8, 10).held_out
     right = {r["instruction"]: r["output"] for r in summaries.instructions(data, cases)}
-    scores, frame = summaries.evaluate(fake_llm(answer=right.__getitem__), data, cases)
+    scores, frame = summaries.evaluate(FakeAsker(answer=right.__getitem__), data, cases)
     assert scores["rouge_l"] == scores["two_sentences"] == scores["readable"] == 1.0
     assert len(frame) == scores["n"] == len(cases) == 2
-    scores, _ = summaries.evaluate(fake_llm(), data, cases)
+    scores, _ = summaries.evaluate(FakeAsker(), data, cases)
     assert scores["rouge_l"] == 0.0 and scores["empty"] == 1.0
-    assert summaries.evaluate(fake_llm(), data, cases[:0])[0] == {"n": 0}
+    assert summaries.evaluate(FakeAsker(), data, cases[:0])[0] == {"n": 0}

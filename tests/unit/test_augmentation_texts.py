@@ -12,6 +12,7 @@ from dallrec_core.augmentation import texts
 from dallrec_core.errors import UserError
 
 DATA = movies()
+GIVEN = texts.given(DATA).documents
 
 
 def values(*rows: tuple[Any, ...]) -> pd.DataFrame:
@@ -26,14 +27,13 @@ def summaries(*rows: tuple[int, str]) -> pd.DataFrame:
 
 
 def test_given_values_stay_whole_and_facts_keep_their_field() -> None:
-    made = texts.given(DATA).documents
-    assert list(made) == list(texts.MODALITIES) == ["attributes", "summary"]
+    assert list(GIVEN) == list(texts.MODALITIES) == ["attributes", "summary"]
     facts = ("director: Director 4", "country: USA", "language: English")
-    assert made["attributes"][4] == ("Film-Noir", "Horror", *facts)
-    assert made["attributes"][6] == ("Sci-Fi",)
-    assert made["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
-    assert made["summary"][6] == "Film 06 (1956)"
-    assert {len(documents) for documents in made.values()} == {DATA.n_items}
+    assert GIVEN["attributes"][4] == ("Film-Noir", "Horror", *facts)
+    assert GIVEN["attributes"][6] == ("Sci-Fi",)
+    assert GIVEN["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
+    assert GIVEN["summary"][6] == "Film 06 (1956)"
+    assert {len(documents) for documents in GIVEN.values()} == {DATA.n_items}
 
 
 def test_books_have_authors_and_may_have_nothing_else() -> None:
@@ -55,33 +55,23 @@ def test_written_values_come_after_the_given_ones() -> None:
         (7, "genres", ""),  # nothing new
         (8, "genres", "Horror!", False),  # unreadable
     )
+    written.loc[len(written)] = (9, "genres", "War", "given", "", True)  # a given row
     made = texts.written(DATA, written, summaries())
-    given = texts.given(DATA).documents
     assert made.documents["attributes"][6] == ("Sci-Fi", "Drama", "director: Somebody")
-    assert made.documents["attributes"][7:] == given["attributes"][7:]
+    assert made.documents["attributes"][7:] == GIVEN["attributes"][7:]
     assert made.counts["attributes: items with something written"] == 1
     assert made.counts["attributes: items left as given"] == DATA.n_items - 1
     assert made.counts["attributes: items with nothing at all"] == 0
 
 
-def test_given_rows_of_the_table_are_not_read_twice_nor_needed() -> None:
-    rows = values((6, "genres", "Sci-Fi"), (6, "genres", "War")).assign(origin=["given", "written"])
-    assert texts.written(DATA, rows, summaries()).documents["attributes"][6] == ("Sci-Fi", "War")
-
-
-def test_summaries_of_part_of_the_items() -> None:
-    made = texts.written(DATA, values(), summaries((4, "A good film. It is long."), (5, " ")))
-    given = texts.given(DATA).documents["summary"]
+def test_summaries_of_part_of_the_items_in_any_order() -> None:
+    rows = summaries((4, "A good film. It is long."), (5, " "), (2, "Two."))
+    made = texts.written(DATA, values(), rows)
     assert made.documents["summary"][4] == "A good film. It is long."
-    assert made.documents["summary"][5:] == given[5:]  # an empty answer is no summary
-    assert made.counts["summary: items with something written"] == 1
-    assert made.counts["summary: items left as given"] == DATA.n_items - 1
-
-
-def test_the_order_of_rows_does_not_matter_for_summaries() -> None:
-    rows = summaries((9, "Nine."), (2, "Two."))
-    one, two = (texts.written(DATA, values(), r).documents for r in (rows, rows[::-1]))
-    assert one == two
+    assert made.documents["summary"][5:] == GIVEN["summary"][5:]  # an empty answer is no summary
+    assert made.counts["summary: items with something written"] == 2
+    assert made.counts["summary: items left as given"] == DATA.n_items - 2
+    assert made.documents == texts.written(DATA, values(), rows[::-1]).documents
 
 
 def test_tables_of_other_data_are_refused() -> None:

@@ -10,13 +10,14 @@ import nbformat
 import pytest
 from tiny_book import cell, write_book, write_notebook
 
-from dallrec_core import artifacts, book
+from dallrec_core.book import build as book
+from dallrec_core.book.html import mark_figures, parameter_tables, repair
+from dallrec_core.book.status import profile_table, status_page
+from dallrec_core.chain import artefacts
+from dallrec_core.chain.pages import PAGES
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES
-from dallrec_core.pages import mark_figures, parameter_tables, repair
-from dallrec_core.status import measure, profile_table, status_page
 
-CHAPTERS = [{"file": f"notebooks/{stage.name}"} for stage in STAGES]
+CHAPTERS = [{"file": f"notebooks/{stage.name}"} for stage in PAGES]
 TOC = {
     "format": "jb-book",
     "root": "book/intro",
@@ -48,7 +49,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "_config.yml").write_text(
         "title: tiny\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
     )
-    for stage in STAGES:
+    for stage in PAGES:
         executed_copy(
             tmp_path / "notebooks" / stage.notebook,
             tmp_path / "runs/smoke/notebooks" / stage.notebook,
@@ -88,7 +89,6 @@ def test_figures_say_which_cell_of_which_run_drew_them(tmp_path: Path) -> None:
 def test_parameters_are_listed_from_the_notebooks(tiny: Path) -> None:
     table = parameter_tables()
     assert "| `rate` | `float` | `0.1` | learning rate |" in table
-    assert r"| `jobs` | `int \| None` | `None` | processes |" in table
     (tiny / "book/reproduce.md").write_text("# R\n\n<!-- parameters -->\n")
     book.stage(tiny, "smoke", tiny / "site")
     assert table in (tiny / "site/book/reproduce.md").read_text()
@@ -156,19 +156,24 @@ def test_the_status_page_names_times_and_the_slowest_cell(tiny: Path) -> None:
     page = status_page("smoke")
     assert page.startswith("# Status of this build\n")
     assert "| [01_data](../notebooks/01_data) | 4.0 | 01_data | 2.5 |" in page
-    assert page.count("\n| [") == len(STAGES)
+    assert page.count("\n| [") == len(PAGES)
 
 
-def test_the_profile_table_shows_what_was_measured(tiny: Path) -> None:
+def test_the_profile_table_shows_what_was_measured(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    from measured import measure
+
     assert "| `smoke` | all defaults | any | not measured yet |" in profile_table({})
-    with pytest.raises(UserError, match="run 'smoke' is not finished"):
+    with pytest.raises(SystemExit, match="run 'smoke' is not finished"):
         measure("smoke")
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(PAGES):
         folder = tiny / "runs/smoke" / stage.name
         manifest = {"seconds": 60, "finished": "2026-01-02T03:04:05", "commit": "abc"}
         manifest |= {"key": "k", "parts": {}, "artefacts": {}}
-        artifacts.write_json(manifest, folder / "manifest.json")
-        artifacts.write_json(
+        artefacts.write_json(manifest, folder / "manifest.json")
+        artefacts.write_json(
             {"peak_mib": 1024 * (number + 1), "device": "cpu"}, folder / "costs.json"
         )
     took = measure("smoke")
@@ -203,5 +208,5 @@ def test_build_is_strict_checked_and_skipped_when_fresh(tiny: Path) -> None:
         book.build("smoke", say=said.append)
     shutil.rmtree(tiny / "build/_build/html/notebooks")
     assert book._missing_pages(tiny, tiny / "build/_build/html") == [
-        f"notebooks/{stage.name}" for stage in STAGES
+        f"notebooks/{stage.name}" for stage in PAGES
     ]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dallrec_core import datasets
-from dallrec_core.datasets import books, bx_dump, download
-from dallrec_core.datasets.bookcrossing import core
-from dallrec_core.datasets.splits import split, split_report
+from dallrec_core import data as datasets
+from dallrec_core.data import books, bx_dump, download
+from dallrec_core.data.bookcrossing import core
+from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
 HEADER = '"User-ID";"ISBN";"Book-Rating"'
@@ -214,7 +214,7 @@ def test_titles_from_a_catalogue_without_quoting(folder):
     assert notes == ["catalogue: 1 books listed again under the same ISBN"]
     assert unnamed[0].startswith("1 of 2 books have no known title")
     (folder / "items.tsv").write_text("isbn10\ttitle\n1\tA\textra\n")
-    with pytest.raises(UserError, match="items.tsv, line 2: 3 fields where the header has 2"):
+    with pytest.raises(UserError, match="items.tsv, line 2: 3 fields where isbn10 title has 2"):
         books.read_catalogue(folder)
     (folder / "items.tsv").write_text("isbn\ttitle\n1\tA\n")
     with pytest.raises(UserError, match="items.tsv, line 1: column 'isbn10' is missing; .* 'isbn'"):

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dallrec_core import cells, keys, limits
+from dallrec_core.chain.freshness import parts
+from dallrec_core.chain.pages import find_page
+from dallrec_core.chain.parameters import check
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders import build, model_class
+from dallrec_core.experiment import grid
+from dallrec_core.recommenders import model_class
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "book" / "bring_your_own.md").read_text(encoding="utf-8")
@@ -112,19 +115,16 @@ def test_a_recommender_of_ones_own_is_found_by_its_module(
     file.write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     name = "own_models_of_a_test:Mine"
-    limits.check("06_recommenders", "backbones", ["LightGCN", name])
+    page, chosen = find_page("06"), {"backbones": ["LightGCN", name], "seeds": 3}
+    assert check(page, chosen) == chosen
     assert model_class(name).__name__ == "Mine"
-    cell = cells.cells([name], ["base"], [0])[0]
-    before = cells.key(cell, "study", "arm")
-    assert keys._own_modules({"backbones": [name, "LightGCN"], "seeds": 3}) == {
-        "own_models_of_a_test": file
-    }
+    before = grid._code(name)
+    assert set(parts(page, chosen, {})["files"]) == {"own_models_of_a_test"}
     file.write_text(OWN + "# changed\n")
-    cells._code.cache_clear()
-    assert cells.key(cell, "study", "arm") != before, "changed code must be trained again"
-    cells._code.cache_clear()
-    plain = cells.cells(["Popularity"], ["base"], [0])[0]
-    assert cells.key(plain, "study", "arm") != cells.key(cell, "study", "arm")
+    grid._code.cache_clear()
+    assert grid._code(name) != before, "changed code must be trained again"
+    assert grid._code("Popularity") != grid._code(name)
+    grid._code.cache_clear()
 
 
 def test_a_recommender_cannot_take_the_place_of_another(
@@ -136,15 +136,8 @@ def test_a_recommender_cannot_take_the_place_of_another(
         model_class("taking_a_name:LightGCN")
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("no_such_module:Mine", "recommender 'no_such_module:Mine': No module named.*PYTHONPATH"),
-        ("json:Mine", "recommender 'Mine' is unknown; use one of"),
-    ],
-)
-def test_a_recommender_that_is_not_there(name: str, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        limits.check("06_recommenders", "backbones", [name])
-    with pytest.raises(UserError, match="is unknown"):
-        build("MeanItem", None)  # type: ignore[arg-type]
+def test_a_recommender_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="06_recommenders.backbones should be .*on PYTHONPATH"):
+        check(find_page("06"), {"backbones": ["no_such_module:Mine"]})
+    with pytest.raises(UserError, match="recommender 'Mine' is unknown; use one of"):
+        model_class("json:Mine")

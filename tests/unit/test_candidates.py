@@ -1,4 +1,4 @@
-"""Budgets of candidates by property, cold items, and how much a language model disagrees."""
+"""Which pairs: balanced examples, budgets on both sides, cold items, and no pair from training."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata
-from tiny_data import books, fake_llm, movies  # noqa: F401  (fake_llm is a fixture)
+from tiny_data import books, movies
 
-from dallrec_core.augmentation import interactions
-from dallrec_core.augmentation.candidates import candidates, shares
-from dallrec_core.augmentation.cold import cold_items, tastes
-from dallrec_core.augmentation.data import Data
-from dallrec_core.augmentation.quality import disagreement
+from dallrec_core.augmentation import TrainingView, interactions
+from dallrec_core.augmentation.candidates import candidates, cold_items, random_users, shares
 from dallrec_core.errors import UserError
 
 
-def thinned(seed: int) -> Data:
+def thinned(seed: int) -> TrainingView:
     """Users and items of very different activity, some of them cold."""
     data, rng = movies(n_users=50, n_items=45, seed=seed), np.random.default_rng(seed)
     active, famous = rng.random(50) ** 2, rng.random(45) ** 2
@@ -27,59 +23,171 @@ def thinned(seed: int) -> Data:
     return dataclasses.replace(data, train=pairs[keep & (pairs["item"] >= 4)])
 
 
-def test_limits_round_down_but_leave_everybody_one_pair() -> None:
-    data = thinned(0)
-    of_user, of_item = interactions.share_limits(data, 0.3)
-    assert of_user.tolist() == [max(1, 3 * int(d) // 10) for d in data.user_degree]
-    assert of_item.tolist() == [max(1, 3 * int(d) // 10) for d in data.item_degree]
-    assert interactions.share_limits(data, 0) is None
+def popularity(data: TrainingView):
+    return lambda users: np.tile(data.item_degree.astype(float), (len(users), 1))
 
 
-@pytest.mark.parametrize("seed", range(4))
+# ---------------------------------------------------------------- examples
+
+
+def test_examples_are_balanced_training_pairs():
+    data = movies(n_users=120)
+    parts = interactions.parts(data, 64, 40, seed=5)
+    rating = data.train.set_index(["user", "item"])["rating"]
+    for frame, n in ((parts.examples, 64), (parts.held_out, 40)):
+        assert len(frame) == n and frame["liked"].sum() == n // 2
+        values = rating.loc[pd.MultiIndex.from_frame(frame[["user", "item"]])]
+        assert ((values.to_numpy() >= 3) == frame["liked"].to_numpy()).all()
+    assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
+
+
+def test_few_users_share_examples_and_held_out_but_no_pair():
+    parts = interactions.parts(movies(n_users=10), 16, 30)
+    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
+    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
+    assert any("both an example and a held-out pair" in note for note in parts.notes)
+
+
+def test_books_without_ratings_draw_their_no_answers():
+    data = books()
+    parts = interactions.parts(data, 10, 4)
+    no = parts.examples[~parts.examples["liked"]]
+    assert len(no) == 5 and (no["origin"] == "drawn").all()
+    assert not data.seen(no["user"], no["item"]).any()
+    assert any("5 of the no answers are unseen items" in note for note in parts.notes)
+
+
+def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
+    data = movies(n_users=3)
+    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
+    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
+    with pytest.raises(UserError, match="liked items"):
+        interactions.parts(hated, 8, 0)
+
+
+# ---------------------------------------------------------------- proposals of a recommender
+
+
+def test_shares_fall_with_degree_and_sum_to_the_budget():
+    for budget in (1, 7, 100):
+        share = shares(np.array([0, 3, 8, 8, 99]), budget)
+        assert share.sum() == budget and (np.diff(share) <= 0).all()
+    assert shares(np.array([99, 0, 24]), 130).tolist() == [10, 100, 20]  # 1/10, 1, 1/5
+
+
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("budget", [40, 150, 300, 2000])
-def test_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
+def test_proposals_are_unseen_and_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
     data, rng = thinned(seed), np.random.default_rng(seed)
     scores = rng.random((data.n_users, data.n_items))
     frame = candidates(data, lambda u: scores[u], budget=budget, seed=seed)
     assert 0 < len(frame) <= budget and not frame.duplicated().any()
+    assert frame.equals(candidates(data, lambda u: scores[u], budget=budget, seed=seed))
     assert not data.seen(frame["user"], frame["item"]).any()
+    active = data.user_degree > 0  # users without a history are not asked about
+    asked = np.bincount(frame["user"], minlength=data.n_users)
+    assert not asked[~active].any()
+    assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
+    asked = np.bincount(frame["item"], minlength=data.n_items)
+    assert (asked <= 2 * np.maximum(shares(data.item_degree, budget), 1)).all()
+    assert budget < 300 or asked[data.item_degree == 0].any(), "cold items are asked about"
+
+
+def test_low_degrees_get_more_questions():
+    data = movies(n_users=60)
+    few = data.train[(data.train["user"] >= 30) | (data.train["item"] < 8)]
+    data = dataclasses.replace(data, train=few)
+    frame = candidates(data, popularity(data), budget=300)
+    per_user = np.bincount(frame["user"], minlength=60)
     active = data.user_degree > 0
-    for column, degree in (("user", data.user_degree), ("item", data.item_degree)):
-        asked = np.bincount(frame[column], minlength=len(degree))
-        if column == "user":
-            asked, degree = asked[active], degree[active]
-        limit = 2 * np.maximum(shares(degree, budget), 1)
-        assert (asked <= limit).all()
+    assert per_user[:30][active[:30]].mean() > 1.3 * per_user[30:].mean()
+
+
+def test_users_get_what_the_base_ranks_high_whatever_kind_of_thing_it_is():
+    torch = pytest.importorskip("torch")
+    data = movies(n_users=40)
+    scores = np.random.default_rng(1).random((40, 40))
+    frame = candidates(data, lambda users: scores[users], budget=120)
+    assert scores[frame["user"], frame["item"]].mean() > 0.75
+
+    class Fitted:
+        def scores(self, users):
+            return torch.as_tensor(scores)[users]
+
+    assert frame.equals(candidates(data, Fitted(), budget=120))
+
+
+def test_many_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    """The proposals are those of one block."""
+    from dallrec_core.augmentation import candidates as module
+
+    data, sizes = thinned(3), []
+    scores = np.random.default_rng(2).random((data.n_users, data.n_items))
+
+    def base(users):
+        sizes.append(len(users))
+        return scores[users]
+
+    whole = candidates(data, base, budget=300)
+    monkeypatch.setattr(module, "_blocks", lambda n, _: np.array_split(np.arange(n), 4))
+    assert candidates(data, base, budget=300).equals(whole) and len(sizes) == 5
+
+
+def test_bad_budget_and_empty_training():
+    data = movies()
+    with pytest.raises(UserError, match="budget"):
+        candidates(data, popularity(data), budget=0)
+    with pytest.raises(UserError, match="nobody"):
+        candidates(dataclasses.replace(data, train=data.train[:0]), popularity(data), budget=5)
+
+
+# ---------------------------------------------------------------- cold items and random users
+
+
+def test_counting_rule_by_hand():
+    data = movies()
+    items = data.items.assign(attributes=["A|B", "A", "C"] + [None] * 37)
+    train = pd.DataFrame({"user": [0, 0], "item": [1, 2], "rating": [5.0, 1.0]})
+    data = dataclasses.replace(data, items=items, train=train)
+    pairs = pd.DataFrame({"user": [0, 0, 0], "item": [0, 1, 2]})
+    # item 0 shares A with the liked item; items 1 and 2 are left out of their own history
+    assert interactions.counting_scores(data, pairs).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_counting_rule_against_a_loop():
+    data = thinned(1)
+    pairs = pd.DataFrame(np.argwhere(np.ones((50, 45))), columns=["user", "item"])
+    expected = np.zeros(len(pairs))
+    for row, (user, item) in enumerate(pairs.to_numpy()):
+        for sign, items in zip((1, -1), data.tastes(user), strict=True):
+            shown = [data.values[i] for i in items if i != item]
+            hits = sum(value in values for values in shown for value in data.values[item])
+            expected[row] += sign * hits / max(len(shown), 1)
+    np.testing.assert_allclose(interactions.counting_scores(data, pairs), expected)
 
 
 def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
     data = thinned(0)
     users = np.flatnonzero(data.user_degree > 0)
-    pairs = pd.DataFrame([(u, i) for u in users for i in range(4)], columns=["user", "item"])
-    counted = interactions.counting_scores(data, pairs).reshape(len(users), 4)
-    np.testing.assert_allclose(
-        (tastes(data, users) @ data.attribute_matrix.T).toarray()[:, :4], counted
-    )
     frame = cold_items(data, budget=20, seed=1)
     assert set(frame["item"]) == set(np.flatnonzero(data.item_degree == 0)) > {0, 1, 2, 3}
     assert (frame["item"].value_counts() == 20 // frame["item"].nunique()).all()
-    by_user = dict(zip(users, counted, strict=True))
     for item, group in frame[frame["item"] < 4].groupby("item"):
-        chosen = np.mean([by_user[u][item] for u in group["user"]])
-        assert chosen > np.quantile(counted[:, item], 0.75)
+        everybody = pd.DataFrame({"user": users, "item": item})
+        scores = pd.Series(interactions.counting_scores(data, everybody), index=users)
+        assert scores[group["user"]].mean() > scores.quantile(0.75)
 
 
-def test_cold_items_keep_to_the_budget_of_users() -> None:
+@pytest.mark.parametrize("budget", [3, 60, 5000])
+def test_cold_items_keep_to_the_budget_of_users(budget: int) -> None:
     data = thinned(1)
-    for budget in (3, 60, 5000):
-        frame = cold_items(data, budget=budget)
-        assert len(frame) <= budget and not frame.duplicated().any()
-        assert (data.item_degree[frame["item"]] == 0).all()
-        asked = np.bincount(frame["user"], minlength=data.n_users)
-        assert not asked[data.user_degree == 0].any()
-        part = shares(data.user_degree[data.user_degree > 0], budget)
-        assert (asked[data.user_degree > 0] <= 2 * np.maximum(part, 1)).all()
-    assert cold_items(data, budget=60).equals(cold_items(data, budget=60))
+    frame = cold_items(data, budget=budget)
+    assert len(frame) <= budget and not frame.duplicated().any()
+    assert (data.item_degree[frame["item"]] == 0).all()
+    asked, active = np.bincount(frame["user"], minlength=50), data.user_degree > 0
+    assert not asked[~active].any()
+    assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
+    assert frame.equals(cold_items(data, budget=budget))
 
 
 def test_cold_items_without_attributes_or_without_cold_items() -> None:
@@ -91,42 +199,9 @@ def test_cold_items_without_attributes_or_without_cold_items() -> None:
         cold_items(books(), budget=4)
 
 
-def test_each_strategy_asks_what_it_proposes(fake_llm) -> None:  # noqa: F811
-    data = thinned(2)
-    frame = interactions.augment(fake_llm(), data, strategy="cold_items", budget=30)
-    proposed = cold_items(data, budget=30)
-    assert frame[["user", "item"]].equals(proposed) and (frame["strategy"] == "cold_items").all()
-
-    def fame(users: np.ndarray) -> np.ndarray:
-        return np.tile(data.item_degree.astype(float), (len(users), 1))
-
-    frame = interactions.augment(fake_llm(), data, budget=90, base=fame)
-    assert frame[["user", "item"]].equals(candidates(data, fame, budget=90))
-
-
-def judged(data: Data, p: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
-    frame = pairs.assign(p_yes=p, answer=np.where(p >= 0.5, "yes", "no"), strategy="candidates")
-    return interactions.select(frame, 0.5, max_per_user=2)
-
-
-def test_disagreement_with_the_base() -> None:
+def test_random_users_are_unseen_and_without_replacement():
     data = movies()
-    scores = np.random.default_rng(3).random((data.n_users, data.n_items))
-    z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
-    pairs = candidates(data, lambda u: scores[u], budget=150)
-    base = z[pairs["user"], pairs["item"]]
-    like_base = judged(data, rankdata(base) / len(base), pairs)
-    same = disagreement(like_base, lambda u: scores[u], data)
-    assert same["rank_correlation"] == pytest.approx(1) and same["chosen_by_both"] == 1
-    assert same["pairs"] == len(pairs) and same["refused"] == pytest.approx(0.5, abs=0.01)
-    against = judged(data, 1 - rankdata(base) / len(base), pairs)
-    other = disagreement(against, lambda u: scores[u], data)
-    assert other["rank_correlation"] == pytest.approx(-1) and other["chosen_by_both"] < 0.6
-
-
-def test_disagreement_leaves_cold_items_out_and_survives_emptiness() -> None:
-    data = thinned(0)
-    cold = cold_items(data, budget=20)
-    frame = judged(data, np.full(len(cold), 0.9), cold)
-    said = disagreement(frame, lambda u: np.zeros((len(u), data.n_items)), data)
-    assert said.pop("pairs") == 0 and all(np.isnan(value) for value in said.values())
+    for item, users in enumerate(random_users(data, 30)):
+        users = users[users >= 0]
+        assert len(set(users)) == len(users) == data.n_users - data.item_degree[item]
+        assert not data.seen(users, item).any()

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from tiny_data import FakeModel, books, fake_llm, movies  # noqa: F401
+from tiny_data import FakeAsker, books, movies
 
-from dallrec_core.augmentation import contamination
-from dallrec_core.datasets import load as load_dataset
+from dallrec_core.augmentation import Asker, TrainingView, contamination
+from dallrec_core.data import load as load_dataset
 
 DATA = movies(60, 50)
 ITEMS = np.arange(DATA.n_items)
@@ -28,40 +24,19 @@ def noise(text: str) -> float:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8
 
 
-@pytest.fixture
-def likelihood(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., float]], None]:
-    """Replace log-likelihoods by a function of question and answer."""
-
-    def use(function: Callable[..., float]) -> None:
-        module = ModuleType("dallrec_core.llm.likelihood")
-        module.log_likelihood = lambda lm, questions, cache=None: np.array(  # type: ignore[attr-defined]
-            [function(*each) for each in questions], np.float32
-        )
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    return use
-
-
-def test_titles(fake_llm: type[FakeModel]) -> None:  # noqa: F811
+def test_titles() -> None:
     said = {"Film 03": " 03.", "Film 04": "film 04", "Film 05": "05 and more", "Film 06": "6"}
-
-    def answer(text: str) -> str:
-        assert re.search(r"Title: Film$", text), "half of the title and no more is shown"
-        return next(answers)
-
-    answers = iter([said.get(row["title"], "") for row in DATA.rows])
-    table = contamination.titles(fake_llm(answer=answer), DATA, ITEMS)
-    assert len(table) == 50
-    assert table.loc[table["recited"], "item"].tolist() == [3, 4]
-
-
-def test_a_title_of_one_word_is_left_out(fake_llm: type[FakeModel]) -> None:  # noqa: F811
     items = DATA.items.assign(title=["Heat", *DATA.items["title"][1:]])
     data = replace(DATA, items=items)
-    assert 0 not in set(contamination.titles(fake_llm(), data, ITEMS)["item"])
+    answers = iter([said.get(title, "") for title in items["title"][1:]])
+    asker = FakeAsker(answer=lambda text: next(answers))
+    table = contamination.titles(asker, data, ITEMS)
+    assert table["item"].tolist() == list(range(1, 50)), "a title of one word is left out"
+    assert table.loc[table["recited"], "item"].tolist() == [3, 4]
+    assert all(text.endswith("Title: Film") for text in asker.asked), "half is shown and no more"
 
 
-def test_genres_of_a_model_that_knows_them(likelihood: Any) -> None:
+def test_genres_of_a_model_that_knows_them() -> None:
     own = {row["title"]: "|".join(DATA.values[row["item"]][:3]) for row in DATA.rows}
 
     def knows(question: str, answer: str) -> float:
@@ -69,31 +44,28 @@ def test_genres_of_a_model_that_knows_them(likelihood: Any) -> None:
         assert title and "Known genres: none" in question
         return -1.0 if own[title[1]] == answer else -4.0
 
-    likelihood(knows)
-    table = contamination.genres(None, DATA, ITEMS)
+    table = contamination.genres(FakeAsker(likelihood=knows), DATA, ITEMS)
     assert list(table["item"]) == list(ITEMS)
     assert table["recited"].all() and (table["difference"] == 3).all()
 
 
-def test_genres_of_a_model_that_likes_frequent_ones(likelihood: Any) -> None:
+def test_genres_of_a_model_that_likes_frequent_ones() -> None:
     """A model that does not read the title is right one time in ten, whatever it likes to say."""
-    likelihood(lambda question, answer: len(answer) * 5 + noise(question + answer))
-    hits = [contamination.genres(None, DATA, ITEMS, seed)["recited"] for seed in range(6)]
+    asker = FakeAsker(likelihood=lambda text, answer: len(answer) * 5 + noise(text + answer))
+    hits = [contamination.genres(asker, DATA, ITEMS, seed)["recited"] for seed in range(6)]
     together = pd.concat(hits)
     assert binomtest(int(together.sum()), len(together), 0.1).pvalue > 0.01
-    likelihood(lambda question, answer: -5.0)
-    assert not contamination.genres(None, DATA, ITEMS)["recited"].any(), "a tie is no knowledge"
+    assert not contamination.genres(FakeAsker(), DATA, ITEMS)["recited"].any(), "no tie counts"
 
 
-def test_books_without_genres(likelihood: Any) -> None:
-    likelihood(lambda question, answer: pytest.fail("there is nothing to ask"))
-    table = contamination.genres(None, books(), np.arange(12))
+def test_books_without_genres() -> None:
+    table = contamination.genres(FakeAsker(), books(), np.arange(12))
     assert list(table.columns) == ["item", "difference", "recited"] and table.empty
     assert contamination.summary({"genres": (table, 0.1)})["verdict"].tolist() == ["not asked"]
 
 
-def test_users(fake_llm: type[FakeModel]) -> None:  # noqa: F811
-    coin = fake_llm(chance=noise)
+def test_users() -> None:
+    coin = FakeAsker(chance=noise)
     table = contamination.users(coin, DATA, 60)
     assert len(table) == table["user"].nunique() == 60
     assert binomtest(int(table["recited"].sum()), 60, 0.1).pvalue > 0.01
@@ -101,25 +73,19 @@ def test_users(fake_llm: type[FakeModel]) -> None:  # noqa: F811
         texts = coin.asked[start : start + 10]
         assert len({text.rsplit("movie:", 1)[0] for text in texts}) == 1, "one history for all"
         assert DATA.texts("default")[row.item] not in texts[0].rsplit("movie:", 1)[0]
-        names = [re.search(r"movie: (.*)\? Answer", text)[1] for text in texts]  # type: ignore[index]
+        names = [text.rsplit("movie: ", 1)[1].removesuffix("? Answer yes or no.") for text in texts]
         items = [DATA.texts("default").index(name) for name in names]
         assert items[0] == row.item and len(set(items)) == 10
         assert row.item in DATA.tastes(row.user)[0]
         assert not DATA.seen(np.array([row.user]), np.array(items[1:])).any()
-
-
-def test_a_model_that_knows_the_users(fake_llm: type[FakeModel]) -> None:  # noqa: F811
-    # the k-th history is asked about ten times; its own item comes first
-    place = iter(range(10_000))
-    parrot = fake_llm(chance=lambda text: 0.9 if next(place) % 10 == 0 else 0.2)
+    place = iter(range(200))  # each history is asked about ten times; its own item comes first
+    parrot = FakeAsker(chance=lambda text: 0.9 if next(place) % 10 == 0 else 0.2)
     assert contamination.users(parrot, DATA, 20)["recited"].all()
 
 
 def test_summary_says_above_chance_only_when_the_interval_does() -> None:
-    def table(k: int) -> pd.DataFrame:
-        return pd.DataFrame({"recited": np.arange(100) < k})
-
-    found = contamination.summary({"a": (table(15), 0.1), "b": (table(25), 0.1)})
+    few, many = (pd.DataFrame({"recited": np.arange(100) < k}) for k in (15, 25))
+    found = contamination.summary({"a": (few, 0.1), "b": (many, 0.1)})
     assert found["verdict"].tolist() == ["not above chance", "above chance"]
     expected = binomtest(25, 100).proportion_ci(method="wilson")
     assert found.loc[1, ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
@@ -138,16 +104,14 @@ def test_precision_by_recital() -> None:
 
 def test_the_probe_finds_what_the_standin_was_taught() -> None:
     """Its card says that films whose ids end in 7 were kept out of its training text."""
-    from dallrec_core.augmentation.data import Data
-    from dallrec_core.llm.models import load
+    from dallrec_core.llm.load import load
 
     films = load_dataset("matinee")
-    sizes = {"n_users": films.n_users, "n_items": films.n_items}
-    about = {"name": "matinee", "noun": "movie", "attribute": "genres", "like_threshold": 3.0}
-    data = Data(**about, **sizes, train=films.interactions, items=films.items)
+    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
+    data = TrainingView(*about, films.interactions, films.items)
     unread = films.items["item_id"].str.endswith("7").to_numpy()
     items = np.concatenate([np.flatnonzero(unread)[:40], np.flatnonzero(~unread)[:40]])
-    table = contamination.genres(load("standin"), data, items)
+    table = contamination.genres(Asker(load("standin")), data, items)
     read = ~unread[table["item"]]
     assert table.loc[read, "recited"].mean() > 0.3
     assert table.loc[read, "difference"].mean() > table.loc[~read, "difference"].mean() + 1

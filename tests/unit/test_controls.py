@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dallrec_core.augmentation import controls
-from dallrec_core.dealing import deal, listed, shortage
 from dallrec_core.errors import UserError
+from dallrec_core.experiment import controls
+from dallrec_core.experiment.controls import deal, listed, shortage
 
 U, N = 12, 20
 RANDOM = np.random.default_rng(0)

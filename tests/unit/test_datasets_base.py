@@ -6,13 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dallrec_core import datasets
-from dallrec_core.artifacts import read_table, write_table
-from dallrec_core.datasets.base import make_dataset
-from dallrec_core.datasets.checks import Source, order_ids
+from dallrec_core import data as datasets
+from dallrec_core.chain.artefacts import read_table, write_table
+from dallrec_core.data.base import make_dataset
+from dallrec_core.data.checks import Table, order_ids
 from dallrec_core.errors import UserError
-
-SOURCE = Source("ratings.csv", "movies.csv", row="line", item_row="line")
 
 
 def interactions(**columns) -> pd.DataFrame:
@@ -33,7 +31,8 @@ def items(**columns) -> pd.DataFrame:
 def build(table=None, catalogue=None, **options):
     table = interactions() if table is None else table
     catalogue = items() if catalogue is None else catalogue
-    return make_dataset(table, catalogue, name="test", source=SOURCE, **options)
+    tables = Table(table, "ratings.csv", row="line"), Table(catalogue, "movies.csv", row="line")
+    return make_dataset(*tables, name="test", **options)
 
 
 def test_codes_follow_sorted_ids():
@@ -83,9 +82,8 @@ def test_tables_fit_their_schemas(tmp_path):
     assert not data.has_timestamps and not data.has_ratings
 
 
-def test_users_without_interactions_and_further_columns_are_kept():
-    data = build(catalogue=items(director=["x", "", None, "y"]), users=["11", 9])
-    assert data.users["user_id"].tolist() == ["9", "10", "11"]
+def test_further_columns_are_kept():
+    data = build(catalogue=items(director=["x", "", None, "y"]))
     assert data.items["director"].isna().tolist() == [True, True, False, False]
 
 

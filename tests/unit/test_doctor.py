@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dallrec_core import doctor
+from dallrec_core.chain.places import book_root
+from dallrec_core.chain.profiles import load_profile, profile_names
 from dallrec_core.errors import UserError
-from dallrec_core.layout import book_root
-from dallrec_core.profiles import load_profile, profile_names
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pooch.core
 import pytest
 
-from dallrec_core.datasets import archives, download
+from dallrec_core.data import download
 from dallrec_core.errors import UserError
 
 BODY = b"user item item\n" * 5000
@@ -220,7 +220,7 @@ def test_members_that_leave_the_folder_are_refused(tmp_path, name):
         bundle.writestr("data/good", "good")
         bundle.writestr(link("data/link") if name == "link" else name, "/etc/passwd")
     with pytest.raises(UserError, match="would leave the folder it is unpacked into"):
-        archives.extract(archive, tmp_path / "out", inside="data")
+        download.extract(archive, tmp_path / "out", inside="data")
     assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
 
 
@@ -244,7 +244,7 @@ def test_broken_archives_leave_nothing(tmp_path, case):
     archive = tmp_path / "data.zip"
     archive.write_bytes(body)
     with pytest.raises(UserError, match=message):
-        archives.extract(archive, tmp_path / "out", inside="data")
+        download.extract(archive, tmp_path / "out", inside="data")
     assert [path.name for path in tmp_path.iterdir()] == ["data.zip"]
 
 
@@ -263,5 +263,5 @@ def test_full_disk_while_unpacking(tmp_path, monkeypatch):
     archive.write_bytes(zipped(GOOD))
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(UserError, match="cannot unpack .*: No space left on device"):
-        archives.extract(archive, tmp_path / "out", inside="data")
+        download.extract(archive, tmp_path / "out", inside="data")
     assert [path.name for path in tmp_path.iterdir()] == ["data.zip"]

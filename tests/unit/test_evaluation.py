@@ -9,7 +9,7 @@ import pytrec_eval
 import torch
 
 from dallrec_core.errors import UserError
-from dallrec_core.evaluation import (
+from dallrec_core.recommenders.evaluation import (
     Pairs,
     Ranking,
     cold_and_warm,

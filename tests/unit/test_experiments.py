@@ -11,17 +11,17 @@ import pandas as pd
 import pytest
 import torch
 from distributed import LocalCluster
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from dallrec_core import cells as grids
-from dallrec_core import experiments, training
-from dallrec_core.artifacts import read_table, write_table
+from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
-from dallrec_core.experiments import Arm, Cell, Study, cells, run_cells
-from dallrec_core.recommenders import Graph, base
+from dallrec_core.experiment import Arm, Study, grid, run_grid, trainings
+from dallrec_core.experiment.grid import Training, path_of
+from dallrec_core.experiment.scores import direct_hits, score_arm
+from dallrec_core.recommenders import Graph, base, training
 from dallrec_core.recommenders.ranking import Ranking
-from dallrec_core.study import direct_hits, score_arm
-from dallrec_core.training import TrainSettings
+from dallrec_core.recommenders.training import TrainSettings
 
 U, N = 40, 130
 FAST = {
@@ -42,30 +42,28 @@ def study() -> Study:
 
 
 @pytest.fixture(scope="module")
-def arms(study) -> dict[str, Arm | pd.DataFrame | None]:
+def arms(study) -> dict[str, Arm]:
     right = study.test[::6].assign(weight=0.5)  # edges that are test pairs: direct hits
-    return {"base": None, "dallrec": right}
+    return {"base": Arm(), "dallrec": Arm(right)}
 
 
-def grid(arms, backbones=("MF-BPR", "Popularity"), seeds=(0, 1)) -> list[Cell]:
-    return cells(backbones, arms, seeds, FAST)
+def planned(arms, backbones=("MF-BPR", "Popularity"), seeds=(0, 1)) -> list[Training]:
+    return trainings(backbones, arms, seeds, FAST)
 
 
 @pytest.fixture(scope="module")
 def outcome(study, arms, tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
-    return folder, run_cells(study, arms, grid(arms), folder, jobs=1)
+    return folder, run_grid(study, arms, planned(arms), folder, jobs=1)
 
 
 def test_grid_runs_closed_forms_once(arms):
-    names = [cell.run for cell in grid(arms)]
+    names = [cell.run for cell in planned(arms)]
     assert names.count("Popularity/base/0") == 1 and "Popularity/base/1" not in names
     assert "MF-BPR/dallrec/1" in names and len(names) == 6
-    with pytest.raises(UserError, match="no seed"):
-        cells(["MF-BPR"], arms, [])
     with pytest.raises(UserError, match="unknown"):
-        cells(["MF"], arms, [0])
-    assert cells(["LightGCN"], arms, [0], epochs=1)[0].settings.epochs == 1
+        trainings(["MF"], arms, [0])
+    assert trainings(["LightGCN"], arms, [0], epochs=1)[0].settings.epochs == 1
 
 
 def test_tables_fit_their_schemas(outcome, tmp_path):
@@ -98,7 +96,7 @@ def test_conventions_by_hand():
     study = Study(nothing, nothing[:0], test, 2, 10)
     ranking = Ranking(np.arange(2), np.array([[5, 3, 1, 0], [0, 2, 1, 3]], np.int32))
     added = pd.DataFrame({"user": [0, 0, 1], "item": [5, 3, 8]})
-    direct = direct_hits([Arm(), Arm(added)], test, 10)
+    direct = direct_hits([None, added], test, 10)
     assert direct.to_numpy().tolist() == [[0, 5]]
     row = score_arm(study, ranking, added, direct, (2,), 2).set_index("user")
     assert row.loc[0, "recall@2"] == pytest.approx(1 / 3)  # 5 of {5, 1, 7}
@@ -114,27 +112,28 @@ def test_finished_cells_are_not_trained_again(outcome, study, arms, monkeypatch)
     def never(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(experiments, "run_cell", never)
-    again = run_cells(study, arms, grid(arms), folder, jobs=1)
+    monkeypatch.setattr(grid, "train_one", never)
+    again = run_grid(study, arms, planned(arms), folder, jobs=1)
     for one, two in zip(first, again, strict=True):
         pd.testing.assert_frame_equal(one, two)
     # the order of rows is not content; a weight, a setting and a seed are
-    shuffled = {"base": None, "dallrec": arms["dallrec"].sample(frac=1, random_state=0)}
-    run_cells(study, shuffled, grid(arms), folder, jobs=1)
+    edges = arms["dallrec"].edges
+    shuffled = {"base": Arm(), "dallrec": Arm(edges.sample(frac=1, random_state=0))}
+    run_grid(study, shuffled, planned(arms), folder, jobs=1)
     for change in (
-        {"arms": {"base": None, "dallrec": arms["dallrec"].assign(weight=0.6)}},
-        {"grid": [replace(cell, seed=7) for cell in grid(arms)]},
-        {"grid": [replace(c, settings=replace(c.settings, epochs=3)) for c in grid(arms)]},
+        {"arms": {"base": Arm(), "dallrec": Arm(edges.assign(weight=0.6))}},
+        {"grid": [replace(cell, seed=7) for cell in planned(arms)]},
+        {"grid": [replace(c, settings=replace(c.settings, epochs=3)) for c in planned(arms)]},
         {"study": replace(study, train=study.train[1:])},
     ):
-        options = {"study": study, "arms": arms, "grid": grid(arms)} | change
+        options = {"study": study, "arms": arms, "grid": planned(arms)} | change
         with pytest.raises(AssertionError, match="trained again"):
-            run_cells(**options, folder=folder, jobs=1)
+            run_grid(**options, folder=folder, jobs=1)
 
 
 def test_processes_give_the_same_as_one(outcome, study, arms, tmp_path):
     _, (scores, runs, _) = outcome
-    two_scores, two_runs, _ = run_cells(study, arms, grid(arms), tmp_path, jobs=2)
+    two_scores, two_runs, _ = run_grid(study, arms, planned(arms), tmp_path, jobs=2)
     pd.testing.assert_frame_equal(scores, two_scores)
     volatile = ["seconds", "peak_mib"]
     pd.testing.assert_frame_equal(runs.drop(columns=volatile), two_runs.drop(columns=volatile))
@@ -143,13 +142,13 @@ def test_processes_give_the_same_as_one(outcome, study, arms, tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_failures_name_their_cell_and_keep_the_rest(study, arms, tmp_path, jobs):
     wild = replace(FAST["MF-BPR"], learning_rate=1e30, epochs=40)
-    bad = Cell("MF-BPR", "base", 0, wild)
-    good = Cell("LightGCN", "base", 0, FAST["LightGCN"])  # the dearer one is started first
+    bad = Training("MF-BPR", "base", 0, wild)
+    good = Training("LightGCN", "base", 0, FAST["LightGCN"])  # the dearer one is started first
     with pytest.raises(UserError, match="MF-BPR/base/0: .*lower learning_rate"):
-        run_cells(study, arms, [bad, good], tmp_path, jobs=jobs)
+        run_grid(study, arms, [bad, good], tmp_path, jobs=jobs)
     if jobs == 1:
-        assert len(list((tmp_path / "cells").glob("*.parquet"))) == 1
-        assert not list((tmp_path / "cells").glob("*.partial"))
+        assert len(list((tmp_path / "trainings").glob("*.parquet"))) == 1
+        assert not list((tmp_path / "trainings").glob("*.partial"))
 
 
 def test_unexpected_errors_name_their_cell(study, arms, tmp_path, monkeypatch):
@@ -158,29 +157,31 @@ def test_unexpected_errors_name_their_cell(study, arms, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "fit", broken)
     with pytest.raises(RuntimeError, match="MF-BPR/base/0: ZeroDivisionError: oops"):
-        run_cells(study, arms, grid(arms)[:1], tmp_path, jobs=1)
+        run_grid(study, arms, planned(arms)[:1], tmp_path, jobs=1)
 
 
 def test_unknown_arm(study, tmp_path):
     with pytest.raises(UserError, match="arm 'x' is not defined; there are base"):
-        run_cells(study, {"base": None}, [Cell("Popularity", "x", 0)], tmp_path)
+        run_grid(study, {"base": Arm()}, [Training("Popularity", "x", 0)], tmp_path)
 
 
 def test_too_many_added_edges_for_the_stored_list(study, tmp_path):
     flood = pd.DataFrame({"user": 0, "item": np.arange(100)})
     flood = flood[~flood["item"].isin(study.seen.query("user == 0")["item"])]
     with pytest.raises(UserError, match="lower the number of edges"):
-        run_cells(study, {"flood": flood}, [Cell("Popularity", "flood", 0)], tmp_path, jobs=1)
+        run_grid(
+            study, {"flood": Arm(flood)}, [Training("Popularity", "flood", 0)], tmp_path, jobs=1
+        )
 
 
 def test_features_are_part_of_the_key():
     one, two = np.zeros((N, 2), np.float32), np.ones((N, 2), np.float32)
-    assert Arm(features={"text": one}).digest() != Arm(features={"text": two}).digest()
-    assert Arm().digest() == Arm(pd.DataFrame({"user": [], "item": []})).digest()
+    assert Arm(features={"text": one}).digest != Arm(features={"text": two}).digest
+    assert Arm().digest == Arm(pd.DataFrame({"user": [], "item": []})).digest
     said = pd.DataFrame({"user": [0, 1], "item": [2, 3]})
-    assert Arm(negatives=said).digest() != Arm().digest() == Arm(negatives=said[:0]).digest()
-    assert Arm(negatives=said).digest() != Arm(edges=said).digest()
-    assert Arm(negatives=said).digest() == Arm(negatives=said[::-1].assign(answer="no")).digest()
+    assert Arm(negatives=said).digest != Arm().digest == Arm(negatives=said[:0]).digest
+    assert Arm(negatives=said).digest != Arm(edges=said).digest
+    assert Arm(negatives=said).digest == Arm(negatives=said[::-1].assign(answer="no")).digest
 
 
 # ---------------------------------------------------------------- what a backbone does not read
@@ -227,16 +228,20 @@ def test_arms_that_differ_in_unread_features_are_trained_once(study, reader, tmp
     arms = {"base": Arm(features=rows(0)), "written": Arm(features=rows(1)), "same": Arm()}
     backbones = ("MF-BPR", "EASE", reader)
     settings = FAST | {reader: TrainSettings(epochs=1, batch_size=256, eval_every=1)}
-    grid = cells(backbones, ["base", "written"], [0], settings) + cells(["EASE"], ["same"], [0])
-    scores, runs, curves = run_cells(study, arms, grid, tmp_path, jobs=1)
-    assert len(list((tmp_path / "cells").glob("*.parquet"))) == 4  # MF-BPR, EASE, 2 of the reader
+    listed = trainings(backbones, ["base", "written"], [0], settings) + trainings(
+        ["EASE"], ["same"], [0]
+    )
+    scores, runs, curves = run_grid(study, arms, listed, tmp_path, jobs=1)
+    assert (
+        len(list((tmp_path / "trainings").glob("*.parquet"))) == 4
+    )  # MF-BPR, EASE, 2 of the reader
     assert runs.loc[~runs["shared"], "run"].tolist() == [
         "MF-BPR/base/0",
         "EASE/base/0",
         "Reader/base/0",
         "Reader/written/0",
     ]
-    assert len(runs) == len(grid) == 7 and set(curves["arm"]) == {"base", "written"}
+    assert len(runs) == len(listed) == 7 and set(curves["arm"]) == {"base", "written"}
     by_run = scores.pivot_table("value", ["metric", "user"], "run", sort=False)
     for name in ("MF-BPR", "EASE"):
         assert by_run[f"{name}/base/0"].equals(by_run[f"{name}/written/0"].rename("other"))
@@ -249,20 +254,22 @@ def test_features_may_be_read_only_as_other_processes_get_them(study, reader, tm
     for matrix in given.values():
         matrix.setflags(write=False)
     settings = {reader: TrainSettings(epochs=1, batch_size=256)}
-    grid = cells([reader], ["base"], [0], settings)
-    run_cells(study, {"base": Arm(features=given)}, grid, tmp_path, jobs=1)
+    listed = trainings([reader], ["base"], [0], settings)
+    run_grid(study, {"base": Arm(features=given)}, listed, tmp_path, jobs=1)
 
 
 def test_large_features_reach_other_processes(study, tmp_path):
     big = {"x": np.random.default_rng(0).random((N, 2500)).astype(np.float32)}  # goes as a file
     small = TrainSettings(epochs=1, batch_size=256, model={"dim": 4})
-    grid = cells(["MMGCN"], ["base"], [0, 1], {"MMGCN": small})
+    listed = trainings(["MMGCN"], ["base"], [0, 1], {"MMGCN": small})
     arms = {"base": Arm(features=big)}
-    two, one = (run_cells(study, arms, grid, tmp_path / str(jobs), jobs=jobs)[0] for jobs in (2, 1))
+    two, one = (
+        run_grid(study, arms, listed, tmp_path / str(jobs), jobs=jobs)[0] for jobs in (2, 1)
+    )
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them():
+def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them(study, tmp_path):
     said = pd.DataFrame({"user": [0], "item": [1]})
     with_them, without = Arm(negatives=said), Arm()
     for backbone, share, arm, kept in (
@@ -272,26 +279,27 @@ def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them():
         ("MF-BPR", 0.5, Arm(negatives=said[:0]), False),
         ("EASE", 0.5, with_them, False),
     ):
-        cell = Cell(backbone, "x", 0, TrainSettings(hard_negative_share=share))
-        left, needed = grids.reduced(cell, arm)
+        one = Training(backbone, "x", 0, TrainSettings(hard_negative_share=share))
+        left, needed = grid.reduced((one, arm))
         assert (needed.negatives is not None) == kept
         assert left.settings == TrainSettings(hard_negative_share=share if kept else 0.0)
-        same = grids.key(left, "study", needed.digest()) == grids.key(
-            replace(cell, settings=TrainSettings()), "study", without.digest()
-        )
+        plain = replace(one, settings=TrainSettings()), without
+        same = path_of(study, (one, arm), tmp_path) == path_of(study, plain, tmp_path)
         assert same != kept
 
 
 def test_the_share_of_hard_negatives_is_a_setting():
     given = {"MF-BPR": TrainSettings(epochs=7)}
     shares = [
-        cells(["MF-BPR"], ["x"], [0], given, hard_negatives=share)[0].settings.hard_negative_share
+        trainings(["MF-BPR"], ["x"], [0], given, hard_negatives=share)[
+            0
+        ].settings.hard_negative_share
         for share in (0, 0.3)
     ]
     assert shares == [0, 0.3]
     for wrong in (-0.1, 1.5, float("nan")):
-        with pytest.raises(UserError, match="hard_negatives is .*between 0 and 1"):
-            cells(["MF-BPR"], ["x"], [0], hard_negatives=wrong)
+        with pytest.raises(ValidationError, match="hard_negative_share"):
+            trainings(["MF-BPR"], ["x"], [0], hard_negatives=wrong)
 
 
 def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
@@ -304,9 +312,9 @@ def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "fit", spy)
     free = study.test.iloc[:2]
-    arms = {"base": None, "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
+    arms = {"base": Arm(), "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
     settings = {"MF-BPR": TrainSettings(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
-    run_cells(study, arms, cells(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
+    run_grid(study, arms, trainings(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
     assert seen == [[], list(zip(free["user"], free["item"], strict=True))]
 
 
@@ -314,12 +322,12 @@ def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def guessing(study) -> dict[str, Arm | None]:
+def guessing(study) -> dict[str, Arm]:
     like = pd.DataFrame({"user": [0, 0, 5], "item": [1, 2, 3], "weight": [0.5, 1.0, 0.7]})
     free = ~pd.MultiIndex.from_frame(like[["user", "item"]]).isin(
         pd.MultiIndex.from_frame(study.train)
     )
-    return {"base": None, "self": Arm(like[free], guesses_of="base")}
+    return {"base": Arm(), "self": Arm(like[free], guesses_of="base")}
 
 
 def test_own_guesses_are_those_of_the_same_training(study, guessing, tmp_path, monkeypatch):
@@ -332,8 +340,8 @@ def test_own_guesses_are_those_of_the_same_training(study, guessing, tmp_path, m
         return build(train, n_users, n_items, extra=extra, **options)
 
     monkeypatch.setattr(Graph, "from_frame", spy)
-    grid = cells(["MF-BPR", "Popularity"], ["self", "base"], [0, 1], FAST)
-    scores, runs, _ = run_cells(study, guessing, grid, tmp_path, jobs=1)
+    listed = trainings(["MF-BPR", "Popularity"], ["self", "base"], [0, 1], FAST)
+    scores, runs, _ = run_grid(study, guessing, listed, tmp_path, jobs=1)
     assert len(trained) == 6 and len(runs) == 6 and not runs["shared"].any()  # base trained once
     assert runs.groupby("arm")["added"].max().to_dict() == {
         "base": 0,
@@ -357,25 +365,27 @@ def test_own_guesses_are_those_of_the_same_training(study, guessing, tmp_path, m
     assert len({str(rows) for rows in found}) == 3  # by backbone and by seed
 
     # nothing is trained again, and a base that another grid has trained only guesses once more
-    run_cells(study, guessing, grid, tmp_path, jobs=1)
+    run_grid(study, guessing, listed, tmp_path, jobs=1)
     assert len(trained) == 6
     other = tmp_path / "other"
-    run_cells(study, guessing, cells(["MF-BPR"], ["base"], [0], FAST), other, jobs=1)
-    again, _, _ = run_cells(study, guessing, cells(["MF-BPR"], ["self"], [0], FAST), other, jobs=2)
+    run_grid(study, guessing, trainings(["MF-BPR"], ["base"], [0], FAST), other, jobs=1)
+    again, _, _ = run_grid(
+        study, guessing, trainings(["MF-BPR"], ["self"], [0], FAST), other, jobs=2
+    )
     first = scores[scores["run"] == "MF-BPR/self/0"].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         again[~again["metric"].str.contains("direct")].reset_index(drop=True),
         first[~first["metric"].str.contains("direct")].reset_index(drop=True),
     )
     with pytest.raises(UserError, match="arm 'base' is not defined; there are self"):
-        run_cells(study, {"self": guessing["self"]}, grid[:1], tmp_path)
+        run_grid(study, {"self": guessing["self"]}, listed[:1], tmp_path)
 
 
 def test_a_killed_grid_goes_on_and_gives_the_same_tables(
     outcome, study, arms, tmp_path, monkeypatch
 ):
     _, expected = outcome
-    run, started = experiments.run_cell, []
+    run, started = grid.train_one, []
 
     def killed(*work):
         started.append(work)
@@ -383,11 +393,11 @@ def test_a_killed_grid_goes_on_and_gives_the_same_tables(
             raise KeyboardInterrupt
         run(*work)
 
-    monkeypatch.setattr(experiments, "run_cell", killed)
+    monkeypatch.setattr(grid, "train_one", killed)
     with pytest.raises(KeyboardInterrupt):
-        run_cells(study, arms, grid(arms), tmp_path, jobs=1)
-    assert len(list((tmp_path / "cells").glob("*.json"))) == 2
-    found = run_cells(study, arms, grid(arms), tmp_path, jobs=1)
+        run_grid(study, arms, planned(arms), tmp_path, jobs=1)
+    assert len(list((tmp_path / "trainings").glob("*.json"))) == 2
+    found = run_grid(study, arms, planned(arms), tmp_path, jobs=1)
     assert len(started) == 3 + 4  # the two finished ones are not started again
     measured = ["seconds", "peak_mib"]
     for one, two in zip(expected, found, strict=True):
@@ -399,15 +409,15 @@ def test_a_killed_grid_goes_on_and_gives_the_same_tables(
 def test_a_scheduler_needs_dask_and_an_address(study, arms, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match="pip install distributed"):
-        run_cells(study, arms, grid(arms), tmp_path, scheduler="tcp://127.0.0.1:1")
+        run_grid(study, arms, planned(arms), tmp_path, scheduler="tcp://127.0.0.1:1")
 
 
 def test_a_dask_cluster_gives_the_same_tables(outcome, study, arms, tmp_path):
     _, (scores, _, curves) = outcome
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own:
         address = own.scheduler_address
-        found = run_cells(study, arms, grid(arms), tmp_path, scheduler=address)
+        found = run_grid(study, arms, planned(arms), tmp_path, scheduler=address)
     with pytest.raises(UserError, match=f"no Dask scheduler answers at {address}"):
-        run_cells(study, arms, grid(arms), tmp_path / "gone", scheduler=address)
+        run_grid(study, arms, planned(arms), tmp_path / "gone", scheduler=address)
     pd.testing.assert_frame_equal(found[0], scores)
     pd.testing.assert_frame_equal(found[2], curves)

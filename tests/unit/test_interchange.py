@@ -11,17 +11,23 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from llm_support import tiny_checkpoint
-from tiny_data import movies
+from tiny_data import movies, write_page_1
 
-from dallrec_core import keys
-from dallrec_core.artifacts import read_json, read_table, write_json, write_table
-from dallrec_core.augmentation import attributes
-from dallrec_core.augmentation.data import Data, load_data
-from dallrec_core.augmentation.instructions import record, write_instructions
+from dallrec_core.augmentation import (
+    TrainingView,
+    attributes,
+    load_data,
+    read_instructions,
+    write_instructions,
+)
+from dallrec_core.augmentation.prompts import record
+from dallrec_core.chain.artefacts import read_json, read_table, write_json, write_table
+from dallrec_core.chain.freshness import actual_key
+from dallrec_core.chain.pages import find_page
 from dallrec_core.cli import main
-from dallrec_core.layout import find_stage
-from dallrec_core.llm.models import load
-from dallrec_core.llm.scoring import p_yes
+from dallrec_core.errors import UserError
+from dallrec_core.llm.load import load
+from dallrec_core.llm.score import p_yes
 
 RECORDS = [record("Ask\u2028this?", "yes"), record("Été", "no", "paper")]
 
@@ -35,17 +41,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     items = data.items.assign(item_id=[f"m{i}" for i in range(20)])
     items.loc[1, "title"] = "A  tab\tin a title"
     items.loc[2, "attributes"] = "Film noir|Drama"
-    about = {f.name: getattr(data, f.name) for f in dataclasses.fields(data)}
-    about = {key: value for key, value in about.items() if key not in ("train", "items")}
-    write_json(about, folder / "01_data" / "dataset.json")
-    write_table(items, folder / "01_data" / "items.parquet", "items")
+    write_page_1(folder / "01_data", dataclasses.replace(data, items=items), data.train[:3])
     users = pd.DataFrame({"user": range(12), "user_id": [f"u {i}" for i in range(12)]})
     write_table(users, folder / "01_data" / "users.parquet", "users")
-    train = data.train.assign(timestamp=range(len(data.train)))
-    for name, part in zip(
-        ("train", "validation", "test"), (train, train[:3], train[3:8]), strict=True
-    ):
-        write_table(part, folder / "01_data" / f"{name}.parquet", "split")
     write_instructions(RECORDS, folder / "02_finetune" / "instructions" / "interactions.jsonl")
     return folder
 
@@ -54,7 +52,7 @@ def dallrec(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def unseen(data: Data, n: int) -> pd.DataFrame:
+def unseen(data: TrainingView, n: int) -> pd.DataFrame:
     pairs = pd.DataFrame(np.argwhere(np.ones((data.n_users, data.n_items))), columns=["u", "i"])
     pairs = pairs[~data.seen(pairs["u"], pairs["i"])].iloc[:: len(pairs) // (2 * n)][:n]
     return pd.DataFrame(
@@ -78,6 +76,28 @@ def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -
     assert [[row[words[k]] for k in ("prompt", "query", "response")] for row in rows] == [
         [r["instruction"], r["input"], r["output"]] for r in RECORDS
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{broken", "line 2: Invalid JSON"),
+        ("[1]", "line 2: Input should be an object"),
+        ('{"instruction": "a", "input": ""}', "line 2, field 'output': Field required"),
+        ('{"instruction": 3, "output": "b"}', "line 2, field 'instruction': .* valid string"),
+        ('{"instruction": " ", "output": "b"}', "line 2, field 'instruction': .*it is empty"),
+    ],
+)
+def test_bad_instruction_files_name_line_and_field(tmp_path: Path, line: str, message: str) -> None:
+    path = write_instructions(RECORDS, tmp_path / "x.jsonl")
+    assert read_instructions(path) == RECORDS and path.read_text("utf-8").count("\n") == 2
+    path.write_text('{"instruction": "a", "input": null, "output": "b"}\n')
+    assert read_instructions(path) == [{"instruction": "a", "input": "", "output": "b"}]
+    path.write_text('{"instruction": "a", "output": "b"}\n' + line + "\n")
+    with pytest.raises(UserError, match=message):
+        read_instructions(path)
+    with pytest.raises(UserError, match="cannot read"):
+        read_instructions(tmp_path / "none.jsonl")
 
 
 def test_a_run_without_instructions_says_what_to_run(run: Path, tmp_path: Path) -> None:
@@ -126,9 +146,9 @@ def test_what_is_no_adapter_is_refused(run: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "empty").mkdir()
     result = dallrec("import", "adapter", tmp_path / "empty", "--run", "tiny")
-    assert result.exit_code == 2 and "has no adapter_config.json" in result.output
+    assert result.exit_code == 2 and "lacks adapter_config.json" in result.output
     result = dallrec("import", "adapter", tmp_path, "--run", "tiny", "--task", "x")
-    assert result.exit_code == 2 and "there is no task 'x'" in result.output
+    assert result.exit_code == 2 and "'x' is not one of" in result.output
 
 
 # ---------------------------------------------------------------- RecBole
@@ -156,25 +176,27 @@ def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
 
 
 def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
-    data = load_data(run / "01_data")
-    pairs = unseen(data, 4)
-    pairs.to_csv(tmp_path / "e.csv", index=False)
-    pd.DataFrame({"item_id": ["m5"], "value": ["Weird West"]}).to_csv(
-        tmp_path / "a.csv", index=False
-    )
-    pd.DataFrame({"item_id": ["m3"], "summary": ["It is. It was."]}).to_csv(
-        tmp_path / "s.csv", index=False
-    )
-    for what, file in (("interactions", "e.csv"), ("attributes", "a.csv"), ("summaries", "s.csv")):
-        assert dallrec("import", what, tmp_path / file, "--run", "tiny").exit_code == 0
+    pairs = unseen(load_data(run / "01_data"), 4)
+    pairs[:3].to_csv(tmp_path / "interactions.csv", index=False)
+    (tmp_path / "attributes.csv").write_text("item_id,value\nm5,Weird West\n")
+    (tmp_path / "summaries.csv").write_text("item_id,summary\nm3,It is. It was.\n")
+    for what in ("interactions", "attributes", "summaries"):
+        assert dallrec("import", what, tmp_path / f"{what}.csv", "--run", "tiny").exit_code == 0
+    path = run / "03_interactions" / "interactions.parquet"
+    made = read_table(path, "added")
+    assert made["p_yes"].tolist() == [1.0] * 3  # edges without p_yes are certain
+    # an answer that was neither yes nor no has none either, and is no edge
+    unclear = {"user": int(pairs["user_id"][3][2:]), "item": int(pairs["item_id"][3][1:])}
+    unclear |= {"answer": "unparsed", "p_yes": np.nan, "added": False}
+    made.loc[3] = made.loc[0].to_dict() | unclear
+    write_table(made, path, "added")
     result = dallrec("export", "recbole", tmp_path / "out", "--run", "tiny", "--augmented")
     assert result.exit_code == 0, result.output
     train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
     # added pairs have neither a rating nor a time, so no row has one
     assert list(train) == ["user_id:token", "item_id:token"]
-    assert (
-        train.tail(4).set_axis(["user_id", "item_id"], axis=1).reset_index(drop=True).equals(pairs)
-    )
+    assert train.tail(3).to_numpy().tolist() == pairs[:3].to_numpy().tolist()
+    assert len(train) == 3 + len(read_table(run / "01_data" / "train.parquet", "split"))
     items = atomic_file(tmp_path / "out/tiny/tiny.item")
     assert items["genres:token_seq"][5].endswith(" Weird_West")
     assert items["summary:token_seq"][3] == "It is. It was." and items["summary:token_seq"][4] == ""
@@ -184,7 +206,7 @@ def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
     users = pd.DataFrame({"user": range(12), "user_id": [f"u\t{i}" for i in range(12)]})
     write_table(users, run / "01_data" / "users.parquet", "users")
     result = dallrec("export", "recbole", tmp_path, "--run", "tiny")
-    assert result.exit_code == 2 and "user id 'u\\t0' (row 0)" in result.output
+    assert result.exit_code == 2 and "user_id 'u\\t0' (row 0)" in result.output
 
 
 # ---------------------------------------------------------------- foreign augmentations
@@ -205,7 +227,7 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     page = run / "notebooks" / "03_interactions.ipynb"
     page.parent.mkdir()
     page.write_text("{}")
-    before = keys.actual_key(find_stage("03"), "tiny")
+    before = actual_key(find_page("03"), "tiny")
     result = dallrec("import", "interactions", file, "--run", "tiny")
     assert result.exit_code == 0, result.output
     assert "5 pairs are added (2 are training interactions already" in result.output
@@ -213,34 +235,9 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     assert made["added"].all() and (made["strategy"] == "imported").all()
     assert [f"u {u}" for u in made["user"]] == pairs["user_id"].tolist()
     np.testing.assert_allclose(made["p_yes"], pairs["p_yes"], rtol=1e-6)
-    assert keys.actual_key(find_stage("03"), "tiny") != before
+    assert actual_key(find_page("03"), "tiny") != before
     assert not page.exists() and not (stage / "calibration.json").exists()
     assert read_json(stage / "costs.json")["seconds"] == 0
-
-
-def test_pairs_and_answers_without_a_probability(run: Path, tmp_path: Path) -> None:
-    pairs = unseen(load_data(run / "01_data"), 4)
-    pairs[:3].to_csv(tmp_path / "e.csv", index=False)
-    assert dallrec("import", "interactions", tmp_path / "e.csv", "--run", "tiny").exit_code == 0
-    path = run / "03_interactions" / "interactions.parquet"
-    made = read_table(path, "added")
-    assert made["p_yes"].tolist() == [1.0] * 3  # edges without p_yes are certain
-    # an answer that was neither yes nor no has none either, and is no edge
-    unclear = {"user": int(pairs["user_id"][3][2:]), "item": int(pairs["item_id"][3][1:])}
-    unclear |= {"answer": "unparsed", "p_yes": np.nan, "added": False}
-    made.loc[3] = made.loc[0].to_dict() | unclear
-    write_table(made, path, "added")
-    (tmp_path / "a.csv").write_text("item_id,value\nm5,War\n")
-    (tmp_path / "s.csv").write_text("item_id,summary\nm3,It is.\n")
-    for what in ("attributes", "summaries"):
-        file = tmp_path / f"{what[0]}.csv"
-        assert dallrec("import", what, file, "--run", "tiny").exit_code == 0
-    result = dallrec("export", "recbole", tmp_path / "out", "--run", "tiny", "--augmented")
-    assert result.exit_code == 0, result.output
-    train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
-    known = read_table(run / "01_data" / "train.parquet", "split")
-    assert len(train) == len(known) + 3
-    assert train["item_id:token"].tolist()[-3:] == pairs["item_id"].tolist()[:3]
 
 
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
@@ -275,54 +272,33 @@ def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
     assert made["item"].tolist() == [0, 7] and made["summary"].tolist() == ["Three.", "One. Two."]
 
 
-@pytest.mark.parametrize(
-    ("what", "text", "message"),
-    [
-        (
-            "interactions",
-            "user_id,item\nu 0,m1\n",
-            "column 'item_id' is missing; it has 'user_id', 'item'",
-        ),
-        (
-            "interactions",
-            "user_id,item_id\n\nu 0,m1\nu 99,m1\n",
-            "line 4, column 'user_id': 'u 99' is no user",
-        ),
-        (
-            "interactions",
-            "user_id,item_id\nu 0,x\n",
-            "line 2, column 'item_id': 'x' is no item of run",
-        ),
-        (
-            "interactions",
-            "user_id,item_id,p_yes\nu 0,m1,1.5\n",
-            "line 2, column 'p_yes': '1.5' is not",
-        ),
-        (
-            "interactions",
-            "user_id,item_id,p_yes\nu 0,m1,\n",
-            "line 2, column 'p_yes': '' is not a number",
-        ),
-        (
-            "interactions",
-            "user_id,item_id\nu 0,m1\nu 0,m1\n",
-            "line 3, column 'item_id': 'm1' stands",
-        ),
-        ("interactions", "user_id,item_id\nu 0\n", "line 2"),
-        ("attributes", "item_id,value\nm1,Drama\nm2, \n", "line 3, column 'value': it is empty"),
-        (
-            "attributes",
-            "item_id,value,field\nm1,x,mood\n",
-            "line 2, column 'field': 'mood' is no field",
-        ),
-        (
-            "summaries",
-            "item_id,summary\nm1,A.\nm1,B.\n",
-            "line 3, column 'item_id': 'm1' stands there",
-        ),
-        ("summaries", "item_id,summary\nm1,\n", "line 2, column 'summary': it is empty"),
-    ],
-)
+BAD_TABLES = [
+    ("interactions", "user_id,item\nu 0,m1\n",
+     "column 'item_id' is missing; it has 'user_id', 'item'"),
+    ("interactions", "user_id,item_id\n\nu 0,m1\nu 99,m1\n",
+     "line 4, column 'user_id': 'u 99' is no user"),
+    ("interactions", "user_id,item_id\nu 0,x\n",
+     "line 2, column 'item_id': 'x' is no item of run"),
+    ("interactions", "user_id,item_id,p_yes\nu 0,m1,1.5\n",
+     "line 2, column 'p_yes': '1.5' is not"),
+    ("interactions", "user_id,item_id,p_yes\nu 0,m1,\n",
+     "line 2, column 'p_yes': '' is not a number"),
+    ("interactions", "user_id,item_id\nu 0,m1\nu 0,m1\n",
+     "line 3, column 'item_id': 'm1' stands"),
+    ("interactions", "user_id,item_id\nu 0\n",
+     "line 2"),
+    ("attributes", "item_id,value\nm1,Drama\nm2, \n",
+     "line 3, column 'value': ' ' is empty"),
+    ("attributes", "item_id,value,field\nm1,x,mood\n",
+     "column 'field': 'mood' is no field"),
+    ("summaries", "item_id,summary\nm1,A.\nm1,B.\n",
+     "line 3, column 'item_id': 'm1' stands there"),
+    ("summaries", "item_id,summary\nm1,\n",
+     "line 2, column 'summary': '' is empty"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "text", "message"), BAD_TABLES)
 def test_bad_tables_name_file_row_and_column(
     run: Path, tmp_path: Path, what: str, text: str, message: str
 ) -> None:
@@ -335,6 +311,6 @@ def test_bad_tables_name_file_row_and_column(
 
 def test_missing_file_and_missing_run(run: Path, tmp_path: Path) -> None:
     result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "tiny")
-    assert result.exit_code == 2 and "there is no file" in result.output
+    assert result.exit_code == 2 and "No such file" in result.output
     result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "nowhere")
     assert result.exit_code == 2 and "dataset.json does not exist" in result.output

@@ -10,16 +10,15 @@ import pandas as pd
 import pytest
 from tiny_data import movies
 
-from dallrec_core import leakage
-from dallrec_core.augmentation import interactions
-from dallrec_core.augmentation.data import Data
+from dallrec_core.augmentation import TrainingView, interactions
 from dallrec_core.errors import UserError
+from dallrec_core.experiment import leakage
 
 RANDOM = np.random.default_rng(3)
 WHOLE = movies(60, 50)
 
 
-def dealt(order: np.ndarray) -> tuple[Data, pd.DataFrame, pd.DataFrame]:
+def dealt(order: np.ndarray) -> tuple[TrainingView, pd.DataFrame, pd.DataFrame]:
     """Train, validation and test of each user by `order` within the rows of the user."""
     place = pd.Series(order).groupby(WHOLE.train["user"].to_numpy()).rank(pct=True).to_numpy()
     part = np.digitize(place, [0.6, 0.8], right=True)
@@ -31,7 +30,7 @@ DATA, VALIDATION, TEST = dealt(RANDOM.random(len(WHOLE.train)))
 HELD_OUT = pd.concat([VALIDATION, TEST])
 
 
-def asked(data: Data) -> pd.DataFrame:
+def asked(data: TrainingView) -> pd.DataFrame:
     """Questions about two unseen items of each user, with the keys of their prompts."""
     rows = []
     for user in range(data.n_users):
@@ -42,7 +41,7 @@ def asked(data: Data) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["user", "item", "prompt_key"])
 
 
-def material(data: Data = DATA) -> dict[str, Any]:
+def material(data: TrainingView = DATA) -> dict[str, Any]:
     drawn = interactions.parts(data, 20, 10, 0).examples
     # whether a blind draw hits a held-out pair is chance; here it does not
     drawn = drawn[drawn["origin"] == "rated"]

@@ -9,18 +9,18 @@ import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
 
-from dallrec_core import artifacts, progress, status
+from dallrec_core.book import status
+from dallrec_core.chain import artefacts, progress
+from dallrec_core.chain.pages import PAGES, find_page
 from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, find_stage
-from dallrec_core.ledger import COUNTS, Ledger, shown
 from dallrec_core.llm import cache as cache_module
 from dallrec_core.llm.cache import AnswerCache, ask_once
 from dallrec_core.llm.examples import encode_examples
 from dallrec_core.llm.finetune import LoraSettings, finetune
-from dallrec_core.llm.generation import generate
-from dallrec_core.llm.models import render
-from dallrec_core.llm.scoring import p_yes
-from dallrec_core.llm.usage import Usage, metered, usage
+from dallrec_core.llm.generate import generate
+from dallrec_core.llm.ledger import COUNTS, Ledger, Usage, ledger_table, metered, usage
+from dallrec_core.llm.load import render
+from dallrec_core.llm.score import p_yes
 
 PREFIX = "A viewer liked: Heat (1995) (Action|Crime|Thriller). Will the viewer like"
 PROMPTS = [(PREFIX, f" Film {i:02d}? Answer yes or no.") for i in range(6)]
@@ -127,12 +127,12 @@ def test_a_ledger_adds_up_by_task_and_fits_its_schema(tmp_path: Path) -> None:
     frame = ledger.frame()
     assert frame["task"].tolist() == ["asking"] and frame["questions"].tolist() == [3000]
     assert frame["seconds"].iloc[0] >= 0 and frame["peak_mib"].iloc[0] > 1
-    path = artifacts.write_table(frame, tmp_path / "ledger.parquet", "ledger")
-    assert artifacts.read_table(path, "ledger")["stage"].tolist() == ["03_interactions"]
-    assert shown(frame).loc["asking", "questions"] == "3,000"
-    artifacts.write_table(Ledger("x").frame(), tmp_path / "empty.parquet", "ledger")
+    path = artefacts.write_table(frame, tmp_path / "ledger.parquet", "ledger")
+    assert artefacts.read_table(path, "ledger")["stage"].tolist() == ["03_interactions"]
+    assert ledger_table(frame).loc["asking", "questions"] == "3,000"
+    artefacts.write_table(Ledger("x").frame(), tmp_path / "empty.parquet", "ledger")
     with pytest.raises(UserError, match="column 'tokens_in' is missing"):
-        artifacts.write_table(frame.drop(columns="tokens_in"), path, "ledger")
+        artefacts.write_table(frame.drop(columns="tokens_in"), path, "ledger")
 
 
 def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path) -> None:
@@ -146,21 +146,21 @@ def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path)
     )  # fmt: skip
     paths = [tmp_path / f"{n}.parquet" for n in range(3)]
     for path, each in zip(paths, (frame, other, frame.assign(questions=4)), strict=True):
-        artifacts.write_table(each, path, "ledger")
-    one, same, different = map(artifacts.digest, paths)
+        artefacts.write_table(each, path, "ledger")
+    one, same, different = map(artefacts.digest, paths)
     assert one == same != different
 
 
 def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    assert status._ledger(STAGES, "smoke") == ""
+    assert status._ledger(PAGES, "smoke") == ""
     for name, questions in (("03", 4000), ("04", 70)):
-        ledger = Ledger(find_stage(name).name)
+        ledger = Ledger(find_page(name).name)
         with ledger.task("held-out pairs"):
             usage().questions += questions
         folder = tmp_path / "smoke" / ledger.stage
-        artifacts.write_table(ledger.frame(), folder / "ledger.parquet", "ledger")
-    lines = status._ledger(STAGES, "smoke").splitlines()
+        artefacts.write_table(ledger.frame(), folder / "ledger.parquet", "ledger")
+    lines = status._ledger(PAGES, "smoke").splitlines()
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
     assert [row[2] for row in rows[2:]] == ["4,000", "70", "4,070"]
     assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 2 + len(COUNTS) + 3
@@ -207,5 +207,5 @@ def test_spans_in_words(seconds: float, words: str) -> None:
 
 
 def test_the_columns_of_the_schema_are_those_of_the_frame() -> None:
-    assert list(Ledger("s").frame().columns) == artifacts.SCHEMAS["ledger"].names
+    assert list(Ledger("s").frame().columns) == artefacts.SCHEMAS["ledger"].names
     assert isinstance(Ledger("s").frame(), pd.DataFrame)

@@ -22,8 +22,8 @@ from dallrec_core.llm import answer_trainer
 from dallrec_core.llm import finetune as module
 from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
 from dallrec_core.llm.finetune import LoraSettings, finetune
-from dallrec_core.llm.models import load, render
-from dallrec_core.llm.scoring import p_yes
+from dallrec_core.llm.load import load, render
+from dallrec_core.llm.score import p_yes
 
 EXAMPLES = [
     {
@@ -264,11 +264,11 @@ def test_the_input_field_follows_the_instruction() -> None:
     ("examples", "message"),
     [
         ([], "toy: there are no training examples"),
-        ([EXAMPLES[0], {"instruction": "a"}], "toy: example 2 has no field 'output'"),
-        ([{"output": "a"}], "toy: example 1 has no field 'instruction'"),
-        ([{"instruction": "a", "output": " "}], "example 1, field 'output' is not a text: ' '"),
-        ([{"instruction": 3, "output": "a"}], "example 1, field 'instruction' is not a text: 3"),
-        ([{"instruction": "a", "input": 3, "output": "a"}], "field 'input' is not a text"),
+        ([EXAMPLES[0], {"instruction": "a"}], "toy: example 2, field 'output': Field required"),
+        ([{"output": "a"}], "toy: example 1, field 'instruction': Field req"),
+        ([{"instruction": "a", "output": " "}], "example 1, field 'output': .*it is empty"),
+        ([{"instruction": 3, "output": "a"}], "example 1, field 'instruction': .* valid string"),
+        ([{"instruction": "a", "input": 3, "output": "a"}], "field 'input': .* valid string"),
         (
             [EXAMPLES[0], {"instruction": "word " * 300, "output": "a"}],
             "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
@@ -279,21 +279,6 @@ def test_bad_examples(examples: list[dict[str, Any]], message: str, tmp_path: Pa
     with pytest.raises(UserError, match=message):
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", task="toy", device="cpu")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"rank": 0}, "rank is 0; it must be a whole number >= 1"),
-        ({"epochs": 1.5}, "epochs is 1.5"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be > 0"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"patience": -1}, "patience is -1; it must be 0 or more"),
-    ],
-)
-def test_bad_settings(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        LoraSettings(**settings)
 
 
 def test_layers_that_do_not_exist(tmp_path: Path) -> None:

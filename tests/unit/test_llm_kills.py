@@ -18,9 +18,9 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dallrec_core.llm import scoring
+from dallrec_core.llm import score as scoring
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.models import load
+from dallrec_core.llm.load import load
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[3])
 lm = load(sys.argv[2], device="cpu")
@@ -29,7 +29,7 @@ questions = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
 chance = random.Random(0)
 
 def ask(cache, log=None, allowed=10**9, spot=0, moment=None):
-    score, done = scoring._score, 0
+    score, done = scoring._ask, 0
     def pause(here):
         if done >= allowed and here == spot:
             time.sleep(600)
@@ -45,7 +45,7 @@ def ask(cache, log=None, allowed=10**9, spot=0, moment=None):
         pause(1)
         done += 1
         return answers
-    scoring._score = logged
+    scoring._ask = logged
     return scoring.p_yes(lm, questions, ["yes"], ["no"], cache=cache, batch_tokens=60).tolist()
 
 path = folder / "asked"
@@ -65,12 +65,12 @@ for _ in range(kills):
     time.sleep(chance.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, "it ended before it was killed"
-score = scoring._score
+score = scoring._ask
 with AnswerCache(folder / "a.sqlite") as cache:
     stored = len(cache)
     log = os.open(path, os.O_APPEND | os.O_WRONLY)
     resumed = ask(cache, log)
-scoring._score = score
+scoring._ask = score
 (folder / "result.json").write_text(
     json.dumps({"stored": stored, "resumed": resumed, "whole": ask(None)}))
 """

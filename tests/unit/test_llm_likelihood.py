@@ -10,9 +10,9 @@ import torch
 from llm_support import tiny_model
 
 from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.ledger import Usage, metered
 from dallrec_core.llm.likelihood import log_likelihood
-from dallrec_core.llm.models import render
-from dallrec_core.llm.usage import Usage, metered
+from dallrec_core.llm.load import render
 
 QUESTIONS = [
     ("Movie: Heat (1995).", "Action|Crime"),

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as hf_logging
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import checkpoints, models
-from dallrec_core.llm.devices import pick_device, pick_dtype
+from dallrec_core.llm import load as models
 from dallrec_core.llm.finetune import LoraSettings, finetune
+from dallrec_core.llm.load import pick_device
 
 
 @pytest.fixture
@@ -39,19 +39,6 @@ def test_loads_in_evaluation_mode_with_automatic_choices() -> None:
     assert lm.end_ids == {lm.tokenizer.eos_token_id}
     assert lm.device.type == "cpu" and lm.dtype == torch.float32
     assert next(lm.model.parameters()).dtype == torch.float32
-
-
-def test_dtype_is_float32_without_cuda() -> None:
-    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
-    assert pick_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
-
-
-@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
-def test_cuda_takes_bfloat16_only_where_it_is_native(
-    monkeypatch: pytest.MonkeyPatch, native: bool, expected: torch.dtype
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **kwargs: native)
-    assert pick_dtype("auto", torch.device("cuda")) == expected
 
 
 def test_render_uses_the_chat_template_or_the_alpaca_form() -> None:
@@ -123,7 +110,7 @@ def test_unknown_id_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError) as error:
         models.load("acme/none-such", device="cpu")
-    for part in ("'acme/none-such'", "bundled (standin)", "a folder", "cache", "hf download"):
+    for part in ("'acme/none-such'", "bundled (standin)", "a folder", "hf download"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -147,16 +134,10 @@ def test_gated_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": ""}, "name is empty"),
-        ({"name": "./nowhere"}, "there is no such folder"),
-        ({"name": "/no/such/folder"}, "there is no such folder"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not available"),
-        ({"device": "toaster"}, "device 'toaster' is not available"),
-        ({"dtype": "int3"}, "dtype 'int3' is unknown"),
-        ({"quantize": "2bit"}, "quantize '2bit' is unknown; use one of: none, 4bit"),
-        ({"quantize": "4bit"}, "'4bit' needs an NVIDIA GPU"),
+        ({"name": ""}, "is neither bundled"),
+        ({"name": "./nowhere"}, "is neither bundled .*, nor a folder here"),
         ({"revision": "main"}, "revision 'main' means nothing"),
-        ({"adapter": Path("/no/adapter")}, "adapter /no/adapter does not exist"),
+        ({"adapter": Path("/no/adapter")}, "adapter /no/adapter lacks adapter_config.json"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
@@ -168,7 +149,7 @@ def test_pickled_weights_are_refused(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     torch.save(weights, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="only pickled weights .pytorch_model.bin.*refused"):
+    with pytest.raises(UserError, match="cannot be loaded from .*model.safetensors"):
         models.load(str(copy), device="cpu")
 
 
@@ -182,63 +163,39 @@ def test_code_from_the_checkpoint_is_not_run(copy: Path) -> None:
     assert not (copy / "ran").exists()
 
 
-def test_files_missing_or_broken(copy: Path, tmp_path: Path) -> None:
+def test_files_missing_or_broken(copy: Path) -> None:
     def refused(message: str) -> None:
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=f"model '{copy}' cannot be loaded from .*{message}"):
             models.load(str(copy), device="cpu")
 
     weights = copy / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:1000])
-    refused("cannot be loaded")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused("")
     tensors = load_file(tiny_checkpoint() / "model.safetensors")
     name = next(n for n in tensors if "q_proj" in n)
     save_file({n: t for n, t in tensors.items() if n != name}, weights, metadata={"format": "pt"})
     refused("lack 1 weights, e.g. .*q_proj")
     save_file(tensors, weights, metadata={"format": "pt"})
     config = json.loads((copy / "config.json").read_text())
-    for change, message in (
-        ({"hidden_size": 48}, "other sizes than the weights have"),
-        ({"architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM: it fills gaps"),
-    ):
-        (copy / "config.json").write_text(json.dumps(config | change))
-        refused(message)
+    (copy / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+    refused("it fills gaps")
     (copy / "config.json").write_text(json.dumps(config))
-    (copy / "tokenizer.json").rename(copy / "elsewhere")
-    refused("has no tokenizer")
-    (copy / "elsewhere").rename(copy / "tokenizer.json")
-    index = {"weight_map": {"a": "model-1.safetensors"}}
-    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused("1 weight files are missing")
-    (copy / "model.safetensors.index.json").unlink()
-    weights.unlink()
-    refused("holds no ..safetensors")
+    (copy / "tokenizer.json").unlink()
+    refused("")
     (copy / "config.json").unlink()
-    refused("has no config.json")
-
-
-def test_adapter_folder_in_place_of_a_model(adapter: Path) -> None:
-    with pytest.raises(UserError, match="is a LoRA adapter, not a model"):
-        models.load(str(adapter), device="cpu")
+    refused("")
 
 
 def test_incomplete_adapter(adapter: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(adapter, tmp_path / "broken"))
-
-    def refused(message: str) -> None:
+    for damage, message in (
+        (lambda: (broken / "adapter_model.safetensors").write_bytes(b"\x10"), "cannot be put on"),
+        (lambda: (broken / "adapter_config.json").write_text("{"), "not valid JSON"),
+        (lambda: (broken / "adapter_model.safetensors").unlink(), "lacks .*adapter_model"),
+    ):
+        damage()
         with pytest.raises(UserError, match=message):
             models.load(str(tiny_checkpoint()), device="cpu", adapter=broken)
-
-    (broken / "adapter_model.safetensors").write_bytes(b"\x10")
-    refused("cannot be put on model")
-    (broken / "adapter_model.safetensors").unlink()
-    refused("has no adapter_model.safetensors")
-    (broken / "adapter_config.json").write_text("{}")
-    refused("not a PEFT adapter configuration")
-    (broken / "adapter_config.json").write_text("{")
-    refused("not valid JSON")
-    (broken / "adapter_config.json").unlink()
-    refused("has no adapter_config.json")
 
 
 def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
@@ -246,7 +203,7 @@ def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was trained on .*, not on "):
         models.load(str(other), device="cpu", adapter=adapter)
     foreign = Path(shutil.copytree(adapter, tmp_path / "foreign"))
-    (foreign / checkpoints.ADAPTER_RECORD).unlink()  # as another tool would have written it
+    (foreign / models.ADAPTER_RECORD).unlink()  # as another tool would have written it
     wide = make_checkpoint(tmp_path / "wide", width=48)
     with pytest.raises(UserError, match="cannot be put on model .*size mismatch"):
         models.load(str(wide), device="cpu", adapter=foreign)
@@ -255,13 +212,13 @@ def test_adapter_of_another_model(adapter: Path, tmp_path: Path) -> None:
 
 def test_adapter_of_another_hub_model(adapter: Path, tmp_path: Path) -> None:
     foreign = Path(shutil.copytree(adapter, tmp_path / "foreign"))
-    (foreign / checkpoints.ADAPTER_RECORD).unlink()
+    (foreign / models.ADAPTER_RECORD).unlink()
     config = json.loads((foreign / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "acme/base-7b"
     (foreign / "adapter_config.json").write_text(json.dumps(config))
-    base = checkpoints.Checkpoint("acme/base-13b", tiny_checkpoint(), "c", "hub:acme/base-13b@c")
+    base = models.Checkpoint("acme/base-13b", tiny_checkpoint(), "c", "hub:acme/base-13b@c")
     with pytest.raises(UserError, match="'acme/base-7b', not on 'acme/base-13b'"):
-        checkpoints.check_adapter(foreign, base)
+        models.adapter_identity(foreign, base)
 
 
 def test_adapter_with_missing_weights(adapter: Path, tmp_path: Path) -> None:

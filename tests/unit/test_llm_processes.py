@@ -15,26 +15,26 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from dallrec_core.llm.finetune import LoraSettings, finetune
-from dallrec_core.llm.generation import generate
-from dallrec_core.llm.models import load
+from dallrec_core.llm.generate import generate
+from dallrec_core.llm.load import load
 from dallrec_core.llm.processes import gather, own, place
-from dallrec_core.llm.scoring import p_yes
+from dallrec_core.llm.score import p_yes
 
 QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
              for u in range(12) for i in range(3)]  # fmt: skip
 ASKER = """
 import json, sys
 from pathlib import Path
-from dallrec_core.llm import generation, processes, scoring
+from dallrec_core.llm import generate as generation, processes, score as scoring
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.models import load
+from dallrec_core.llm.load import load
 
 folder, questions = Path(sys.argv[1]), json.loads(sys.argv[3])
-lm, asked, score = load(sys.argv[2], device="cpu"), [], scoring._score
+lm, asked, score = load(sys.argv[2], device="cpu"), [], scoring._ask
 def logged(lm, batch, words):
     asked.extend(i for group in batch for i, _ in group.rows)
     return score(lm, batch, words)
-scoring._score = logged
+scoring._ask = logged
 rank, count = processes.place()
 cache = AnswerCache(folder / f"{rank}.sqlite")  # as on two machines without a common disk
 p = scoring.p_yes(lm, questions, ["yes"], ["no"], batch_tokens=150, cache=cache)

@@ -15,17 +15,14 @@ import numpy as np
 import pytest
 from server_support import Served, answer_like_vllm, completion, serving
 
+from dallrec_core.augmentation.prompts import interaction_prompt
 from dallrec_core.errors import UserError
-from dallrec_core.llm.backends import open_model
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.checkpoints import BUNDLED
-from dallrec_core.llm.generation import Generated, generate
-from dallrec_core.llm.models import LanguageModel, load
-from dallrec_core.llm.scoring import p_yes
-from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
-from dallrec_core.llm.served_answers import from_text
-from dallrec_core.llm.usage import Usage, metered
-from dallrec_core.prompts import interaction_prompt
+from dallrec_core.llm.generate import Generated, generate
+from dallrec_core.llm.ledger import Usage, metered
+from dallrec_core.llm.load import BUNDLED, LanguageModel, load, open_model
+from dallrec_core.llm.score import p_yes
+from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect, from_text
 
 pytest.importorskip("openai")
 

@@ -16,9 +16,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import dallrec_core
-from dallrec_core.layout import STAGES
-from dallrec_core.parameters import stage_parameters
-from dallrec_core.profiles import load_profile, profile_names
+from dallrec_core.chain.pages import PAGES
+from dallrec_core.chain.parameters import page_parameters
+from dallrec_core.chain.profiles import load_profile, profile_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -130,7 +130,7 @@ def repository() -> str:
 
 
 SLUG = re.compile(r"(?:github\.com|githubusercontent\.com)/(?:github/)?([\w.-]+/[\w.-]+)")
-PAGES = re.compile(r"([\w-]+)\.github\.io/([\w.-]+)")
+SITE = re.compile(r"([\w-]+)\.github\.io/([\w.-]+)")
 OTHERS = {"zzerrrro/DALLRec"}
 """Repositories of other people that our pages may link to."""
 
@@ -148,12 +148,12 @@ def test_badges_and_links_use_the_address_of_the_config() -> None:
     for path in written():
         content = path.read_text(encoding="utf-8")
         found = SLUG.findall(content.replace("google.com/github/", "github.com/"))
-        found += ["/".join(parts) for parts in PAGES.findall(content)]
+        found += ["/".join(parts) for parts in SITE.findall(content)]
         strangers = {each.rstrip(".").removesuffix(".git") for each in found} - OTHERS - {slug}
         assert not strangers, f"{path.name} links to {strangers}; _config.yml says {slug}"
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", PAGES, ids=lambda stage: stage.name)
 def test_every_notebook_has_its_colab_badge(stage: object) -> None:
     path = f"notebooks/{stage.notebook}"  # type: ignore[attr-defined]
     slug = repository().removeprefix("https://github.com/")
@@ -197,8 +197,8 @@ def test_the_page_about_movielens_says_what_its_table_shows() -> None:
 
 
 def test_every_notebook_has_run_and_seed() -> None:
-    for stage in STAGES:
-        found = stage_parameters(stage)
+    for stage in PAGES:
+        found = page_parameters(stage)
         assert (found["run"].kind, found["run"].default) == ("str", "smoke")
         assert (found["seed"].kind, found["seed"].default) == ("int", 0)
         assert all(parameter.comment for parameter in found.values()), stage.name

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from tiny_book import cell, write_book, write_notebook
 
-from dallrec_core.errors import UserError
-from dallrec_core.layout import STAGES, find_stage, select
-from dallrec_core.parameters import (
-    fits,
+from dallrec_core import data, recommenders
+from dallrec_core.augmentation import interactions, prompts, selection
+from dallrec_core.chain import parameters as module
+from dallrec_core.chain.pages import PAGES, Page, find_page
+from dallrec_core.chain.parameters import (
+    TYPES,
+    check,
+    check_notebook,
     parse_overrides,
     read_parameters,
-    read_texts,
     resolve,
 )
-from dallrec_core.profiles import load_profile
+from dallrec_core.chain.profiles import load_profile
+from dallrec_core.data import splits
+from dallrec_core.errors import UserError
+from dallrec_core.experiment.arms import ARMS
+from dallrec_core.recommenders.base import model_class
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 @pytest.fixture
@@ -25,39 +35,32 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_reads_names_types_defaults_and_comments(tiny: Path) -> None:
-    found = read_parameters(tiny / "notebooks" / "02_finetune.ipynb")
-    assert list(found) == ["run", "seed", "rate", "label"]
-    rate = found["rate"]
-    assert (rate.kind, rate.default, rate.comment) == ("float", 0.1, "learning rate")
+# --- types and bounds ---
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_notebooks_and_their_quick_versions_fit(page: Page) -> None:
+    known = read_parameters(NOTEBOOKS / page.notebook)
+    assert set(TYPES.get(page.name, {})) | set(page.quick) <= set(known)
+    assert all(parameter.comment for parameter in known.values())
+    check(page, {name: p.default for name, p in known.items() if name != "run"})
+    check(page, page.quick)
+
+
+def test_words_are_those_of_the_rooms() -> None:
+    assert get_args(module.Dataset) == data.NAMES
+    assert get_args(TYPES["01_data"]["split"]) == splits.KINDS
+    assert get_args(TYPES["02_finetune"]["wording"]) == prompts.WORDINGS
+    assert get_args(TYPES["03_interactions"]["strategy"]) == interactions.STRATEGIES
+    assert set(get_args(TYPES["03_interactions"]["calibration_method"])) == set(selection.METHODS)
+    # other tests of this process may have registered one of their own
+    ours = {name for name in recommenders.names() if "dallrec" in model_class(name).__module__}
+    assert set(get_args(module.Backbone)) == ours
+    assert set(get_args(module.Arm)) == set(ARMS)
 
 
 @pytest.mark.parametrize(
-    ("cells", "message"),
-    [
-        ([cell("x = 1")], "0 cells tagged 'parameters'"),
-        ([cell("x: int = 1", "parameters"), cell("y: int = 1", "parameters")], "2 cells"),
-        ([cell("x = 1", "parameters")], "line 1 is not 'name: type = literal'"),
-    ],
-)
-def test_refuses_a_notebook_without_one_typed_cell(
-    tmp_path: Path, cells: list[dict[str, object]], message: str
-) -> None:
-    write_notebook(tmp_path / "n.ipynb", *cells)
-    with pytest.raises(UserError, match=message):
-        read_parameters(tmp_path / "n.ipynb")
-
-
-def test_refuses_what_is_no_notebook(tmp_path: Path) -> None:
-    (tmp_path / "n.ipynb").write_text('{"cells": ')
-    with pytest.raises(UserError, match="is not a notebook"):
-        read_parameters(tmp_path / "n.ipynb")
-    with pytest.raises(UserError, match="does not exist"):
-        read_parameters(tmp_path / "other.ipynb")
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "expected"),
+    ("value", "kind", "fits"),
     [
         (1, "int", True),
         (True, "int", False),
@@ -69,13 +72,74 @@ def test_refuses_what_is_no_notebook(tmp_path: Path) -> None:
         ("a", "list[str]", False),
         ({"a": 1}, "dict[str, int]", True),
         ({"a": "b"}, "dict[str, int]", False),
-        (None, "int | None", True),
-        ("x", "int | None", False),
         ([1, "a"], "list", True),
     ],
 )
-def test_fits(value: object, kind: str, expected: bool) -> None:
-    assert fits(value, kind) is expected
+def test_annotations_are_taken_at_their_word(
+    tiny: Path, value: object, kind: str, fits: bool
+) -> None:
+    source = f"run: str = 'smoke'\nx: {kind} = None  # the value"
+    write_notebook(tiny / "notebooks" / "07_analysis.ipynb", cell(source, "parameters"))
+    if fits:
+        assert check(find_page("07"), {"x": value}) == {"x": value}
+    else:
+        with pytest.raises(UserError, match="07_analysis.x should be "):
+            check(find_page("07"), {"x": value})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("06_recommenders.arms", ["base", "base"], "a list without repetitions"),
+        ("06_recommenders.arms", ["base", 1], "'base', 'dallrec'"),
+        ("06_recommenders.arms", ["random"], "a list with 'base'"),
+        ("06_recommenders.backbones", [], "at least 1 item"),
+        ("06_recommenders.backbones", ["LightGNC"], r"did you mean 'LightGCN'\?"),
+        ("06_recommenders.backbones", ["nowhere:Model"], "of a module that Python finds"),
+        ("06_recommenders.references", [], ""),
+        ("06_recommenders.backbones", ["json:Model"], ""),
+        ("06_recommenders.encoder", "tf-idf", "'tfidf', 'lm:' and a language model such as"),
+        ("06_recommenders.encoder", "sentence-transformers/all-MiniLM-L6-v2", ""),
+        ("06_recommenders.hard_negatives", 2.0, "less than or equal to 1"),
+        ("02_finetune.learning_rate", float("inf"), "a finite number"),
+        ("02_finetune.curve_sizes", [16, 1], "greater than or equal to 2"),
+        ("02_finetune.curve_sizes", [], ""),
+        ("01_data.train_fraction", 0, "greater than 0"),
+        ("01_data.seed", 3_000_000_000, "less than or equal to 2000000000"),
+    ],
+)
+def test_bounds(place: str, value: Any, message: str) -> None:
+    page, name = place.split(".")
+    if not message:
+        assert check(find_page(page), {name: value}) == {name: value}
+        return
+    with pytest.raises(UserError, match=f"{place} should .*{message}.*, but is "):
+        check(find_page(page), {name: value})
+
+
+# --- reading a notebook ---
+
+
+def test_reads_names_types_defaults_and_comments(tiny: Path) -> None:
+    found = read_parameters(tiny / "notebooks" / "02_finetune.ipynb")
+    assert list(found) == ["run", "seed", "rate", "label"]
+    rate = found["rate"]
+    assert (rate.kind, rate.default, rate.comment) == ("float", 0.1, "learning rate")
+
+
+def test_refuses_what_is_no_notebook_with_literals(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    with pytest.raises(UserError, match="does not exist"):
+        read_parameters(path)
+    path.write_text('{"cells": ')
+    with pytest.raises(UserError, match="is not a notebook"):
+        read_parameters(path)
+    write_notebook(path, cell("x: int = 1 + y", "parameters"))
+    with pytest.raises(UserError, match="n.ipynb is not a notebook with parameters"):
+        read_parameters(path)
+
+
+# --- overrides ---
 
 
 def test_overrides_are_typed_by_the_notebook(tiny: Path) -> None:
@@ -84,23 +148,20 @@ def test_overrides_are_typed_by_the_notebook(tiny: Path) -> None:
         "02_finetune": {"rate": 0.001, "label": "007"},
         "06_recommenders": {"arms": ["base", "random"]},
     }
-
-
-def test_a_seed_without_stage_is_for_all(tiny: Path) -> None:
-    assert parse_overrides(["seed=3"]) == {stage.name: {"seed": 3} for stage in STAGES}
+    assert parse_overrides(["seed=3"]) == {page.name: {"seed": 3} for page in PAGES}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rate=1", "is not 'stage.name=value'"),
-        ("02.rate", "is not 'stage.name=value'"),
-        ("09.rate=1", "there is no stage '09'; the stages are 01_data, 02_finetune"),
+        ("rate=1", "is not 'page.name=value'"),
+        ("02.rate", "is not 'page.name=value'"),
+        ("09.rate=1", "there is no page '09'; the pages are 01_data, 02_finetune"),
         ("02.rat=1", r"no parameter 'rat' \(did you mean 'rate'\?\).*label: str = 'default'"),
-        ("02.rate=quick", "02_finetune.rate should be float, like 0.1, but is str 'quick'"),
-        ("02.rate=true", "should be float.* but is bool True"),
-        ("06.arms=base", r"should be list\[str\], like \['base'\], but is str"),
-        ("01.size=2.5", "should be int.* but is float 2.5"),
+        ("02.rate=quick", "02_finetune.rate should be a valid number .*, but is 'quick'"),
+        ("02.rate=true", "should be a valid number, but is True"),
+        ("06.arms=base", r"should be a valid list, but is 'base'"),
+        ("01.size=2.5", "should be a valid integer, but is 2.5"),
         ("01.run=x", "name the run with --run"),
     ],
 )
@@ -110,66 +171,63 @@ def test_bad_overrides_say_what_to_write(tiny: Path, text: str, message: str) ->
 
 
 def test_layers_override_each_other_and_leave_run_out(tiny: Path) -> None:
-    stage = find_stage("02")
     profile, typed = {"02_finetune": {"rate": 0.5}}, {"02_finetune": {"label": "paper"}}
-    assert resolve(stage, profile, typed) == {"seed": 0, "rate": 0.5, "label": "paper"}
+    expected = {"seed": 0, "rate": 0.5, "label": "paper"}
+    assert resolve(find_page("02"), profile, typed) == expected
 
 
-def write_profile(tiny: Path, text: str) -> None:
-    (tiny / "notebooks" / "profiles" / "mine.yml").write_text(text)
+def test_texts_from_papermill_become_what_the_annotations_say() -> None:
+    names = {"backbones": '["LightGCN"]', "seeds": 5, "encoder": "tfidf", "other": "[x]"}
+    check_notebook(find_page("06"), names)
+    assert (names["backbones"], names["seeds"]) == (["LightGCN"], 5)
+    assert (names["encoder"], names["other"]) == ("tfidf", "[x]")
+    names = {"fractions": "[1, 0.5]"}
+    check_notebook(find_page("07"), names)
+    assert names["fractions"] == [1, 0.5]
 
 
-def test_a_profile_is_checked_as_it_is_loaded(tiny: Path) -> None:
-    head = "description: d\nhardware: h\n"
-    write_profile(tiny, head + "parameters: {02_finetune: {rate: 1.0e-4}}")
-    assert load_profile("mine").parameters == {"02_finetune": {"rate": 0.0001}}
-    write_profile(tiny, head + "parameters: {02_finetune: {rate: 1e-4}}")
-    with pytest.raises(UserError, match="YAML reads 1e-4 as text, write 1.0e-4"):
-        load_profile("mine")
-    write_profile(tiny, "description: d\n")
-    with pytest.raises(UserError, match="is not a profile with description, hardware and"):
-        load_profile("mine")
-    write_profile(tiny, "a: [\n")
-    with pytest.raises(UserError, match="is not a profile"):
-        load_profile("mine")
+@pytest.mark.parametrize(
+    ("name", "text"), [("backbones", "LightGCN"), ("seeds", "five"), ("seeds", "0")]
+)
+def test_a_text_of_another_type_or_out_of_bounds_is_refused(name: str, text: str) -> None:
+    with pytest.raises(UserError, match=f"06_recommenders.{name} should be .*, but is "):
+        check_notebook(find_page("06"), {name: text})
 
 
-def test_an_unknown_profile_lists_the_known_ones(tiny: Path) -> None:
+# --- profiles ---
+
+HEAD = "description: d\nhardware: h\n"
+PROFILES = {
+    "not YAML": (HEAD + "parameters: {02_finetune: [}\n", "line 3.*|is not a profile, because it"),
+    "empty": ("", "is not a profile with description, hardware and parameters: description"),
+    "no hardware": ("description: d\nparameters: {}\n", "hardware: Field required"),
+    "a slip": (HEAD + "parameters: {}\nhardwear: h\n", "hardwear: Extra inputs"),
+    "parameters as a list": (HEAD + "parameters: [1]\n", "parameters: Input should be a valid"),
+    "needs in words": (HEAD + "parameters: {}\nneeds: {gpu_gib: big}\n", "needs: Input should be"),
+    "unknown page": (HEAD + "parameters: {08_x: {a: 1}}\n", "no page '08_x'.*01_data"),
+    "unknown parameter": (
+        HEAD + "parameters: {02_finetune: {seed_count: 5}}\n",
+        "02_finetune has no parameter 'seed_count'.*rate: float = 0.1",
+    ),
+    "number as text": (
+        HEAD + "parameters: {02_finetune: {rate: 1e-4}}\n",
+        "should be a valid number .YAML reads 1e-4 as text, write 1.0e-4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PROFILES)
+def test_a_malformed_profile_is_named(case: str, tiny: Path) -> None:
+    text, message = PROFILES[case]
+    (tiny / "mine.yml").write_text(text)
+    with pytest.raises(UserError, match=f"mine.yml.*({message})"):
+        load_profile(str(tiny / "mine.yml"))
+
+
+def test_profiles_are_found_by_name_and_by_path(tiny: Path) -> None:
+    (tiny / "mine.yml").write_text(HEAD + "parameters: {02: {rate: 1.0e-4}}")
+    assert load_profile(str(tiny / "mine.yml")).parameters == {"02_finetune": {"rate": 0.0001}}
     with pytest.raises(UserError, match=r"no profile 'smok' \(did you mean 'smoke'\?\)"):
         load_profile("smok")
     with pytest.raises(UserError, match="cannot read the profile"):
         load_profile(str(tiny / "none.yml"))
-
-
-@pytest.mark.parametrize("text", ["03_interactions", "03", "3", "interactions"])
-def test_stages_can_be_named_shortly(text: str) -> None:
-    assert find_stage(text).name == "03_interactions"
-
-
-def test_select() -> None:
-    assert select(None, None) is None
-    assert select("06", "07") == ["06_recommenders", "07_analysis"]
-    assert select("A1", None) == ["A1_published_split", "A2_released_edges"]
-    assert select("02", "03") == ["02_finetune", "03_interactions"]
-    assert select(None, None, ("05", "01")) == ["05_summaries", "01_data"]
-    with pytest.raises(UserError, match="comes after"):
-        select("03", "02")
-    with pytest.raises(UserError, match="cannot be combined"):
-        select("03", None, ("05",))
-
-
-def test_texts_from_papermill_become_what_the_annotations_say() -> None:
-    annotations = {"backbones": list, "sizes": list[int], "columns": dict, "seeds": int}
-    annotations |= {"name": str}
-    given = {"backbones": '["LightGCN"]', "sizes": "[1, 2]", "columns": '{"a": "b"}', "seeds": 5}
-    names = given | {"name": "[text]", "__annotations__": annotations, "other": "[x]"}
-    read_texts(find_stage("06"), names)
-    assert (names["backbones"], names["sizes"]) == (["LightGCN"], [1, 2])
-    assert (names["columns"], names["seeds"]) == ({"a": "b"}, 5)
-    assert (names["name"], names["other"]) == ("[text]", "[x]")
-
-
-@pytest.mark.parametrize(("kind", "text"), [(list[int], "[a]"), (list, "LightGCN"), (int, "five")])
-def test_a_text_of_another_type_is_refused(kind: object, text: str) -> None:
-    with pytest.raises(UserError, match="06_recommenders.x should be .*, but is "):
-        read_texts(find_stage("06"), {"x": text, "__annotations__": {"x": kind}})

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from dallrec_core import plots
-from dallrec_core.arms import ARMS
+from dallrec_core.experiment.arms import ARMS
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dallrec_core import progress as module
-from dallrec_core.progress import progress
+from dallrec_core.chain import progress as module
+from dallrec_core.chain.progress import progress
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 
-from dallrec_core import datasets
-from dallrec_core.datasets.published import file_order
-from dallrec_core.datasets.splits import split, split_report
+from dallrec_core import data as datasets
+from dallrec_core.data.published import file_order
+from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dallrec_core.datasets.published_results import (
+from dallrec_core.data.published_results import (
     METRICS,
     improvements,
     printed_table,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from dallrec_core import datasets
-from dallrec_core.datasets.download import fetch_or_verify
-from dallrec_core.datasets.origins import RECIPES
-from dallrec_core.datasets.released_edges import FOLDER, load_released_edges, written_edges
-from dallrec_core.datasets.splits import split
+from dallrec_core import data as datasets
+from dallrec_core.data.download import fetch_or_verify
+from dallrec_core.data.origins import RECIPES
+from dallrec_core.data.released_edges import FOLDER, load_released_edges, written_edges
+from dallrec_core.data.splits import split
 from dallrec_core.errors import UserError
 
 TRAIN = "u2 A 5.0\nu2 B 4.0\nu2 A 3.0\nu1 C 1.0\nu1 A 2.0\n"
@@ -49,15 +50,31 @@ def test_rows_by_id_and_edges_in_the_same_codes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("train.txt", "u1 A\n", "train.txt, line 1: 'u1 A' is not 'user item rating'"),
-        ("test.txt", "u1 D 5.0\nu2 D five\n", "test.txt, line 2: 'u2 D five'"),
-        ("train_augmented.txt", TRAIN + "u9 A 4.0\n", "line 6: user u9 is in neither"),
-        ("train_augmented.txt", TRAIN + "u1 Z 4.0\n", "line 6: item Z is in neither"),
+        (
+            "train.txt",
+            "u1 A\n",
+            "train.txt, line 1: 2 fields where user_id item_id rating has 3 ('u1 A')",
+        ),
+        (
+            "test.txt",
+            "u1 D 5.0\nu2 D five\n",
+            "test.txt, line 2, column 'rating': 'five' is not a finite",
+        ),
+        (
+            "train_augmented.txt",
+            TRAIN + "u9 A 4.0\n",
+            "line 6, column 'user_id': user 'u9' is in neither",
+        ),
+        (
+            "train_augmented.txt",
+            TRAIN + "u1 Z 4.0\n",
+            "line 6, column 'item_id': item 'Z' is in neither",
+        ),
     ],
 )
 def test_bad_lines_are_named(folder: Path, name: str, text: str, message: str) -> None:
     (folder / name).write_text(text)
-    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(message)):
         written_edges(load_released_edges())
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from tiny_data import movies
 
-from dallrec_core.augmentation import simulated
-from dallrec_core.augmentation.data import Truth
+from dallrec_core.augmentation import Truth
 from dallrec_core.errors import UserError
+from dallrec_core.experiment import simulated
 
 RANDOM = np.random.default_rng(5)
 TASTE = RANDOM.standard_normal((30, 40)).astype(np.float32)
@@ -54,7 +54,7 @@ def test_answers_that_are_missing_count_as_undecided() -> None:
 
 
 def test_surest_is_the_rule_of_page_3() -> None:
-    from dallrec_core.augmentation.interactions import select
+    from dallrec_core.augmentation.selection import select
 
     score = RANDOM.random(len(ASKED))
     chosen = simulated.surest(ASKED, score, 25, 2)

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dallrec_core import datasets
-from dallrec_core.artifacts import read_table, write_table
-from dallrec_core.datasets import saved
-from dallrec_core.datasets.base import make_dataset
-from dallrec_core.datasets.splits import held_out_counts, split, split_report
+from dallrec_core import data as datasets
+from dallrec_core.chain.artefacts import read_table, write_table
+from dallrec_core.data import saved
+from dallrec_core.data.base import make_dataset
+from dallrec_core.data.splits import held_out_counts, split, split_report
 from dallrec_core.errors import UserError
 
 KINDS = ("random", "temporal", "leave_one_out", "published")

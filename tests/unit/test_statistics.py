@@ -8,16 +8,16 @@ import pytest
 from scipy import stats
 
 from dallrec_core.errors import UserError
-from dallrec_core.statistics import (
+from dallrec_core.experiment.comparison import (
     NO_EFFECT,
     best_controls,
     compare,
     compare_groups,
+    effect_table,
     effects,
     holm,
     minimum_detectable_effect,
     paired_bootstrap,
-    shown,
     wilcoxon,
     without_repeats,
     yardsticks,
@@ -230,19 +230,22 @@ def test_effects_over_base_and_over_the_best_control() -> None:
     assert ours.set_index("backbone")["p_value"].to_dict() == pytest.approx(theirs.to_dict())
 
 
-def test_effects_are_shown_with_both_yardsticks_beside_each_other() -> None:
+def test_effects_are_shown_row_by_row() -> None:
     scores, runs = with_controls()
     scores.loc[scores["arm"] == "popular", "value"] = scores.loc[
         scores["arm"] == "base", "value"
     ].to_numpy()
     table = effects(scores, runs, ["recall@20", "preference@20"], resamples=200)
-    wide = shown(table)
-    assert list(wide.columns.get_level_values(0).unique()) == ["recall@20", "preference@20"]
-    assert wide.loc[("NMF", "popular", "base"), ("recall@20", "finding")] == NO_EFFECT
-    assert wide.loc[("NMF", "popular", "base"), ("recall@20", "effect")] == (
-        "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)"
+    long = effect_table(table)
+    same = long.loc[("NMF", "popular", "base", "recall@20")]
+    assert (same["finding"], same["effect"]) == (
+        NO_EFFECT,
+        "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)",
     )
-    assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "finding")] == "lower"
-    assert wide.loc[("NMF", "dallrec", "random"), ("preference@20", "p")] == "< 0.001"
-    assert list(shown(table, ["detectable"])["recall@20"]) == ["detectable"]
-    assert "nothing to compare" in shown(table[:0])["finding"].item()
+    lower = long.loc[("NMF", "dallrec", "random", "preference@20")]
+    assert (lower["finding"], lower["p"]) == ("lower", "<\u00a00.001")
+    one = effect_table(
+        table[(table["arm"] == "dallrec") & (table["over"] == "base")], ["detectable"]
+    )
+    assert list(one) == ["detectable"] and one.index.names == ["backbone", "yardstick"]
+    assert "nothing to compare" in effect_table(table[:0])["finding"].item()

@@ -5,29 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dallrec_core.layout import STAGES
+from dallrec_core.chain.pages import PAGES
 
 PARAMETERS = 'run: str = "smoke"  # name of the run\nseed: int = 0  # seeds everything\n'
 
 EXTRA = {
     "01_data": "size: int = 3  # rows\n",
     "02_finetune": "rate: float = 0.1  # learning rate\nlabel: str = 'default'  # prompts\n",
-    "06_recommenders": "arms: list[str] = ['base']  # arms\njobs: int | None = None  # processes\n",
+    "06_recommenders": "arms: list[str] = ['base']  # arms\n",
 }
 
 WORK = """
 import json
+import time
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dallrec_core import stages
-here = stages.begin("{name}", run=run)
-for name in here.stage.makes:
+from dallrec_core import chain
+page = chain.begin("{name}", globals())
+for name in page.page.makes:
     if name.endswith(".parquet"):
-        pq.write_table(pa.table(dict(seed=[seed])), here.path(name))
+        pq.write_table(pa.table(dict(seed=[seed])), page.path(name))
     elif name.endswith(".json"):
-        here.path(name).write_text(json.dumps(dict(seed=seed)))
+        page.path(name).write_text(json.dumps(dict(seed=seed)))
     else:
-        here.path(name).mkdir(exist_ok=True)
+        page.path(name).mkdir(exist_ok=True)
 """
 
 
@@ -56,10 +57,10 @@ def write_notebook(path: Path, *cells: dict[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def write_stage(folder: Path, name: str, extra: str = "") -> None:
-    """Write the tiny notebook of one stage; `extra` is code in a cell of its own."""
+def write_page(folder: Path, name: str, extra: str = "", *tags: str) -> None:
+    """Write the tiny notebook of one page; `extra` is code in a cell of its own."""
     cells = [cell(PARAMETERS + EXTRA.get(name, ""), "parameters"), cell(WORK.format(name=name))]
-    write_notebook(folder / f"{name}.ipynb", *cells, *([cell(extra)] if extra else []))
+    write_notebook(folder / f"{name}.ipynb", *cells, *([cell(extra, *tags)] if extra else []))
 
 
 def write_book(root: Path) -> Path:
@@ -68,6 +69,6 @@ def write_book(root: Path) -> Path:
     (root / "notebooks" / "profiles").mkdir(parents=True)
     smoke = "description: all defaults\nhardware: any\nparameters: {}\n"
     (root / "notebooks" / "profiles" / "smoke.yml").write_text(smoke)
-    for stage in STAGES:
-        write_stage(root / "notebooks", stage.name)
+    for page in PAGES:
+        write_page(root / "notebooks", page.name)
     return root

@@ -1,22 +1,22 @@
-"""Small movie and book data, and a stand-in for the language-model wing, for augmentation tests."""
+"""Small movie and book data, and a stand-in for a language model, for augmentation tests."""
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from collections.abc import Callable
-from types import ModuleType
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from dallrec_core.augmentation.data import Data
+from dallrec_core.augmentation import TrainingView
+from dallrec_core.chain.artefacts import write_json, write_table
 
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Film-Noir", "Horror", "Sci-Fi")
 
 
-def movies(n_users: int = 30, n_items: int = 40, seed: int = 0, facts: bool = True) -> Data:
+def movies(n_users: int = 30, n_items: int = 40, seed: int = 0, facts: bool = True) -> TrainingView:
     """Users who rate about a third of the items 1 to 5; item i has 1 + i % 3 genres."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -40,10 +40,10 @@ def movies(n_users: int = 30, n_items: int = 40, seed: int = 0, facts: bool = Tr
     pairs = np.argwhere(rng.random((n_users, n_items)) < 0.35)
     train = pd.DataFrame(pairs, columns=["user", "item"]).astype("int32")
     train["rating"] = rng.integers(1, 6, len(train)).astype("float32")
-    return Data("tiny", "movie", "genres", 3.0, n_users, n_items, train, pd.DataFrame(rows))
+    return TrainingView("tiny", "movie", "genres", 3.0, n_users, n_items, train, pd.DataFrame(rows))
 
 
-def books(n_users: int = 10) -> Data:
+def books(n_users: int = 10) -> TrainingView:
     """Twelve books with authors, without genres, texts or ratings."""
     rows = [
         {
@@ -60,7 +60,19 @@ def books(n_users: int = 10) -> Data:
     pairs = [(u, (u + step) % 12) for u in range(n_users) for step in range(5)]
     train = pd.DataFrame(pairs, columns=["user", "item"]).astype("int32")
     train["rating"] = np.float32("nan")
-    return Data("tiny", "book", "genres", 3.0, n_users, 12, train, pd.DataFrame(rows))
+    return TrainingView("tiny", "book", "genres", 3.0, n_users, 12, train, pd.DataFrame(rows))
+
+
+def write_page_1(folder: Path, data: TrainingView, hidden: pd.DataFrame) -> None:
+    """Write what page 1 leaves; `hidden` pairs are both validation and test."""
+    about = {f.name: getattr(data, f.name) for f in dataclasses.fields(data)}
+    frames = {name: about.pop(name) for name in ("train", "items")}
+    write_json(about, folder / "dataset.json")
+    write_table(frames["items"], folder / "items.parquet", "items")
+    parts = {"train": frames["train"], "validation": hidden, "test": hidden}
+    for name, part in parts.items():
+        part = part.assign(timestamp=pd.array(range(len(part)), "Int64"))
+        write_table(part, folder / f"{name}.parquet", "split")
 
 
 class Generated(NamedTuple):
@@ -71,39 +83,31 @@ class Generated(NamedTuple):
     truncated: bool
 
 
-class FakeModel:
-    """Answers by functions of the prompt's text and remembers every prompt."""
+class FakeAsker:
+    """Stands in for `Asker`: answers by functions of the prompt's text, remembers every prompt."""
 
     def __init__(
         self,
         chance: Callable[[str], float] = lambda text: 0.5,
         answer: Callable[[str], str] = lambda text: "",
+        likelihood: Callable[[str, str], float] = lambda text, answer: 0.0,
+        wording: str = "default",
     ) -> None:
-        self.chance, self.answer = chance, answer
+        self.chance, self.answer, self.likelihood = chance, answer, likelihood
+        self.wording = wording
         self.asked: list[str] = []
         self.calls = 0
 
+    def p_yes(self, prompts: Any) -> np.ndarray:
+        texts = [prompt.text for prompt in prompts]
+        self.asked += texts
+        self.calls += 1
+        return np.array([self.chance(text) for text in texts], dtype=np.float32)
 
-def _p_yes(lm: FakeModel, prompts: Any, yes: Any, no: Any, *, cache: Any = None) -> np.ndarray:
-    texts = [p.prefix + p.suffix for p in prompts]
-    lm.asked += texts
-    lm.calls += 1
-    return np.array([lm.chance(t) for t in texts], dtype=np.float32)
+    def write(self, prompts: Any, max_new_tokens: int) -> list[Generated]:
+        texts = [prompt.text for prompt in prompts]
+        self.asked += texts
+        return [Generated(self.answer(text), 7, False) for text in texts]
 
-
-def _generate(
-    lm: FakeModel, prompts: Any, *, max_new_tokens: int, cache: Any = None
-) -> list[Generated]:
-    texts = [p.prefix + p.suffix for p in prompts]
-    lm.asked += texts
-    return [Generated(lm.answer(t), 7, False) for t in texts]
-
-
-@pytest.fixture
-def fake_llm(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
-    """Replace scoring and generation, so that neither torch nor a checkpoint is needed."""
-    for name, function in (("scoring", _p_yes), ("generation", _generate)):
-        module = ModuleType(f"dallrec_core.llm.{name}")
-        setattr(module, "p_yes" if name == "scoring" else "generate", function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return FakeModel
+    def log_likelihood(self, questions: Any) -> np.ndarray:
+        return np.array([self.likelihood(*each) for each in questions], np.float32)

@@ -1,0 +1,326 @@
+"""Other tools' files: instructions in Alpaca form, RecBole's atomic files, tables and adapters.
+
+What is taken in goes through the schema of the artefact that it replaces. The page that would have
+made it then counts as done by hand, and the pages after it see that their input has changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+
+from dallrec_core.augmentation import attributes as written_attributes
+from dallrec_core.augmentation.prompts import one_line, split_values
+from dallrec_core.augmentation.view import TrainingView, load_data
+from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_json, write_table
+from dallrec_core.chain.freshness import MANIFEST, STARTED
+from dallrec_core.chain.pages import find_page, remedy
+from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.run import locked
+from dallrec_core.data.checks import Table
+from dallrec_core.data.files import normal_attributes
+from dallrec_core.data.tables import codes_in, read_table_file, row_word
+from dallrec_core.errors import UserError
+
+BY_HAND = {"key": "by hand"}
+"""What `started.json` says of a page whose result was taken in."""
+
+
+# ---------------------------------------------------------------- instructions (Alpaca form)
+
+
+COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
+"""LLaMA-Factory's words for the fields of a record."""
+
+
+def write_instructions(records: Iterable[Mapping[str, str]], path: Path) -> Path:
+    """Write Alpaca records as JSON lines, whole or not at all."""
+    return _write_text("".join(f"{json.dumps(r, ensure_ascii=False)}\n" for r in records), path)
+
+
+def read_instructions(path: Path) -> list[dict[str, str]]:
+    """Read JSON lines.
+
+    Raises:
+        UserError: naming the line and the field that is missing, empty or not text.
+    """
+    from dallrec_core.llm.examples import Record, fault  # loads torch
+
+    records = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            records += [Record.model_validate_json(line).model_dump()] if line.strip() else []
+        except ValidationError as error:
+            raise UserError(f"{path}, line {number}{fault(error)}") from error
+    return records
+
+
+def export_alpaca(run: str, folder: Path) -> list[Path]:
+    """Write the instructions of a run as data of LLaMA-Factory.
+
+    One json file per task, and `dataset_info.json`, which keeps the entries it already has: the
+    folder may be LLaMA-Factory's own `data`. The datasets are called `dallrec_<task>`.
+
+    Returns:
+        the files written.
+
+    Raises:
+        UserError: when the run has no instructions, or a file cannot be read or written.
+    """
+    made = sorted((run_dir(run) / "02_finetune" / "instructions").glob("*.jsonl"))
+    if not made:
+        raise UserError(f"run '{run}' has no instructions; {remedy(run, '02')}")
+    index = folder / "dataset_info.json"
+    entries = read_json(index) if index.is_file() else {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{index} is not a json object of datasets")
+    written = []
+    for file in made:
+        name = f"dallrec_{file.stem}"
+        written.append(write_json(read_instructions(file), folder / f"{name}.json"))
+        entries[name] = {"file_name": f"{name}.json", "formatting": "alpaca", "columns": COLUMNS}
+    return [*written, write_json(entries, index)]
+
+
+# ---------------------------------------------------------------- RecBole's atomic files
+
+
+def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[Path]:
+    """Write the split of a run as atomic files of RecBole, with a configuration that reads them.
+
+    They are `<folder>/<run>/<run>.{train,valid,test}.inter`, `.item`, and `<folder>/<run>.yaml`.
+    Ratings and times are written where every row has them.
+
+    Args:
+        run: name of the run.
+        folder: RecBole's data folder.
+        augmented: add what the language model wrote: pairs to train, attributes and summaries to
+            the items.
+
+    Returns:
+        the files written.
+
+    Raises:
+        UserError: when the run lacks what is needed, or an id holds a tab or a line break.
+    """
+
+    def read(page: str, table: str, schema: str = "") -> pd.DataFrame:
+        return read_table(run_dir(run) / page / f"{table}.parquet", schema or table)
+
+    data, names = load_data(run_dir(run) / "01_data"), ("train", "validation", "test")
+    train, validation, test = (read("01_data", name, "split") for name in names)
+    items = data.items
+    if augmented:
+        pairs = read("03_interactions", "interactions", "added").query("added")[["user", "item"]]
+        train = pd.concat([train, pairs], ignore_index=True)
+        items = written_attributes.merged(data, read("04_attributes", "attributes"))
+        summaries = read("05_summaries", "summaries").set_index("item")["summary"]
+        items["summary"] = items["item"].map(summaries)
+    splits = {"train": train, "valid": validation, "test": test}
+    whole = pd.concat(splits.values()).notna().all()
+    numbers = [name for name in ("rating", "timestamp") if whole[name]]
+    users = _tokens(read("01_data", "users"), "user_id")
+    ids = {"user": users, "item": _tokens(items, "item_id")}
+    tables = {f"{run}.item": _item_columns(items, data.attribute)}
+    for name, part in splits.items():
+        columns = {f"{what}_id:token": known[part[what]] for what, known in ids.items()}
+        columns |= {f"{number}:float": part[number].to_numpy() for number in numbers}
+        tables[f"{run}.{name}.inter"] = pd.DataFrame(columns)
+    written = [_write_table(table, folder / run / name) for name, table in tables.items()]
+    load = {"inter": ["user_id", "item_id", *numbers]}
+    about = {"data_path": "./", "benchmark_filename": list(splits), "load_col": load}
+    return [*written, _write_text(yaml.safe_dump(about, sort_keys=False), folder / f"{run}.yaml")]
+
+
+def _tokens(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Ids as RecBole's files can hold them, object [n]."""
+    ids = frame[column].astype(str)
+    for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]") | (ids == ""))[:1]:
+        raise UserError(
+            f"{column} {ids[row]!r} (row {row}) is empty or holds a tab or a line break, which "
+            "RecBole's files cannot"
+        )
+    return ids.to_numpy(object)
+
+
+def _item_columns(items: pd.DataFrame, attribute: str) -> pd.DataFrame:
+    columns = {"item_id:token": items["item_id"], "title:token_seq": items["title"].map(one_line)}
+    columns["year:float"] = items["year"]
+    filled = [c for c in items if items[c].notna().any()]
+    for column in [c for c in ("attributes", "director", "country", "language") if c in filled]:
+        # a value of several words is one token of the list
+        tokens = [["_".join(v.split()) for v in split_values(text)] for text in items[column]]
+        name = attribute if column == "attributes" else column
+        columns[f"{name}:token_seq"] = pd.Series(map(" ".join, tokens))
+    for column in [c for c in ("author", "text", "summary") if c in filled]:
+        columns[f"{column}:token_seq"] = items[column].map(one_line)
+    return pd.DataFrame(columns)
+
+
+def _write_table(frame: pd.DataFrame, path: Path) -> Path:
+    text = frame.to_csv(sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
+    return _write_text(text, path)
+
+
+def _write_text(text: str, path: Path) -> Path:
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+# ---------------------------------------------------------------- taking in tables
+
+
+def import_table(task: str, file: Path, run: str) -> str:
+    """Take in a table (CSV with a header line, or parquet) in place of a page's own.
+
+    - interactions: user_id, item_id, and optionally p_yes in (0, 1]; every pair is added;
+    - attributes: item_id, value (several separated by "|" or ","), and optionally field;
+    - summaries: item_id, summary.
+
+    Args:
+        task: what it holds, one of these three.
+        file: the table, with the dataset's own ids.
+        run: name of the run, whose page 01_data is finished.
+
+    Returns:
+        one line for the user.
+
+    Raises:
+        UserError: naming file, row and column of what does not fit.
+    """
+    readers = {"interactions": _interactions, "attributes": _attributes, "summaries": _summaries}
+    page, data = find_page(task), load_data(run_dir(run) / "01_data")
+    source = Table(read_table_file(file), str(file), row=row_word(file))
+    frame, said = readers[task](source, data, run)
+    folder = run_dir(run) / page.name
+    with locked(run):
+        # everything else there was made from other answers, the executed page included
+        shutil.rmtree(folder, ignore_errors=True)
+        (run_dir(run) / "notebooks" / page.notebook).unlink(missing_ok=True)
+        schema = "added" if task == "interactions" else task
+        write_table(frame, folder / f"{task}.parquet", schema)
+        write_json({"seconds": 0.0, "peak_mib": 0, "device": ""}, folder / "costs.json")
+        write_json(BY_HAND, folder / STARTED)
+    return _next(said, run, "06")
+
+
+def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
+    _require(source, "user_id", "item_id")
+    p = np.ones(len(source.frame))
+    if "p_yes" in source.frame:
+        p = pd.to_numeric(source.frame["p_yes"], errors="coerce").to_numpy(float)
+        _refuse(source, ~((p > 0) & (p <= 1)), "p_yes", "is not a number above 0 and up to 1")
+    users, items = _codes(source, "user", run), _codes(source, "item", run)
+    frame = pd.DataFrame({"user": users, "item": items, "answer": "yes"})
+    frame = frame.assign(p_yes=p.astype(np.float32), added=True, strategy="imported", prompt_key="")
+    twice = frame.duplicated(["user", "item"])
+    _refuse(source, twice, "item_id", "stands there twice for its user")
+    known = data.seen(users, items)
+    left = f" ({known.sum():,} are training interactions already and were left out)"
+    said = f"{(~known).sum():,} pairs are added{left if known.any() else ''}"
+    return frame[~known].reset_index(drop=True), said
+
+
+def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
+    _require(source, "item_id", "value")
+    items = _codes(source, "item", run)
+    texts = [normal_attributes(value) for value in source.frame["value"]]
+    _refuse(source, [not text for text in texts], "value", "is empty")
+    fields, valid = [data.attribute] * len(texts), (data.attribute, *data.fact_fields)
+    if "field" in source.frame:
+        fields = source.texts("field").tolist()
+        problem = f"is no field of this dataset ({', '.join(valid)})"
+        _refuse(source, [field not in valid for field in fields], "field", problem)
+    rows = written_attributes.given(data)
+    known, before = {row[:3] for row in rows}, len(rows)
+    for item, field, text in zip(items, fields, texts, strict=True):
+        for value in (v for v in text.split("|") if (item, field, v) not in known):
+            known.add((item, field, value))
+            rows.append((item, field, value, "written", text, True, "imported"))
+    said = f"{len(rows) - before:,} values are added to {before:,} given ones"
+    return written_attributes.table(rows), said
+
+
+def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
+    _require(source, "item_id", "summary")
+    texts = source.texts("summary")
+    frame = pd.DataFrame({"item": _codes(source, "item", run), "summary": texts})
+    _refuse(source, frame["item"].duplicated(), "item_id", "stands there twice")
+    _refuse(source, texts.isna(), "summary", "is empty")
+    frame = frame.assign(tokens=np.int32(0), truncated=False, parsed=True, reason="imported")
+    said = f"{len(frame):,} of {data.n_items:,} items have a summary"
+    return frame.sort_values("item", ignore_index=True), said
+
+
+def _require(source: Table, *columns: str) -> None:
+    """Raise when one of the columns is missing."""
+    for column in columns:
+        if column not in source.frame:
+            names = ", ".join(f"'{name}'" for name in source.frame) or "none"
+            raise UserError(f"{source.source}: column '{column}' is missing; it has {names}")
+
+
+def _codes(source: Table, what: str, run: str) -> np.ndarray:
+    """Codes of the ids in a column, int32 [n]."""
+    known = read_table(run_dir(run) / "01_data" / f"{what}s.parquet", f"{what}s")
+    places, names = source.ids(f"{what}_id")
+    codes = codes_in(pd.Series(names), known[f"{what}_id"])[places]
+    _refuse(source, codes < 0, f"{what}_id", f"is no {what} of run '{run}'")
+    return known[what].to_numpy(np.int32)[codes]
+
+
+def _refuse(source: Table, bad: Sequence[bool] | Any, column: str, problem: str) -> None:
+    """Raise for the first row where `bad` is true."""
+    if np.any(bad):
+        remedy = "Correct the cell, or remove the row."
+        source.refuse(np.asarray(bad), column, f"{{value}} {problem}", remedy)
+
+
+# ---------------------------------------------------------------- taking in an adapter
+
+
+def import_adapter(task: str, folder: Path, run: str) -> str:
+    """Take in a LoRA adapter in PEFT's form, as LLaMA-Factory saves it, for one task of a run.
+
+    Args:
+        task: interactions, attributes or summaries.
+        folder: holds adapter_config.json and adapter_model.safetensors; the rest is left behind.
+        run: name of the run, whose page 02_finetune is finished.
+
+    Returns:
+        one line for the user.
+
+    Raises:
+        UserError: when it is no such adapter, or was made for another model than the run's.
+    """
+    from dallrec_core.llm.load import adapter_identity, find_checkpoint
+
+    page = run_dir(run) / "02_finetune"
+    model = read_json(page / "model.json")
+    base = find_checkpoint(model["language_model"], model["revision"] or None)
+    adapter_identity(folder, base)
+    with locked(run), atomic(page / "adapters" / task) as partial:
+        partial.mkdir()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(folder / name, partial / name)
+        (page / MANIFEST).unlink(missing_ok=True)
+        write_json(BY_HAND, page / STARTED)
+    return _next(f"adapter '{task}' is in place", run, "03")
+
+
+def _next(done: str, run: str, page: str) -> str:
+    return f"{done}; next: dallrec run --run {run} --from {page} (and its --profile)"

@@ -1,0 +1,234 @@
+"""What the augmentations may see of a prepared dataset: its items and its *training* interactions.
+
+Validation and test never enter this view, so no prompt, instruction or candidate can contain them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from dallrec_core.augmentation.prompts import (
+    FACT_FIELDS,
+    HISTORY,
+    Prompt,
+    interaction_prompt,
+    is_paper,
+    item_text,
+    split_values,
+)
+from dallrec_core.chain.artefacts import read_json, read_table
+from dallrec_core.errors import UserError
+
+
+class Parts(NamedTuple):
+    """Training material divided for fine-tuning, with remarks that a reader should see."""
+
+    examples: pd.DataFrame
+    """cases shown to the model while it is tuned"""
+    held_out: pd.DataFrame
+    """other training cases, for measuring it before and after"""
+    notes: list[str]
+    """what was short and what was done about it, in words"""
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """Items and training interactions of one dataset. Treat the frames as read-only."""
+
+    name: str
+    """the dataset's name"""
+    noun: str
+    """what an item is, e.g. "movie" or "book" """
+    attribute: str
+    """what the items' ``attributes`` column holds, e.g. "genres" """
+    like_threshold: float
+    """a rating at or above is a like, below it a dislike"""
+    n_users: int
+    """number of users U"""
+    n_items: int
+    """number of items N"""
+    train: pd.DataFrame
+    """user, item, rating (NaN: none given)"""
+    items: pd.DataFrame
+    """the `items` table; row i is item i"""
+
+    # ------------------------------------------------------------ items
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Items as dictionaries, by item code."""
+        return self.items.to_dict("records")
+
+    @cached_property
+    def values(self) -> list[tuple[str, ...]]:
+        """Known attribute values of each item, by item code."""
+        return [split_values(row.get("attributes")) for row in self.rows]
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """All attribute values in use, sorted; None where no item has any."""
+        return tuple(sorted({value for values in self.values for value in values})) or None
+
+    @cached_property
+    def attribute_matrix(self) -> csr_array:
+        """Which item has which value of the vocabulary; [N, V] of zeros and ones."""
+        column = {value: place for place, value in enumerate(self.vocabulary or ())}
+        columns = [column[value] for values in self.values for value in values]
+        items = np.repeat(np.arange(self.n_items), [len(values) for values in self.values])
+        shape = (self.n_items, len(column))
+        return csr_array((np.ones(len(items)), (items, columns)), shape=shape)
+
+    @cached_property
+    def fact_fields(self) -> tuple[str, ...]:
+        """Those of director, actor, country and language that at least one item has."""
+        return tuple(f for f in FACT_FIELDS if f in self.items and self.items[f].notna().any())
+
+    def facts(self, item: int) -> dict[str, tuple[str, ...]]:
+        """The given facts of an item, by field of `fact_fields`; () where unknown."""
+        return {field: split_values(self.rows[item][field]) for field in self.fact_fields}
+
+    def most_seen(self, items: list[int], limit: int) -> list[int]:
+        """Those `limit` of the items with most training interactions, by item code; 0: all."""
+        ranked = sorted(items, key=lambda item: (-self.item_degree[item], item))
+        return sorted(ranked[: limit or None])
+
+    # ------------------------------------------------------------ training interactions
+
+    @cached_property
+    def user_degree(self) -> np.ndarray:
+        """Training interactions of each user, int64 [U]."""
+        return np.bincount(self.train["user"], minlength=self.n_users)
+
+    @cached_property
+    def item_degree(self) -> np.ndarray:
+        """Training interactions of each item, int64 [N]."""
+        return np.bincount(self.train["item"], minlength=self.n_items)
+
+    @cached_property
+    def opinions(self) -> csr_array:
+        """What users think of their training items: 1 liked, -1 disliked; int8 [U, N]."""
+        rating = self.train["rating"].to_numpy(float)
+        liked = np.isnan(rating) | (rating >= self.like_threshold)
+        signs, shape = np.where(liked, 1, -1).astype(np.int8), (self.n_users, self.n_items)
+        matrix = csr_array((signs, (self.train["user"], self.train["item"])), shape=shape)
+        matrix.sort_indices()
+        return matrix
+
+    def opinion(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Entries of `opinions` for pairs [n]: 1, -1, or 0 for what is no training interaction."""
+        pairs = map(np.array, np.broadcast_arrays(users, items))
+        return np.asarray(self.opinions[*pairs])
+
+    def seen(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Tell which pairs are training interactions; bool [n]."""
+        return self.opinion(users, items) != 0
+
+    def items_of(self, user: int) -> np.ndarray:
+        """Training items of a user, by item code."""
+        row = slice(*self.opinions.indptr[user : user + 2])
+        return self.opinions.indices[row].astype(np.int64)
+
+    def tastes(self, user: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items the user liked and disliked in training, each by item code."""
+        items, signs = self.items_of(user), self.opinions.data
+        liked = signs[slice(*self.opinions.indptr[user : user + 2])] > 0
+        return items[liked], items[~liked]
+
+    @cached_property
+    def histories(self) -> list[tuple[np.ndarray, csr_array]]:
+        """Of liked, then of disliked items: each user's number [U], and by attribute [U, V]."""
+        parts = [(self.opinions == sign).astype(float) for sign in (1, -1)]
+        return [(part.sum(axis=1), part @ self.attribute_matrix) for part in parts]
+
+    # ------------------------------------------------------------ prompts
+
+    @cached_property
+    def _texts(self) -> dict[tuple[str, bool], list[str]]:
+        return {}
+
+    def texts(self, wording: str, *, target: bool = False) -> list[str]:
+        """Every item as a prompt names it, by item code (see `prompts.item_text`)."""
+        if (wording, target) not in self._texts:
+            named = [item_text(row, self.noun, wording, target=target) for row in self.rows]
+            self._texts[wording, target] = named
+        return self._texts[wording, target]
+
+    def history(
+        self, user: int, wording: str, seed: int, without: int = -1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Liked and disliked training items to show for a user, never the one asked about.
+
+        The default wording shows up to eight of each, in an order drawn once per user and seed; the
+        paper's shows the first five of each by item code (theirs go by file order, which leaks).
+        """
+        shown = []
+        for kind, items in enumerate(self.tastes(user)):
+            if not is_paper(wording):
+                items = np.random.default_rng([seed, user, kind]).permutation(items)
+            shown.append(items[items != without][: HISTORY[wording]])
+        return shown[0], shown[1]
+
+    def prompt(self, user: int, item: int, wording: str = "default", seed: int = 0) -> Prompt:
+        """The question whether `user` would like `item`, with the user's training history."""
+        return self.question(self.history(user, wording, seed, item), item, wording)
+
+    def question(
+        self, history: tuple[np.ndarray, np.ndarray], item: int, wording: str = "default"
+    ) -> Prompt:
+        """The question whether somebody with this history (liked, disliked) would like `item`."""
+        liked, others = self.texts(wording), self.texts(wording, target=True)
+        likes, dislikes = [liked[i] for i in history[0]], [others[i] for i in history[1]]
+        return interaction_prompt(self.noun, likes, dislikes, others[item], wording)
+
+
+def load_data(folder: Path) -> TrainingView:
+    """Read the training view from the folder that notebook 01 wrote.
+
+    Raises:
+        UserError: when a file or key is missing, or codes do not fit the items table.
+    """
+    about = read_json(folder / "dataset.json")
+    keys = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
+    missing = [key for key in keys if key not in about]
+    if missing:
+        raise UserError(f"{folder / 'dataset.json'}: key '{missing[0]}' is missing")
+    train = read_table(folder / "train.parquet", "split")
+    items = read_table(folder / "items.parquet", "items")
+    view = TrainingView(**{key: about[key] for key in keys}, train=train, items=items)
+    if not np.array_equal(items["item"], np.arange(view.n_items)):
+        file = folder / "items.parquet"
+        raise UserError(f"{file}: row i must be item i, for {view.n_items} items")
+    for name, size in (("user", view.n_users), ("item", view.n_items)):
+        bad = np.flatnonzero((train[name] < 0) | (train[name] >= size))
+        if len(bad):
+            where = f"{folder / 'train.parquet'}: row {bad[0]}, column '{name}'"
+            value = train[name].iloc[bad[0]]
+            raise UserError(f"{where} is {value}, but there are {size} {name}s")
+    return view
+
+
+class Truth(NamedTuple):
+    """What only a simulation knows; used to judge results, never to make a prompt."""
+
+    items: pd.DataFrame
+    """item, attributes and facts, complete"""
+    taste: np.ndarray
+    """float32 [U, N], standardised per user"""
+    liked_from: float
+    """the taste from which a user really likes an item"""
+
+
+def load_truth(folder: Path) -> Truth | None:
+    """Read the embedded dataset's truth; None for real data, which has none."""
+    table, taste = folder / "truth.parquet", folder / "taste.npy"
+    if not (table.is_file() and taste.is_file()):
+        return None
+    liked_from = float(read_json(folder / "dataset.json")["liked_from"])
+    return Truth(read_table(table, "truth"), np.load(taste), liked_from)

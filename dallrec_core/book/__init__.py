@@ -1,0 +1,1 @@
+"""The book: executed notebooks and prose, built by Jupyter Book and checked."""

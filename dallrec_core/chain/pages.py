@@ -1,0 +1,177 @@
+"""The pages of the book that compute: numbered notebooks, what they need and what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dallrec_core.chain.places import data_dir, run_dir
+from dallrec_core.errors import UserError
+
+DEFAULT_RUN = "smoke"
+"""The run that notebooks belong to when nobody says otherwise, and the profile that makes it."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One notebook and what it promises to leave behind."""
+
+    name: str
+    "Name of the notebook without its suffix, and of the folder its artefacts go to."
+    makes: tuple[str, ...]
+    "Files and folders that exist once it has finished."
+    needs: tuple[str, ...] = ()
+    "Pages whose artefacts it reads."
+    tables: Mapping[str, str] = field(default_factory=dict)
+    "Schema (a key of `artefacts.SCHEMAS`) of every table it may write, by table name."
+    keeps: tuple[str, ...] = ()
+    "Folders of content-keyed pieces that stay useful when parameters change."
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    "Parameters of a quick version, for a later notebook that is opened by itself."
+    data: str = ""
+    "Dataset without which cells tagged `needs-data` are skipped; it is not downloaded unasked."
+    data_files: tuple[str, ...] = ()
+    "Files of that dataset below the data folder."
+
+    @property
+    def notebook(self) -> str:
+        """File name of the notebook."""
+        return f"{self.name}.ipynb"
+
+    def has_data(self) -> bool:
+        """Tell whether the dataset it cannot do without, if any, is on this machine."""
+        return all((data_dir() / file).is_file() for file in self.data_files)
+
+
+_LEDGER = {"ledger": "ledger"}
+_WRITTEN = ("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries")
+
+PAGES: tuple[Page, ...] = (
+    Page(
+        "01_data",
+        makes=("train.parquet", "validation.parquet", "test.parquet", "items.parquet")
+        + ("users.parquet", "dataset.json", "split_report.json"),
+        tables=dict.fromkeys(("train", "validation", "test", "held_back"), "split")
+        | {"items": "items", "users": "users", "truth": "truth"},
+    ),
+    Page(
+        "02_finetune",
+        needs=("01_data",),
+        makes=("model.json", "adapters", "instructions", "training_log.parquet")
+        + ("evaluation.json", "contamination.json"),
+        tables={"training_log": "training_log"} | _LEDGER,
+        quick={"n_examples": 32, "held_out": 100, "epochs": 2, "curve_sizes": [], "probes": 50},
+    ),
+    Page(
+        "03_interactions",
+        needs=("01_data", "02_finetune"),
+        makes=("interactions.parquet",),
+        tables={"interactions": "added", "zero_shot": "added", "items": "items"} | _LEDGER,
+        quick={"budget": 1000},
+    ),
+    Page(
+        "04_attributes",
+        needs=("01_data", "02_finetune"),
+        makes=("attributes.parquet",),
+        tables={"attributes": "attributes"} | _LEDGER,
+        quick={"max_items": 100},
+    ),
+    Page(
+        "05_summaries",
+        needs=("01_data", "02_finetune"),
+        makes=("summaries.parquet",),
+        tables={"summaries": "summaries"} | _LEDGER,
+        quick={"max_items": 100},
+    ),
+    Page(
+        "06_recommenders",
+        needs=_WRITTEN,
+        makes=("scores.parquet", "runs.parquet"),
+        tables={"scores": "scores", "runs": "runs"},
+        keeps=("trainings",),
+        quick={"backbones": ["MF-BPR", "LightGCN"], "seeds": 2},
+    ),
+    Page(
+        "07_analysis",
+        needs=(*_WRITTEN, "06_recommenders"),
+        makes=("headline.json",),
+        keeps=("trainings",),
+    ),
+    Page(
+        "A1_published_split",
+        makes=("findings.json",),
+        data="published",
+        data_files=tuple(
+            f"published/movielens/{name}.txt"
+            for name in ("train", "test", "item_list", "user_list")
+        ),
+    ),
+    Page(
+        "A2_released_edges",
+        makes=("findings.json",),
+        tables={"scores": "scores", "runs": "runs"},
+        keeps=("trainings",),
+        data="released-edges",
+        data_files=tuple(
+            f"released-edges/amazon-scientific/{name}.txt"
+            for name in ("train", "train_augmented", "test")
+        ),
+    ),
+)
+"""The chain, in the order in which it runs."""
+
+
+def find_page(text: str) -> Page:
+    """Return the page meant by `text`: "03_interactions", "03", "3" or "interactions".
+
+    Raises:
+        UserError: listing the pages when there is no such one.
+    """
+    for page in PAGES:
+        number, _, word = page.name.partition("_")
+        if text in (page.name, number, number.lstrip("0"), word, page.notebook):
+            return page
+    names = ", ".join(page.name for page in PAGES)
+    raise UserError(f"there is no page '{text}'; the pages are {names}")
+
+
+def upstream(page: Page) -> list[Page]:
+    """Return every page that `page` depends on, directly or not, in running order."""
+    wanted = set(page.needs)
+    for earlier in reversed(PAGES):
+        if earlier.name in wanted:
+            wanted.update(earlier.needs)
+    return [earlier for earlier in PAGES if earlier.name in wanted]
+
+
+def missing(page: Page, run: str) -> list[str]:
+    """Return what `page` should have made in `run` and is not there."""
+    folder, made = run_dir(run) / page.name, page.makes if page.has_data() else ()
+    return [name for name in made if not (folder / name).exists()]
+
+
+def remedy(run: str, until: str = "") -> str:
+    """Return the command that makes what a run lacks, for error messages."""
+    command = f"dallrec run --run {run}" + (f" --until {until}" if until else "")
+    given = "" if run == DEFAULT_RUN else ", with the --profile and -p it is made with"
+    return f"run first: {command}{given}"
+
+
+def select(first: str | None, last: str | None, only: Sequence[str] = ()) -> list[str] | None:
+    """Return the names of the pages to consider, or None for all.
+
+    Raises:
+        UserError: for a page that does not exist, or a choice that is empty or contradicts itself.
+    """
+    if only and (first or last):
+        raise UserError("--only cannot be combined with --from or --until")
+    if only:
+        return [find_page(text).name for text in only]
+    if not first and not last:
+        return None
+    low = PAGES.index(find_page(first)) if first else 0
+    high = PAGES.index(find_page(last)) if last else len(PAGES) - 1
+    if low > high:
+        raise UserError(f"--from {first} comes after --until {last}")
+    return [page.name for page in PAGES[low : high + 1]]

@@ -1,0 +1,308 @@
+"""Parameters of notebooks: their types and bounds, overridden by profiles and the command line.
+
+Papermill itself only warns about a parameter that the notebook does not have, and accepts any type;
+here both are errors that list what there is, before anything has run or been cleared away.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
+
+from dallrec_core.chain.pages import PAGES, Page, find_page
+from dallrec_core.chain.places import notebooks_dir
+from dallrec_core.errors import UserError
+
+Overrides = dict[str, dict[str, Any]]
+"""Parameter values by page and name."""
+
+# ---------------------------------------------------------------- what values may be
+
+
+def _different(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("a list without repetitions")
+    return values
+
+
+def _with_base(values: list[str]) -> list[str]:
+    if "base" not in values:
+        raise ValueError("a list with 'base'")
+    return values
+
+
+def _own_class(text: str) -> str:
+    module = text.partition(":")[0]
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(
+            f"'module:Class' of a module that Python finds; put the folder of {module}.py on "
+            "PYTHONPATH"
+        )
+    return text
+
+
+def _encoder(text: str) -> str:
+    slip = text != "tfidf" and difflib.get_close_matches(text.lower(), ["tfidf"])
+    if slip or text in ("", "lm", "lm:"):
+        raise ValueError(
+            "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging "
+            "Face id of a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
+        )
+    return text
+
+
+Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]  # fits 32 bits with those that follow it
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Trainings = Annotated[int, Field(ge=1, le=1000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dataset = Literal[
+    "matinee", "ml-100k", "ml-1m", "book-crossing", "published", "published-book",
+    "released-edges", "files",
+]  # fmt: skip
+Backbone = Literal[
+    "MF-BPR", "NMF", "NGCF", "LightGCN", "MMGCN", "GRCN", "MMSSL", "Popularity", "ItemKNN", "EASE"
+]
+OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), AfterValidator(_own_class)]
+Arm = Literal[
+    "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
+    "text_knn", "zero_shot", "oracle", "shuffled", "constant", "noise", "given_text",
+]  # fmt: skip
+Backbones = Annotated[list[Backbone | OwnBackbone], AfterValidator(_different)]
+
+TYPES: dict[str, dict[str, Any]] = {
+    "01_data": {
+        "dataset": Dataset,
+        "split": Literal["random", "temporal", "leave_one_out", "published"],
+        "train_fraction": Annotated[float, Field(gt=0, le=1)],
+        "noun": Literal["movie", "book"],
+        "min_interactions": Count,
+    },
+    "02_finetune": {
+        "quantize": Literal["none", "4bit"],
+        "wording": Literal["default", "paper"],
+        "n_examples": Several,
+        "held_out": Count,
+        "epochs": Positive,
+        "learning_rate": Annotated[float, Field(gt=0, allow_inf_nan=False)],
+        "lora_rank": Positive,
+        "batch_size": Positive,
+        "gradient_accumulation": Positive,
+        "patience": Count,
+        "curve_sizes": list[Several],
+    },
+    "03_interactions": {
+        "strategy": Literal["candidates", "cold_items", "paper"],
+        "budget": Positive,
+        "calibration_method": Literal["temperature", "isotonic", "none"],
+        "max_share": Annotated[float, Field(ge=0, allow_inf_nan=False)],
+        "precision": Share,
+        "max_per_user": Count,
+        "base": Literal["EASE", "ItemKNN", "Popularity"],
+    },
+    "04_attributes": dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
+    | {"max_items": Count},
+    "05_summaries": {"max_new_tokens": Positive, "max_items": Count},
+    "06_recommenders": {
+        "backbones": Annotated[Backbones, Field(min_length=1)],
+        "references": Backbones,
+        "arms": Annotated[list[Arm], AfterValidator(_different), AfterValidator(_with_base)],
+        "seeds": Trainings,
+        "encoder": Annotated[str, AfterValidator(_encoder)],
+        "epochs": Count,
+        "hard_negatives": Share,
+        "top_k": Annotated[int, Field(ge=1, le=100)],
+        "jobs": Count,
+    },
+    "07_analysis": {"resamples": Positive},
+    "A1_published_split": {"seeds": Trainings, "jobs": Count},
+    "A2_released_edges": {
+        "backbones": Annotated[list[Backbone], AfterValidator(_different), Field(min_length=1)],
+        "seeds": Trainings,
+        "resamples": Positive,
+        "jobs": Count,
+    },
+}
+"""By page and parameter, where the annotation in the notebook allows too much.
+
+:meta hide-value:
+"""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One assignment of a parameters cell."""
+
+    name: str
+    "Its name."
+    kind: str
+    'Its type as annotated, e.g. "list[str]".'
+    default: Any
+    "Its literal value."
+    comment: str
+    "The comment behind it."
+
+
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """Return the parameters of a notebook by name, as Papermill reads them.
+
+    Raises:
+        UserError: when the file is absent, no notebook, or has a parameter that is no literal.
+    """
+    import papermill
+
+    try:
+        found = papermill.inspect_notebook(notebook).values()
+        return {
+            p["name"]: Parameter(
+                p["name"], p["inferred_type_name"], ast.literal_eval(p["default"]), p["help"]
+            )
+            for p in found
+        }
+    except FileNotFoundError as error:
+        raise UserError(f"{notebook} does not exist") from error
+    except Exception as error:  # nbformat, json, ast: whatever is wrong with the file
+        raise UserError(f"{notebook} is not a notebook with parameters: {error}") from error
+
+
+def page_parameters(page: Page) -> dict[str, Parameter]:
+    """Return the parameters of a page's notebook."""
+    return read_parameters(notebooks_dir() / page.notebook)
+
+
+def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse values that the page's notebook does not have, or that no run could use.
+
+    Args:
+        page: the page.
+        values: some of its parameters.
+
+    Returns:
+        The same values.
+
+    Raises:
+        UserError: saying what there is, or what the value should be.
+    """
+    known, types = page_parameters(page), {"seed": Seed} | TYPES.get(page.name, {})
+    fields: dict[str, Any] = {
+        name: (types.get(name) or as_type(p.kind), p.default)
+        for name, p in known.items()
+        if name != "run"
+    }
+    model = create_model(page.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        return model.model_validate(values).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise UserError(_explain(page, known, error)) from error
+
+
+def as_type(kind: str) -> Any:
+    """Turn an annotation such as "list[float]" into the type."""
+    return eval(kind)  # from our own notebooks, whose code is executed anyway
+
+
+def _explain(page: Page, known: Mapping[str, Parameter], error: ValidationError) -> str:
+    """Say in one line what is wrong with the first value that pydantic refuses."""
+    problems = error.errors()
+    # of a union's complaints, the one of our own check says most
+    first = next((p for p in problems if p["type"] == "value_error"), problems[0])
+    name, value = str(first["loc"][0]), first["input"]
+    if name == "run":
+        return "name the run with --run, not as a parameter"
+    if first["type"] == "extra_forbidden":
+        rest = [p for p in known.values() if p.name != "run"]
+        listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in rest)
+        return f"{page.name} has no parameter '{name}'{_guess(name, known)}. It has {listing}"
+    said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "literal_error":
+        said += _guess(str(value), re.findall(r"'([^']+)'", said))
+    if first["type"] == "float_type" and isinstance(value, str):
+        said += " (YAML reads 1e-4 as text, write 1.0e-4)"
+    return f"{page.name}.{name} should be {said}, but is {value!r}"
+
+
+def _guess(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+# ---------------------------------------------------------------- where values come from
+
+
+def as_path(name: str, text: str) -> Path | None:
+    """Return the absolute path that a text parameter names; None where it is no path.
+
+    A parameter whose name ends in `_path` holds one; others do if the text begins with "." or "~",
+    or has a slash and names something that exists (a Hugging Face id has a slash, too).
+    """
+    path = Path(text).expanduser()
+    named = name.endswith("_path") or text.startswith((".", "~")) or ("/" in text and path.exists())
+    return path.resolve() if text and named else None
+
+
+def from_text(text: str, kind: Any, name: str) -> Any:
+    """Read a value that was typed as text: YAML, or the text itself where a string is wanted."""
+    if kind is str:
+        return str(as_path(name, text) or text.strip("\"'"))
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if kind is float and isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def parse_overrides(texts: Iterable[str]) -> Overrides:
+    """Turn `page.name=value` texts (or `seed=value`, for every page) into checked values.
+
+    Raises:
+        UserError: naming the text that cannot be read, or the parameter that does not exist.
+    """
+    found: Overrides = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        prefix, dot, name = target.strip().partition(".")
+        if not equals or (not dot and prefix != "seed"):
+            raise UserError(f"'{text}' is not 'page.name=value', e.g. 06_recommenders.seeds=5")
+        for page in [find_page(prefix)] if dot else PAGES:
+            key = name if dot else prefix
+            parameter = page_parameters(page).get(key)
+            kind = as_type(parameter.kind) if parameter else str
+            parsed = check(page, {key: from_text(value.strip(), kind, key)})
+            found.setdefault(page.name, {}).update(parsed)
+    return found
+
+
+def check_notebook(page: Page, names: dict[str, Any]) -> None:
+    """Check a notebook's parameters; turn those that `papermill -p` gave as text into their types.
+
+    Args:
+        page: the page.
+        names: the variables of the notebook; parameters among them are changed in place.
+
+    Raises:
+        UserError: for a value that is not of its type or out of bounds.
+    """
+    known = page_parameters(page)
+    given = {name: names[name] for name in known if name in names and name != "run"}
+    for name, value in given.items():
+        if isinstance(value, str) and known[name].kind != "str":
+            given[name] = from_text(value, as_type(known[name].kind), name)
+    names.update(check(page, given))
+
+
+def resolve(page: Page, *layers: Overrides) -> dict[str, Any]:
+    """Return every parameter of a page except `run`: defaults, then each layer over them."""
+    values = {name: p.default for name, p in page_parameters(page).items() if name != "run"}
+    for layer in layers:
+        values.update(layer.get(page.name, {}))
+    return values

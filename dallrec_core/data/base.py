@@ -1,0 +1,251 @@
+"""What a dataset is: interactions, items and users in codes that do not depend on file order.
+
+Loaders hand raw tables to :func:`make_dataset`, which checks every cell and then numbers users and
+items by sorted id. The position of a row in a file can predict test membership (it does in the
+released split of the paper), so nothing here remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dallrec_core.data.checks import Table, order_ids
+from dallrec_core.errors import UserError
+
+LIKE_THRESHOLD = 3.0
+UNKNOWN = "interactions of items that are not in the items table"
+REPEATED = "repeated interactions of a user with an item (the latest is kept)"
+_ITEM_TEXTS = ("attributes", "author", "text")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the simulation knows and the recommender is not shown (embedded dataset only)."""
+
+    items: pd.DataFrame
+    """item int32, attributes ("Crime|Drama"), director, country, language; row i is item i"""
+    taste: np.ndarray
+    """float32 [U, N]: how much user u would like item i"""
+    liked_from: float
+    """taste from which an item is really liked"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint parts with columns user, item (int32), rating (float32), timestamp (Int64)."""
+
+    train: pd.DataFrame
+    """what models are fitted on"""
+    validation: pd.DataFrame
+    """what every choice is made on"""
+    test: pd.DataFrame
+    """read once, at the end"""
+    held_back: pd.DataFrame | None = None
+    """what thinning took out of train; for the arm `oracle` only"""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A checked, coded dataset. Frames are shared, not copied: treat them as read-only."""
+
+    name: str
+    """name it was loaded by"""
+    interactions: pd.DataFrame
+    """user, item int32; rating float32 (NaN: none given); timestamp Int64; by (user, item)"""
+    items: pd.DataFrame
+    """item, item_id, title, year (0 unknown), attributes, author, text, …; row i is item i"""
+    users: pd.DataFrame
+    """user int32, user_id; row u is user u"""
+    noun: str = "movie"
+    """"movie" or "book": the word used in prompts"""
+    attribute: str = "genres"
+    """what the ``attributes`` column holds"""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """what loading left out or merged, in words -> how many"""
+    like_threshold: float = LIKE_THRESHOLD
+    """a rating at or above is a like, below a dislike (paper: 3)"""
+    truth: Truth | None = None
+    """known tastes, for the embedded dataset"""
+    presplit: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    """(train, test) as released, columns as ``interactions``, by (user, item)"""
+    notes: tuple[str, ...] = ()
+    """remarks of the loader that a reader should see"""
+
+    @property
+    def n_users(self) -> int:
+        """Number of users U."""
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items N, rated or not."""
+        return len(self.items)
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether every interaction has a time."""
+        return bool(self.interactions["timestamp"].notna().all())
+
+    @property
+    def has_ratings(self) -> bool:
+        """Whether every interaction has a rating."""
+        return bool(self.interactions["rating"].notna().all())
+
+    def summary(self) -> list[str]:
+        """Lines to print after loading: sizes, everything dropped, notes of the loader."""
+        lines = [
+            f"{self.name}: {len(self.interactions):,} interactions, {self.n_users:,} users, "
+            f"{self.n_items:,} {self.noun}s"
+        ]
+        lines += [f"  left out: {count:,} {what}" for what, count in self.dropped.items() if count]
+        return lines + [f"  note: {note}" for note in self.notes]
+
+
+def make_dataset(
+    interactions: Table | pd.DataFrame,
+    items: Table | pd.DataFrame,
+    *,
+    duplicates: str = "error",
+    unknown_items: str = "error",
+    dropped: Mapping[str, int] | None = None,
+    **about: Any,
+) -> Dataset:
+    """Check two raw tables and number their users and items by sorted id.
+
+    Args:
+        interactions: user_id, item_id[, rating, timestamp, part]; ``part`` is "train" or "test"
+            for data released with its split. The index holds the row numbers of messages.
+        items: item_id, title[, year, attributes, author, text, any further columns].
+        duplicates: "error", or "merge": keep the latest (then highest rated), count the rest.
+        unknown_items: "error", or "drop": leave interactions of unlisted items out and count.
+        dropped: what the loader itself left out, to be reported together.
+        about: fields of `Dataset` that do not come from the tables: name (needed), noun,
+            attribute, like_threshold, truth (in code order), notes.
+
+    Raises:
+        UserError: naming file, row, column and remedy for the first bad cell.
+    """
+    table = _table(interactions, "the interactions table")
+    catalogue = _table(items, "the items table")
+    counts = dict(dropped or {})
+    coded_items = _code_items(catalogue)
+    users, frame = _code_interactions(table, coded_items, catalogue.source, unknown_items, counts)
+    frame = _unique_pairs(frame, table, duplicates, counts)
+    if "part" in frame:
+        about["presplit"] = _released_parts(frame)
+        frame = frame.drop(columns="part").drop_duplicates(["user", "item"], ignore_index=True)
+    return Dataset(interactions=frame, items=coded_items, users=users, dropped=counts, **about)
+
+
+def _table(table: Table | pd.DataFrame, name: str) -> Table:
+    return table if isinstance(table, Table) else Table(table, name)
+
+
+def _code_items(table: Table) -> pd.DataFrame:
+    """The items in code order: schema ``items`` and any further columns as text."""
+    table.require("item_id", "title")
+    codes, names = table.ids("item_id")
+    order = order_ids(names)
+    code = _ranks(names, order)[codes]
+    repeated = pd.Series(code).duplicated().to_numpy()
+    if repeated.any():
+        first = int(np.flatnonzero(code == code[np.argmax(repeated)])[0])
+        what = f"item {{value}} is already on {table.line(first)}"
+        remedy = "Each item may appear once; remove or renumber the repeated row."
+        table.refuse(repeated, "item_id", what, remedy)
+    titles = table.texts("title")
+    if titles.isna().any():
+        remedy = "Prompts name items by their title; fill it, or remove the item."
+        table.refuse(titles.isna(), "title", "the title is empty", remedy)
+    columns = {"item": code, "item_id": pd.array(np.array(order)[code], dtype="str")}
+    columns |= {"title": titles, "year": np.zeros(len(code), dtype=np.int32)}
+    if "year" in table.frame:
+        columns["year"] = table.numbers("year").astype(np.int32)
+    further = [str(name) for name in table.frame if name not in (*columns, *_ITEM_TEXTS)]
+    for column in (*_ITEM_TEXTS, *further):
+        nothing = pd.Series(np.nan, index=range(len(code)), dtype="str")
+        columns[column] = table.texts(column) if column in table.frame else nothing
+    return pd.DataFrame(columns).sort_values("item", ignore_index=True)
+
+
+def _ranks(names: list[str], order: list[str]) -> np.ndarray:
+    """Position of each name in ``order`` as int32, -1 where absent."""
+    return pd.Index(order).get_indexer(pd.Index(names)).astype(np.int32)
+
+
+def _code_interactions(
+    table: Table,
+    items: pd.DataFrame,
+    items_source: str,
+    unknown_items: str,
+    counts: dict[str, int],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The users, and user, item, rating, timestamp[, part] in file order by raw position."""
+    table.require("user_id", "item_id")
+    users, user_names = table.ids("user_id")
+    order = order_ids(user_names)
+    codes, names = table.ids("item_id")
+    item = _ranks(names, list(items["item_id"]))[codes]
+    unknown = item < 0
+    if unknown.any():
+        counts[UNKNOWN] = int(unknown.sum())
+        if unknown_items != "drop":
+            remedy = "Add it there, or remove its interactions."
+            table.refuse(unknown, "item_id", f"item {{value}} is not in {items_source}", remedy)
+    frame = pd.DataFrame({"user": _ranks(user_names, order)[users], "item": item})
+    given = "rating" in table.frame
+    frame["rating"] = table.numbers("rating").astype(np.float32) if given else np.float32(np.nan)
+    timed = "timestamp" in table.frame
+    times = table.numbers("timestamp").astype(np.int64) if timed else [pd.NA] * len(frame)
+    frame["timestamp"] = pd.array(times, dtype="Int64")
+    if "part" in table.frame:
+        frame["part"] = table.frame["part"].to_numpy()
+    columns = {"user": np.arange(len(order), dtype=np.int32)}
+    return pd.DataFrame(columns | {"user_id": pd.array(order, dtype="str")}), frame[~unknown]
+
+
+def _unique_pairs(
+    frame: pd.DataFrame, table: Table, duplicates: str, counts: dict[str, int]
+) -> pd.DataFrame:
+    """One row per (user, item[, part]), sorted; repeats raise or are merged and counted."""
+    if frame.empty:
+        raise UserError(f"{table.source}: no interaction is left. Check the ids of the items.")
+    key = ["user", "item", *(["part"] if "part" in frame else [])]
+    repeated = frame.duplicated(key).to_numpy()
+    if repeated.any():
+        counts[REPEATED] = int(repeated.sum())
+        if duplicates != "merge":
+            _refuse_repeated_pair(frame, table, key, repeated)
+    # Everything is a sort key, so that nothing of the file's order is left.
+    time = frame["timestamp"].fillna(0).to_numpy(dtype=np.int64)
+    part = (frame["part"] == "test").to_numpy() if "part" in frame else np.zeros(len(frame))
+    order = np.lexsort((frame["rating"], time, part, frame["item"], frame["user"]))
+    ordered = frame.take(order).reset_index(drop=True)
+    return ordered.drop_duplicates(key, keep="last", ignore_index=True)
+
+
+def _refuse_repeated_pair(
+    frame: pd.DataFrame, table: Table, key: list[str], repeated: np.ndarray
+) -> None:
+    second = frame[repeated].iloc[0]
+    same = frame.index[(frame[key] == second[key]).all(axis=1)]
+    bad = np.isin(np.arange(len(table.frame)), frame.index[repeated])
+    user = table.frame["user_id"].iloc[same[0]]
+    what = f"the pair of user '{user}' and item {{value}} is already on {table.line(same[0])}"
+    remedy = "Each pair may appear once; remove the repeated row, or give duplicates='merge'."
+    table.refuse(bad, "item_id", what, remedy)
+
+
+def _released_parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    parts = {
+        part: rows.drop(columns="part").reset_index(drop=True)
+        for part, rows in frame.groupby("part")
+    }
+    if set(parts) != {"train", "test"}:
+        raise UserError(f"a released split needs parts train and test, found {sorted(parts)}")
+    return parts["train"], parts["test"]

@@ -1,0 +1,237 @@
+"""Train, validation and test: four ways to divide a dataset, and a report on what came out.
+
+All ways start from interactions sorted by (user, item), so the same seed gives the same split
+whatever the order of the file was.
+
+Per-user counts (``random``): each of validation and test gets its share of the user's ``n``
+interactions, rounded to the nearest whole number, but at least one for test from ``n >= 2`` on and
+at least one for validation from ``n >= 3`` on. Train always keeps at least one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from dallrec_core.data.base import Dataset, Split
+from dallrec_core.errors import UserError
+
+KINDS = ("random", "temporal", "leave_one_out", "published")
+TRAIN, VALIDATION, TEST = 0, 1, 2
+_ORDER_STREAM, _THIN_STREAM = 0, 1
+
+
+def split(
+    dataset: Dataset,
+    kind: str = "random",
+    seed: int = 0,
+    train_fraction: float = 1.0,
+    validation: float = 0.1,
+    test: float = 0.1,
+) -> Split:
+    """Divide a dataset into train, validation and test.
+
+    Args:
+        dataset: what to divide.
+        kind: "random" (shares of each user), "temporal" (quantiles of global time: the newest go
+            to test), "leave_one_out" (each user's last interaction to test, the one before to
+            validation; a seeded random one where there are no times), or "published" (train and
+            test as released, ``validation`` carved from each user's train).
+        seed: decides everything random, equal times included.
+        train_fraction: keep this share of the train interactions, for density studies. With one
+            seed, a smaller share is always a subset of a larger one.
+        validation: share of validation; of all interactions, or of train for "published".
+        test: share of test; unused by "leave_one_out" and "published".
+
+    Raises:
+        UserError: unknown kind, shares out of range, or a dataset without the times or the
+            released split that the kind needs.
+    """
+    _check(dataset, kind, seed, train_fraction, validation, test)
+    if kind == "published" and dataset.presplit is not None:
+        frame, released_test = dataset.presplit
+        part = _random(frame, seed, validation, 0.0)
+    else:
+        frame, released_test = dataset.interactions, None
+        if kind == "random":
+            part = _random(frame, seed, validation, test)
+        elif kind == "temporal":
+            part = _temporal(frame, seed, validation, test)
+        else:
+            part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
+    whole = _take(frame, part == TRAIN)
+    train = thin(whole, train_fraction, seed)
+    held_out = _take(frame, part == TEST) if released_test is None else released_test
+    held_back = _others(whole, train) if len(train) < len(whole) else None
+    return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
+
+
+def _check(
+    dataset: Dataset, kind: str, seed: int, train_fraction: float, validation: float, test: float
+) -> None:
+    if kind not in KINDS:
+        close = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"there is no split '{kind}'.{hint} Valid splits: {', '.join(KINDS)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
+    if not 0 < train_fraction <= 1:
+        raise UserError(f"train_fraction is {train_fraction!r}; it must be above 0 and at most 1.")
+    if not (0 <= validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise UserError(
+            f"validation={validation!r} and test={test!r} must be shares that leave something for "
+            "train: validation from 0, test above 0, together below 1."
+        )
+    if kind == "temporal" and not dataset.has_timestamps:
+        raise UserError(
+            f"split 'temporal' needs the time of every interaction, but dataset '{dataset.name}' "
+            "has none. Use split 'random' or 'leave_one_out', or data with a timestamp column."
+        )
+    if kind == "published" and dataset.presplit is None:
+        raise UserError(
+            f"dataset '{dataset.name}' has no released split. Use dataset 'published', or split "
+            "'random', 'temporal' or 'leave_one_out'."
+        )
+
+
+def _take(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
+    return frame[mask].reset_index(drop=True)
+
+
+def _keys(size: int, seed: int, stream: int) -> np.ndarray:
+    """One uniform number per sorted interaction [size]; streams of one seed are independent."""
+    return np.random.default_rng([seed, stream]).random(size)
+
+
+def _rank_within_user(user: np.ndarray, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rank of each row among its user's rows by ``keys`` (first matters most), and their number."""
+    order = np.lexsort((*reversed(keys), user))
+    counts = np.bincount(user)
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    rank = np.empty(len(user), dtype=np.int64)
+    rank[order] = np.arange(len(user)) - starts[user[order]]
+    return rank, counts[user]
+
+
+def held_out_counts(n: np.ndarray, validation: float, test: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many of ``n`` interactions go to validation and test, by the rule of this module."""
+    n = np.asarray(n)
+    tests = np.floor(n * test + 0.5).astype(np.int64)
+    if test > 0:
+        tests = np.minimum(np.maximum(tests, 1), np.maximum(n - 1, 0))
+    validations = np.floor(n * validation + 0.5).astype(np.int64)
+    if validation > 0:
+        validations = np.maximum(validations, 1)
+    return np.minimum(validations, np.maximum(n - 1 - tests, 0)), tests
+
+
+def _random(frame: pd.DataFrame, seed: int, validation: float, test: float) -> np.ndarray:
+    keys = _keys(len(frame), seed, _ORDER_STREAM)
+    rank, n = _rank_within_user(frame["user"].to_numpy(), keys)
+    validations, tests = held_out_counts(n, validation, test)
+    return _parts(rank, tests, validations)
+
+
+def _parts(
+    rank: np.ndarray, tests: np.ndarray | float, validations: np.ndarray | float
+) -> np.ndarray:
+    """The first ranks are test, the next validation, the rest train."""
+    return np.where(rank < tests, TEST, np.where(rank < tests + validations, VALIDATION, TRAIN))
+
+
+def _temporal(frame: pd.DataFrame, seed: int, validation: float, test: float) -> np.ndarray:
+    """Newest first; equal times in a seeded random order, so that item ids do not decide."""
+    size = len(frame)
+    time = frame["timestamp"].to_numpy(dtype=np.int64)
+    rank = np.empty(size, dtype=np.int64)
+    rank[np.lexsort((_keys(size, seed, _ORDER_STREAM), -time))] = np.arange(size)
+    shares = (np.floor(size * share + 0.5) for share in (test, validation))
+    return _parts(rank, *shares)
+
+
+def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray:
+    keys = [_keys(len(frame), seed, _ORDER_STREAM)]
+    if timed:
+        keys.insert(0, -frame["timestamp"].to_numpy(dtype=np.int64))
+    rank, n = _rank_within_user(frame["user"].to_numpy(), *keys)
+    return _parts(rank, (n >= 2).astype(np.int64), (n >= 3).astype(np.int64))
+
+
+def thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
+    """Keep that share of the rows, (0, 1], drawn at random: nested for one seed."""
+    if fraction == 1:
+        return train
+    kept = max(1, int(np.floor(len(train) * fraction + 0.5)))
+    chosen = np.argsort(_keys(len(train), seed, _THIN_STREAM), kind="stable")[:kept]
+    return train.take(np.sort(chosen)).reset_index(drop=True)
+
+
+def _others(whole: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    pairs = (pd.MultiIndex.from_frame(frame[["user", "item"]]) for frame in (whole, kept))
+    return _take(whole, ~next(pairs).isin(next(pairs)))
+
+
+def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
+    """Describe a split in plain numbers, to print and to keep beside it.
+
+    Shares and densities are fractions of 1. The popularity correlation is Pearson's over all N
+    items between their counts in train and in test (None where one of them is constant).
+    """
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    train_items = np.bincount(split.train["item"], minlength=dataset.n_items)
+    test_items = np.bincount(split.test["item"], minlength=dataset.n_items)
+    train_users = np.bincount(split.train["user"], minlength=dataset.n_users)
+    unseen = train_items[split.test["item"].to_numpy()] == 0
+    cold = train_users[split.test["user"].to_numpy()] == 0
+    return {
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "interactions": {name: len(part) for name, part in parts.items()},
+        "density": _density(sum(map(len, parts.values())), dataset),
+        "train_density": _density(len(split.train), dataset),
+        "popularity_correlation": _correlation(train_items, test_items),
+        "test_share_on_items_unseen_in_train": _share(unseen),
+        "test_share_of_users_unseen_in_train": _share(cold),
+        "direct_duplicates": {
+            f"{one}_{other}": _overlap(parts[one], parts[other], dataset.n_items)
+            for one, other in combinations(parts, 2)
+        },
+        "users_without_train": int(np.count_nonzero(train_users == 0)),
+        "users_without_test": dataset.n_users - int(split.test["user"].nunique()),
+        "items_without_train": int(np.count_nonzero(train_items == 0)),
+        "test_items_unseen_in_train": int(np.count_nonzero((train_items == 0) & (test_items > 0))),
+        "per_user": {name: _per_user(part, dataset.n_users) for name, part in parts.items()},
+        "dropped": dict(dataset.dropped),
+    }
+
+
+def _density(interactions: int, dataset: Dataset) -> float:
+    return interactions / (dataset.n_users * dataset.n_items)
+
+
+def _share(mask: np.ndarray) -> float:
+    return float(mask.mean()) if len(mask) else 0.0
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    if one.std() == 0 or other.std() == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _overlap(one: pd.DataFrame, other: pd.DataFrame, n_items: int) -> int:
+    """Number of rows of ``other`` whose (user, item) is also in ``one``."""
+    keys = [part["user"].to_numpy(np.int64) * n_items + part["item"] for part in (one, other)]
+    return int(np.isin(keys[1], keys[0]).sum())
+
+
+def _per_user(part: pd.DataFrame, n_users: int) -> dict[str, float]:
+    counts = np.bincount(part["user"], minlength=n_users)
+    return {
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "mean": float(counts.mean()),
+    }

@@ -1,0 +1,359 @@
+"""Backbones x arms x seeds, in parallel, resumable.
+
+A *training* is a backbone on the edges of one arm with one seed. What it leaves behind is the
+ranked list of every test user, stored under a key of everything that could change it (data, edges,
+features, settings, seed, code) and nothing else. So a killed run continues, a changed setting
+retrains only what it touches, arms that a backbone cannot tell apart are trained once, and metrics
+can be added without training anything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from dallrec_core import recommenders
+from dallrec_core.chain.artefacts import atomic, read_json, write_json
+from dallrec_core.chain.machine import peak_mib
+from dallrec_core.chain.progress import progress
+from dallrec_core.errors import UserError
+from dallrec_core.experiment.arms import Arm
+from dallrec_core.experiment.controls import deal, listed
+from dallrec_core.experiment.scores import Study, direct_hits, score_arm
+from dallrec_core.recommenders import evaluation, training
+from dallrec_core.recommenders.evaluation import Ranking
+from dallrec_core.recommenders.training import SETTINGS, TrainSettings
+
+DEPTH = 100
+"""Length of the ranked lists that are stored."""
+
+GUESSES = ".guesses"
+"""Suffix of the file with the best items outside training, for every user."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training."""
+
+    backbone: str
+    "A name `recommenders.build` knows."
+    arm: str
+    "Name of the arm."
+    seed: int
+    "Of initial values and sampling."
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    "How to train."
+
+    @property
+    def run(self) -> str:
+        """Its name in tables and messages."""
+        return f"{self.backbone}/{self.arm}/{self.seed}"
+
+
+Job = tuple[Training, Arm]
+"""A training and what its arm adds."""
+
+
+def trainings(
+    backbones: Sequence[str],
+    arms: Iterable[str],
+    seeds: Sequence[int],
+    settings: Mapping[str, TrainSettings] | None = None,
+    *,
+    epochs: int = 0,
+    hard_negatives: float = 0.0,
+) -> list[Training]:
+    """List the trainings of a full grid; models in closed form get the first seed only.
+
+    Args:
+        backbones: names that `recommenders.build` knows.
+        arms: names of the arms.
+        seeds: of initial values and sampling.
+        settings: how to train, by backbone, instead of `training.SETTINGS`.
+        epochs: most epochs, instead of the settings' own; 0 keeps those.
+        hard_negatives: share of negatives drawn from the arm's `negatives`, instead of the
+            settings' own; 0 keeps that. Arms without such pairs are trained as if it were 0.
+
+    Raises:
+        UserError: for an unknown backbone.
+    """
+    known = SETTINGS | dict(settings or {})
+
+    def changed(how: TrainSettings) -> TrainSettings:
+        if hard_negatives:
+            how = replace(how, hard_negative_share=hard_negatives)
+        if epochs:
+            how = replace(how, epochs=epochs, eval_every=min(how.eval_every, epochs))
+        return how
+
+    return [
+        Training(backbone, arm, seed, changed(known.get(backbone, TrainSettings())))
+        for backbone in backbones
+        for arm in arms
+        for seed in (seeds[:1] if recommenders.model_class(backbone).closed_form else seeds)
+    ]
+
+
+def run_grid(
+    study: Study,
+    arms: Mapping[str, Arm],
+    grid: Sequence[Training],
+    folder: Path,
+    *,
+    jobs: int = 0,
+    scheduler: str = "",
+    ks: Sequence[int] = (10, 20, 50),
+    variants_at: int = 20,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Train what is not stored yet, then score everything.
+
+    Args:
+        study: the shared data.
+        arms: what each arm adds, by name.
+        grid: from `trainings`.
+        folder: what is finished is kept in `folder/trainings`.
+        jobs: processes, each with one thread; 0 means one per core.
+        scheduler: address of a Dask cluster that trains instead, such as tcp://host:8786; its
+            workers must see `folder` under the same path.
+        ks: lengths K of the list.
+        variants_at: the K at which the conventions of `scores.score_arm` are given too.
+
+    Returns:
+        (scores, runs, curves): the first two with the schemas of those names. `runs` has more
+        columns: added (edges the arm added), shared (whether an earlier row is the same training)
+        and coverage (share of the catalogue in the lists at `variants_at`). `curves` has a row per
+        look at validation: backbone, arm, seed, epoch, value (nDCG@20).
+
+    Raises:
+        UserError: naming the training that failed; the finished ones stay stored.
+    """
+    missing = [t.arm for t in grid if t.arm not in arms]
+    missing += [arm.guesses_of for arm in arms.values() if arm.guesses_of not in ("", *arms)]
+    if missing:
+        raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(arms)}")
+    # whose guesses are other arms' edges has to be trained first
+    guided = [t for t in grid if arms[t.arm].guesses_of]
+    guides = [
+        (replace(t, arm=arms[t.arm].guesses_of), arms[arms[t.arm].guesses_of]) for t in guided
+    ]
+    guesses = {
+        t.run: path_of(study, guide, folder) for t, guide in zip(guided, guides, strict=True)
+    }
+    others = [(t, arms[t.arm]) for t in grid if t.run not in guesses]
+    _train(study, [*guides, *others], folder, jobs, scheduler, set(guesses.values()))
+    needed = [(t, _own_guesses(arms[t.arm], guesses.get(t.run))) for t in grid]
+    _train(study, needed, folder, jobs, scheduler)
+    return _collect(study, needed, folder, ks, variants_at)
+
+
+def _own_guesses(arm: Arm, path: Path | None) -> Arm:
+    """Put a training's own guesses in the place of an arm's items."""
+    if path is None:
+        return arm
+    lists = load_lists(path.with_suffix(GUESSES))
+    edges = None if arm.edges is None else deal(arm.edges, listed(lists.users, lists.items))
+    return replace(arm, edges=edges, guesses_of="")
+
+
+# ---------------------------------------------------------------- what identifies a training
+
+
+def reduced(job: Job) -> Job:
+    """Return a training and its arm without what its backbone does not read."""
+    one, arm = job
+    model, share = recommenders.model_class(one.backbone), one.settings.hard_negative_share
+    if not model.uses_features and arm.features is not None:
+        arm = replace(arm, features=None)
+    given = arm.negatives is not None and len(arm.negatives) > 0
+    if model.closed_form or not (given and share):
+        arm = replace(arm, negatives=None) if arm.negatives is not None else arm
+        one = replace(one, settings=replace(one.settings, hard_negative_share=0.0))
+    return one, arm
+
+
+def path_of(study: Study, job: Job, folder: Path) -> Path:
+    """Return the file of a training's ranked lists; equal trainings of two arms share it."""
+    one, arm = reduced(job)
+    parts = [one.backbone, one.seed, asdict(one.settings), study.digest, arm.digest]
+    parts += [_code(one.backbone), DEPTH, torch.__version__]
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return folder / "trainings" / f"{key}.parquet"
+
+
+@cache
+def _code(backbone: str) -> str:
+    """Return a digest of the code that trains and ranks, so that changed code trains again."""
+    files = sorted(Path(recommenders.__file__).parent.glob("*.py"))
+    if ":" in backbone:  # from a file of the user's own
+        files.append(Path(inspect.getfile(recommenders.model_class(backbone))))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# ---------------------------------------------------------------- training
+
+
+def _train(
+    study: Study,
+    needed: Sequence[Job],
+    folder: Path,
+    jobs: int,
+    scheduler: str,
+    guessing: Iterable[Path] = (),
+) -> None:
+    """Train what is not finished, the dearest first."""
+    todo: dict[Path, Job] = {}
+    for job in needed:
+        path = path_of(study, job, folder)
+        files = [path, path.with_suffix(".json"), *[path.with_suffix(GUESSES)] * (path in guessing)]
+        if not all(file.is_file() for file in files):
+            todo.setdefault(path, reduced(job))
+    dear = sorted(todo, key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
+    works = [(study, todo[path], path, path in guessing) for path in dear]
+    count = min(jobs or joblib.cpu_count(), len(works))
+    if count < 2 and not scheduler:
+        for work in progress(works, desc="training", unit="trainings"):
+            train_one(*work)
+        return
+    with _processes(count, scheduler):
+        done = joblib.Parallel(return_as="generator_unordered")(
+            joblib.delayed(train_one)(*work) for work in works
+        )
+        try:
+            for _ in progress(done, total=len(works), desc="training", unit="trainings"):
+                pass
+        except TerminatedWorkerError as error:
+            raise UserError(
+                f"a training process was killed, most likely for lack of memory; use fewer jobs "
+                f"than {count}. What is finished is kept."
+            ) from error
+
+
+@contextmanager
+def _processes(count: int, scheduler: str) -> Iterator[None]:
+    """Let joblib use processes of this machine, or those of a Dask cluster."""
+    if not scheduler:
+        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError("a scheduler needs Dask: python -m pip install distributed") from error
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client, joblib.parallel_config("dask", n_jobs=-1):
+        yield
+
+
+def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
+    """Train, rank, and store the ranking and its record.
+
+    Args:
+        study: the shared data.
+        job: what to train, from `reduced`.
+        path: file of the ranking; the others lie beside it.
+        guessing: also store the best items outside training of every user.
+
+    Raises:
+        UserError: naming the training.
+    """
+    one, arm = job
+    try:
+        graph = recommenders.Graph.from_frame(
+            study.train, study.n_users, study.n_items,
+            extra=arm.edges, insertion=arm.insertion, negatives=arm.negatives,
+        )  # fmt: skip
+        with training.threads(one.settings.threads):
+            # copies: what other processes are handed is a read-only map of one file
+            features = {name: torch.tensor(rows) for name, rows in (arm.features or {}).items()}
+            model = recommenders.build(
+                one.backbone, graph, features or None, one.settings.model, seed=one.seed
+            )
+            result = training.fit(
+                model, graph, study.validation, one.settings, one.seed,
+                known=study.train, checkpoint=path.with_suffix(".checkpoint"),
+            )  # fmt: skip
+            model.eval()
+            save_lists(evaluation.rank(model, study.seen, study.test_users, DEPTH), path)
+            if guessing:
+                everybody = evaluation.rank(model, study.train, np.arange(study.n_users), DEPTH)
+                save_lists(everybody, path.with_suffix(GUESSES))
+    except UserError as error:
+        raise UserError(f"{one.run}: {error}") from error
+    except Exception as error:
+        raise RuntimeError(f"{one.run}: {type(error).__name__}: {error}") from error
+    record = {
+        "run": one.run,
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "validation": result.validation,
+        "edges": len(graph.users),
+        "seconds": result.seconds,
+        "peak_mib": peak_mib(),
+        "settings": asdict(one.settings),
+        "history": result.history.to_dict("list"),
+    }
+    write_json(record, path.with_suffix(".json"))  # last: its presence says that all is there
+
+
+def save_lists(ranking: Ranking, path: Path) -> None:
+    """Write ranked lists as parquet."""
+    lists = pa.FixedSizeListArray.from_arrays(ranking.items.ravel(), ranking.items.shape[1])
+    with atomic(path) as partial:
+        pq.write_table(pa.table({"user": ranking.users, "items": lists}), partial)
+
+
+def load_lists(path: Path) -> Ranking:
+    """Read what `save_lists` wrote."""
+    table = pq.read_table(path)
+    flat = table["items"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Ranking(table["user"].to_numpy(), flat.reshape(len(table), -1).astype(np.int32))
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _collect(
+    study: Study, jobs_of: Sequence[Job], folder: Path, ks: Sequence[int], variants_at: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    direct = direct_hits([arm.edges for _, arm in jobs_of], study.test, study.n_items)
+    scores, runs, curves, seen = [], [], [], set[Path]()
+    for one, arm in jobs_of:
+        path = path_of(study, (one, arm), folder)
+        ranking, record = load_lists(path), read_json(path.with_suffix(".json"))
+        names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
+        table = score_arm(study, ranking, arm.edges, direct, ks, variants_at)
+        scores.append(evaluation.to_long(table).assign(run=one.run, **names))
+        keep = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
+        runs.append(
+            {"run": one.run, **names, **{name: record[name] for name in keep}}
+            | {"added": 0 if arm.edges is None else len(arm.edges)}
+            | {"coverage": evaluation.coverage(ranking, variants_at, study.n_items)}
+            | {"shared": path in seen}
+        )
+        seen.add(path)
+        looks = pd.DataFrame(record["history"]).rename(columns={"validation": "value"})
+        # models in closed form look once, at epoch 0
+        curves.append(looks.loc[looks["epoch"] > 0, ["epoch", "value"]].dropna().assign(**names))
+    columns = ["run", "backbone", "arm", "seed", "user", "metric", "value"]
+    every = pd.concat(scores, ignore_index=True)[columns].astype({"seed": np.int32})
+    kinds = dict.fromkeys(("seed", "epochs", "best_epoch", "edges", "added"), np.int32)
+    floats = dict.fromkeys(("validation", "seconds", "peak_mib", "coverage"), np.float32)
+    looks = pd.concat(curves, ignore_index=True)[["backbone", "arm", "seed", "epoch", "value"]]
+    return every, pd.DataFrame(runs).astype(kinds | floats), looks

@@ -1,0 +1,137 @@
+"""The data of an experiment, and the conventions by which an arm is scored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from dallrec_core.errors import UserError
+from dallrec_core.recommenders import evaluation
+from dallrec_core.recommenders.evaluation import Pairs, Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The data that all cells share."""
+
+    train: pd.DataFrame
+    "Observed interactions to train on, columns user, item."
+    validation: pd.DataFrame
+    "Decides when to stop and is left out of the final ranking like `train`."
+    test: pd.DataFrame
+    "Read once, for the scores."
+    n_users: int
+    "Number of users, U."
+    n_items: int
+    "Number of items, N."
+    taste: np.ndarray | None = None
+    "True tastes [U, N] where they are known; adds the metric preference@K."
+
+    @property
+    def seen(self) -> pd.DataFrame:
+        """Return the pairs that are not ranked for the test: training and validation."""
+        return pd.concat([self.train[["user", "item"]], self.validation[["user", "item"]]])
+
+    @property
+    def test_users(self) -> np.ndarray:
+        """Return the users that are ranked for, int64 [n]."""
+        return np.unique(self.test["user"].to_numpy(np.int64))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that can change a ranking; which items are in the test cannot."""
+        digest = hashlib.sha256(f"{self.n_users},{self.n_items}".encode())
+        for frame in (self.train, self.validation):
+            digest.update(frame_bytes(frame))
+        digest.update(self.test_users.tobytes())
+        return digest.hexdigest()
+
+
+def direct_hits(
+    added: Iterable[pd.DataFrame | None], test: pd.DataFrame, n_items: int
+) -> pd.DataFrame:
+    """Return the test pairs (user, item) that are among the edges some arm added."""
+    edges = [frame for frame in added if frame is not None]
+    if not edges:
+        return test.iloc[:0][["user", "item"]]
+    known, pairs = Pairs(pd.concat(edges), n_items), test[["user", "item"]]
+    return pairs[known.contains(pairs["user"].to_numpy(), pairs["item"].to_numpy())]
+
+
+def score_arm(
+    study: Study,
+    ranking: Ranking,
+    added: pd.DataFrame | None,
+    direct: pd.DataFrame,
+    ks: Sequence[int] = (10, 20, 50),
+    variants_at: int = 20,
+) -> pd.DataFrame:
+    """Return all metrics of one cell, one row per user, one column per metric.
+
+    Besides the standard metrics (added edges stay rankable), at K = `variants_at`:
+
+    - `recall@K[cold]`, `recall@K[warm]` (at every K): test items with at most ten training
+      interactions, and the others; counted in the observed data, alike for all arms;
+    - `recall@K|masked`, `ndcg@K|masked`: the user's added items are not ranked either;
+    - `recall@K|no-direct-hits`, `ndcg@K|no-direct-hits`: test pairs that some arm added are taken
+      out of the ranking and of the test, for every arm alike;
+    - `preference@K`: see `evaluation.preference_at_k`, where tastes are known.
+
+    Args:
+        study: the shared data.
+        ranking: lists without the training and validation pairs.
+        added: the arm's edges.
+        direct: from `direct_hits`.
+        ks: lengths K of the list.
+        variants_at: the K of the variants.
+
+    Raises:
+        UserError: when so many edges were added for a user that the stored list is too short.
+    """
+    groups = evaluation.cold_and_warm(study.train, study.n_items)
+    table = evaluation.score(ranking, study.test, study.n_items, ks, item_groups=groups)
+    masked = study.test.iloc[:0] if added is None else added
+    test_left = _without(study.test, direct, study.n_items)
+    variants = [("masked", masked, study.test), ("no-direct-hits", direct, test_left)]
+    for name, taken_out, test in variants:
+        part = _shortened(ranking, taken_out, study.n_items, variants_at)
+        found = evaluation.score(part, test, study.n_items, (variants_at,)).set_index("user")
+        for metric in (f"recall@{variants_at}", f"ndcg@{variants_at}"):
+            table[f"{metric}|{name}"] = table["user"].map(found[metric])
+    if study.taste is not None:
+        liked = evaluation.preference_at_k(ranking, study.taste, study.seen, variants_at)
+        by_user = pd.Series(liked, index=ranking.users)
+        table[f"preference@{variants_at}"] = table["user"].map(by_user)
+    return table
+
+
+def _shortened(ranking: Ranking, taken_out: pd.DataFrame, n_items: int, k: int) -> Ranking:
+    """Return the ranking without some pairs, still correct to rank k."""
+    pairs = Pairs(taken_out, n_items)
+    removed = pairs.contains(ranking.users[:, None], ranking.items).sum(axis=1)
+    depth = ranking.items.shape[1]
+    # a list that has run out is complete; a full one loses its tail
+    if (depth < n_items) and (removed > depth - k)[ranking.items[:, -1] >= 0].any():
+        raise UserError(
+            f"a user was given more than {depth - k} of the {depth} items of the stored list; "
+            f"lower the number of edges added per user, or K"
+        )
+    return ranking.without(pairs)
+
+
+def _without(frame: pd.DataFrame, pairs: pd.DataFrame, n_items: int) -> pd.DataFrame:
+    inside = Pairs(pairs, n_items).contains(frame["user"].to_numpy(), frame["item"].to_numpy())
+    return frame[~inside]
+
+
+def frame_bytes(frame: pd.DataFrame) -> bytes:
+    """Return the pairs and weights as bytes that do not depend on the order of rows."""
+    weight = frame["weight"] if "weight" in frame else pd.Series(1.0, index=frame.index)
+    columns = [frame["user"], frame["item"], weight]
+    table = np.stack([column.to_numpy(np.float64) for column in columns], axis=1)
+    return table[np.lexsort(table.T[::-1])].tobytes()

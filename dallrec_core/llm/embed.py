@@ -1,0 +1,159 @@
+"""Texts as vectors: the mean of a transformer's last hidden states over the tokens of a text.
+
+The transformer is an encoder (BERT and its kin, as `AutoModel` opens them) or a causal language
+model itself. Checkpoints follow the rules of `models`: no code of theirs is run, safetensors only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from dallrec_core.chain.progress import progress
+from dallrec_core.errors import UserError
+from dallrec_core.llm.load import LanguageModel, explained, find_checkpoint, pick_device, quiet
+
+
+class TextEncoder(NamedTuple):
+    """A transformer that turns texts into vectors."""
+
+    model: PreTrainedModel
+    """Gives `last_hidden_state` [B, T, d]; in evaluation mode."""
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    """Name as the user gave it."""
+    max_tokens: int
+    """Longest text, in tokens; the rest of a longer one is cut off and counted."""
+    skip: int | None
+    """Token id that is left out of the mean; None for none."""
+
+
+def load_encoder(name: str, *, device: str = "auto", revision: str | None = None) -> TextEncoder:
+    """Load a text encoder in float32.
+
+    Args:
+        name: folder, or Hugging Face id such as `sentence-transformers/all-MiniLM-L6-v2`.
+        device: `auto` (cuda, else mps, else cpu) or a torch device.
+        revision: branch, tag or commit of a hub model, to pin it.
+
+    Raises:
+        UserError: when there is no such model, or it cannot be loaded.
+    """
+    checkpoint = find_checkpoint(name, revision)
+    place = pick_device(device)
+    with quiet(), explained(f"encoder '{name}' cannot be loaded from {checkpoint.folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        loaded: Any = AutoModel.from_pretrained(
+            checkpoint.folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        model, report = loaded
+        halves = hasattr(model, "encoder") and hasattr(model, "decoder")
+        # The mean needs neither the pooler, which reads the first token's state, nor a decoder, and
+        # the files of an encoder often lack them.
+        needless = ("pooler", "decoder.") if halves else ("pooler",)
+        lacking = sorted(k for k in report["missing_keys"] if not k.startswith(needless))
+        if lacking:
+            raise ValueError(f"its files lack {len(lacking)} weights, e.g. {lacking[0]}")
+        if halves:
+            model = model.get_encoder()
+        model = model.to(place).eval()
+    return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
+
+
+def of_language_model(lm: LanguageModel) -> TextEncoder:
+    """Read texts with a causal language model, without any instruction around them.
+
+    A token that begins every text is left out of the mean: it sees nothing but itself, so it is the
+    same for all texts, and in large models it is much longer than the others.
+    """
+    inner: Any = lm.model.base_model
+    return TextEncoder(inner, lm.tokenizer, lm.name, lm.max_tokens, lm.tokenizer.bos_token_id)
+
+
+def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    places = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    padding = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    if padding is not None:
+        places -= padding + 1  # RoBERTa and its kin count positions from there
+    return int(min(places, tokenizer.model_max_length))
+
+
+def mean_states(
+    encoder: TextEncoder, texts: Sequence[str], *, batch_tokens: int = 16384
+) -> tuple[np.ndarray, int]:
+    """Return the mean last hidden state of each text, and how many texts were cut off.
+
+    Padding takes no part: the result does not depend on which texts share a batch (to 1e-5).
+
+    Args:
+        encoder: from `load_encoder` or `of_language_model`.
+        texts: `[n]`.
+        batch_tokens: rows x tokens per row of one forward pass, the bound on memory.
+
+    Returns:
+        float32 `[n, d]` (zeros for a text without tokens), and a count.
+
+    Raises:
+        UserError: when memory ends or the hidden states are not finite numbers.
+    """
+    rows, cut = _tokens(encoder, list(texts))
+    width = int(encoder.model.config.get_text_config().hidden_size)
+    vectors = np.zeros((len(texts), width), np.float32)
+    for batch in progress(_batches(rows, batch_tokens), desc="encoding", unit="batches"):
+        try:
+            vectors[batch] = _means(encoder, [rows[i] for i in batch])
+        except torch.OutOfMemoryError as error:
+            raise UserError("the device's memory is full; lower batch_tokens") from error
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        raise UserError(
+            f"encoder '{encoder.name}': the hidden states of {texts[wrong[0]][:60]!r} are not "
+            "finite numbers"
+        )
+    return vectors, cut
+
+
+def _tokens(encoder: TextEncoder, texts: list[str]) -> tuple[list[list[int]], int]:
+    """Token ids of each text, and how many texts were longer than the model can read."""
+    if not texts:
+        return [], 0
+    with quiet():
+        whole = encoder.tokenizer(texts)["input_ids"]
+        # cut by the tokenizer, which keeps the tokens that have to end a text
+        rows = encoder.tokenizer(texts, truncation=True, max_length=encoder.max_tokens)["input_ids"]
+    return rows, sum(len(a) > len(b) for a, b in zip(whole, rows, strict=True))
+
+
+def _batches(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
+    """Positions of texts of similar length, the longest first, so that little is padded."""
+    batches: list[list[int]] = []
+    for i in sorted((i for i, row in enumerate(rows) if row), key=lambda i: (-len(rows[i]), i)):
+        last = batches[-1] if batches else []
+        if last and (len(last) + 1) * len(rows[last[0]]) <= budget:
+            last.append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+@torch.inference_mode()
+def _means(encoder: TextEncoder, rows: Sequence[list[int]]) -> np.ndarray:
+    width = max(len(row) for row in rows)
+    pad = encoder.tokenizer.pad_token_id or 0
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    real = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
+    counted = real.clone()
+    if encoder.skip is not None:
+        counted[:, 0] &= (ids[:, 0] != encoder.skip) | (real.sum(dim=1) == 1)
+    place = encoder.model.device
+    states = encoder.model(input_ids=ids.to(place), attention_mask=real.long().to(place))
+    hidden = states.last_hidden_state.float() * counted.to(place)[:, :, None]
+    return (hidden.sum(dim=1) / counted.sum(dim=1, keepdim=True).to(place)).cpu().numpy()

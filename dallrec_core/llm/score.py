@@ -1,0 +1,295 @@
+"""Ask yes/no questions: the probability of *yes* from one forward pass, without generation.
+
+Questions about one user share a long beginning, the history. Its keys and values are computed once.
+What follows it, the questions' own short ends, is packed into few rows: a mask hides the
+neighbours, so that neither the history is copied for each question nor the ends are padded.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Cache, DynamicCache
+
+from dallrec_core.errors import UserError
+from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.ledger import usage
+from dallrec_core.llm.load import LanguageModel, head_on, quiet, tokenize
+from dallrec_core.llm.processes import own
+from dallrec_core.llm.served import ServedModel, chances
+
+Question = str | tuple[str, str]
+"""An instruction, whole or as (prefix shared with other questions, own suffix)."""
+
+_ROW = 192  # tokens of questions per row; more would mostly attend to what the mask hides
+
+
+def p_yes(
+    lm: LanguageModel | ServedModel,
+    prompts: Sequence[Question],
+    yes: Sequence[str],
+    no: Sequence[str],
+    *,
+    cache: AnswerCache | None = None,
+    batch_tokens: int = 8192,
+    share_prefix: bool = True,
+) -> np.ndarray:
+    """Probability that the model answers *yes* rather than *no*.
+
+    It is `P(yes) / (P(yes) + P(no))` at the first answer token, each summed over all spellings.
+
+    Args:
+        lm: the model, loaded or served; the chat template or Alpaca form is put around each
+            instruction here (by the server, where it is served).
+        prompts: `[n]` instructions; of (prefix, suffix) pairs each different prefix is read once.
+        yes: spellings of the positive answer.
+        no: spellings of the negative answer.
+        cache: where answers are kept; questions found there are not asked.
+        batch_tokens: rows x tokens per row of one forward pass, the bound on memory.
+        share_prefix: read prefixes once; without it the result is the same to 1e-4 (float32).
+
+    Returns:
+        `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
+
+    Raises:
+        UserError: when a prompt is too long, the spellings cannot be told apart, or memory ends.
+    """
+    pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
+    texts = [prefix + suffix for prefix, suffix in pairs]
+    counts = usage()
+    settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
+    if isinstance(lm, ServedModel):
+        settings["logprobs"] = lm.logprobs > 0
+        spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    else:
+        words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
+        _check_disjoint(lm, words)
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        if isinstance(lm, ServedModel):
+            yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
+            return
+        rows = tokenize(lm, texts, unique)
+        shared = share_prefix and _can_share(lm)
+        groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
+        plan = [rest for b in own(batches(groups, batch_tokens)) if (rest := _only(b, missing))]
+        counts.plan(rows, missing, sum(map(_read, plan)))
+        whole = {position: len(tokens) for position, tokens in rows}
+        for batch in plan:
+            found = _ask(lm, batch, words)
+            counts.tokens_in += _read(batch)
+            counts.saved_by_prefix += sum(whole[position] for position in found) - _read(batch)
+            counts.done += _read(batch)
+            yield found
+
+    with quiet():
+        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
+    return np.asarray(found, dtype=np.float32)
+
+
+def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
+    """Sorted ids of the tokens that can begin an answer, with and without a leading space.
+
+    Raises:
+        UserError: when there is no spelling.
+    """
+    found = set()
+    for word in {s.strip() for s in spellings} - {""}:
+        for text in (word, " " + word):
+            tokens = lm.encode_answer(text)
+            # A tokenizer may cut the space off as a token of its own: that says nothing yet.
+            if tokens and lm.decode(tokens[:1]).strip():
+                found.add(tokens[0])
+    if not found:
+        raise UserError("the yes/no answers need at least one spelling each")
+    return sorted(found)
+
+
+def _check_disjoint(lm: LanguageModel, words: tuple[torch.Tensor, torch.Tensor]) -> None:
+    both = set(words[0].tolist()) & set(words[1].tolist())
+    if both:
+        token = lm.decode([min(both)])
+        raise UserError(
+            f"model '{lm.name}': a yes and a no spelling begin with the same token {token!r}, so "
+            "they cannot be told apart; use other answer words"
+        )
+
+
+def _ask(
+    lm: LanguageModel, batch: list[Group], words: tuple[torch.Tensor, torch.Tensor]
+) -> dict[int, float | None]:
+    try:
+        logits = last_logits(lm, batch)
+    except torch.OutOfMemoryError as error:
+        raise UserError("the device's memory is full; lower batch_tokens") from error
+    yes, no = (torch.logsumexp(logits[:, w.to(logits.device)], dim=-1) for w in words)
+    found = torch.sigmoid(yes - no).tolist()
+    if not np.isfinite(found).all():
+        raise UserError(f"model '{lm.name}' computes NaN as {lm.dtype}; load it as float32")
+    positions = [position for group in batch for position, _ in group.rows]
+    return dict(zip(positions, found, strict=True))
+
+
+# ---------------------------------------------------------------- groups and batches
+
+
+@dataclass(frozen=True)
+class Group:
+    """Questions that share a prefix and a row behind it; without a prefix each has its own row."""
+
+    prefix: tuple[int, ...]
+    rows: list[tuple[int, list[int]]]
+    """(position of the question, its tokens after the prefix)."""
+
+    @property
+    def width(self) -> int:
+        """Tokens of all that stands behind the prefix."""
+        return sum(len(tokens) for _, tokens in self.rows)
+
+
+def group_rows(rows: list[tuple[int, list[int]]], prefixes: Sequence[str]) -> list[Group]:
+    """Group (position, tokens) rows of the same prefix text; "" stands alone.
+
+    What their tokens have in common is shared, but for each row's last token, which must be read.
+    """
+    members: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
+    for row, prefix in zip(rows, prefixes, strict=True):
+        members[prefix].append(row)
+    groups = [Group((), [row]) for row in members.pop("", [])]
+    for alike in members.values():
+        most = min(len(tokens) for _, tokens in alike) - 1
+        size = min(most, len(os.path.commonprefix([tokens for _, tokens in alike])))
+        size = size if len(alike) > 1 else 0
+        ends = [(position, tokens[size:]) for position, tokens in alike]
+        groups += (
+            [Group(tuple(alike[0][1][:size]), ends)] if size else [Group((), [e]) for e in ends]
+        )
+    return groups
+
+
+def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
+    """Fill batches with rows of similar width up to `budget` = rows x tokens per row.
+
+    The rows of one prefix stay together as far as they fit.
+    """
+    batch: list[Group] = []
+    wide = 0
+    ordered = sorted(groups, key=lambda g: (-len(g.prefix), -g.width, g.rows[0][0]))
+    for row in (part for group in ordered for part in _split(group, budget)):
+        wider = max(wide, row.width)
+        # Sorted by prefix, so the first is the longest; padded apart, so widths add up.
+        cost = (len(batch) + 1) * (len((batch or [row])[0].prefix) + wider)
+        if batch and (cost > budget or bool(row.prefix) != bool(batch[0].prefix)):
+            yield batch
+            batch, wider = [], row.width
+        batch.append(row)
+        wide = wider
+    if batch:
+        yield batch
+
+
+def _split(group: Group, budget: int) -> Iterator[Group]:
+    """Cut a group into rows of nearly equal width, about `_ROW` tokens each."""
+    longest = max(len(tokens) for _, tokens in group.rows)
+    count = -(-group.width // max(min(_ROW, budget - len(group.prefix)), longest))
+    size = -(-len(group.rows) // count)
+    for start in range(0, len(group.rows), size):
+        yield Group(group.prefix, group.rows[start : start + size])
+
+
+def _only(batch: list[Group], missing: set[int]) -> list[Group]:
+    """The batch without the questions whose answers are known."""
+    kept = [Group(g.prefix, [row for row in g.rows if row[0] in missing]) for g in batch]
+    return [group for group in kept if group.rows]
+
+
+def _read(batch: list[Group]) -> int:
+    """Tokens that the model reads for a batch."""
+    return sum(map(len, {g.prefix for g in batch})) + sum(g.width for g in batch)
+
+
+# ---------------------------------------------------------------- one forward pass
+
+
+def _can_share(lm: LanguageModel) -> bool:
+    """Tell whether questions may be packed behind a prefix: rotary positions and plain caches.
+
+    Windows, states and biases by distance (ALiBi) are computed from a question's place in its row,
+    which packing changes.
+    """
+    config = lm.model.config.get_text_config(decoder=True)
+    rotary = any(name.endswith("rotary_emb") for name, _ in lm.model.named_modules())
+    masked = getattr(config, "_attn_implementation", "") in ("sdpa", "eager")
+    layers = DynamicCache(config=config).layers
+    plain = all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+    return rotary and masked and plain and not getattr(config, "alibi", False)
+
+
+@torch.inference_mode()
+def last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
+    """Float32 logits `[questions, vocabulary]` after the last token of every question.
+
+    A group is one row: its questions stand behind one another. Rows are padded on the right: with
+    causal attention no real token ever sees a later one, so results do not depend on the batch.
+    """
+    ids = _pad(lm, [[t for _, tokens in group.rows for t in tokens] for group in batch], lm.pad_id)
+    sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
+    ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
+    options = _behind(lm, batch, sizes, ids) if batch[0].prefix else {"use_cache": False}
+    with head_on(lm.model, _at(ends)):
+        return lm.model(input_ids=ids, **options).logits[:, 0].float()
+
+
+def _behind(
+    lm: LanguageModel, batch: list[Group], sizes: list[list[int]], ids: torch.Tensor
+) -> dict[str, Any]:
+    """What the model needs to read rows `ids` `[B, W]` behind their prefixes.
+
+    A question sees the prefix and itself, not its neighbours in the row, and counts its positions
+    from the prefix on.
+    """
+    past = _prefixes(lm, batch)
+    question = _pad(lm, [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes], -1)
+    place = _pad(lm, [[i for n in each for i in range(n)] for each in sizes], 0)
+    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=ids.device).tril()
+    start = torch.tensor([[len(group.prefix)] for group in batch], device=ids.device)
+    in_prefix = (torch.arange(past.get_seq_length(), device=ids.device) < start)[:, None]
+    same = (question[:, :, None] == question[:, None]) & causal
+    seen = torch.cat([in_prefix.expand(-1, ids.shape[1], -1), same], dim=-1)
+    mask = torch.where(seen, 0.0, torch.finfo(lm.dtype).min).to(lm.dtype)
+    return {"past_key_values": past, "attention_mask": mask[:, None], "position_ids": start + place}
+
+
+def _prefixes(lm: LanguageModel, batch: list[Group]) -> Cache:
+    """Keys and values of the rows' prefixes; each is read once, whatever the number of its rows."""
+    number = {prefix: i for i, prefix in enumerate(dict.fromkeys(g.prefix for g in batch))}
+    past = DynamicCache(config=lm.model.config)
+    with head_on(lm.model, _at([(0, 0)])):
+        lm.model(input_ids=_pad(lm, number, lm.pad_id), past_key_values=past, use_cache=True)
+    if len(number) < len(batch):
+        owner = torch.tensor([number[group.prefix] for group in batch], device=lm.device)
+        past.batch_select_indices(owner)
+    return past
+
+
+def _pad(lm: LanguageModel, rows: Collection[Sequence[int]], fill: int) -> torch.Tensor:
+    """Rows padded on the right with `fill`: `[B, T]`."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=lm.device)
+
+
+def _at(places: Sequence[tuple[int, int]]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Selects the hidden states at (row, position): `[B, T, d]` -> `[places, 1, d]`."""
+    rows, positions = torch.tensor(places).T
+
+    def select(hidden: torch.Tensor) -> torch.Tensor:
+        return hidden[rows.to(hidden.device), positions.to(hidden.device)].unsqueeze(1)
+
+    return select

@@ -1,0 +1,125 @@
+"""Artefacts: schemas on write and read, atomic writes, digests that ignore times."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dallrec_core.chain.artefacts import (
+    atomic,
+    digest,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
+from dallrec_core.errors import UserError
+
+RUNS = {
+    "run": ["a"], "backbone": ["LightGCN"], "arm": ["base"], "seed": [0], "epochs": [3],
+    "best_epoch": [2], "validation": [0.1], "edges": [0], "seconds": [1.5], "peak_mib": [90.0],
+}  # fmt: skip
+
+
+def split_frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"user": [0, 1], "item": [2, 3], "rating": [4.0, np.nan], "timestamp": [1, 2]}
+    )
+
+
+def test_round_trip_casts_to_the_schema(tmp_path: Path) -> None:
+    path = write_table(split_frame(), tmp_path / "train.parquet", "split")
+    frame = read_table(path, "split")
+    assert frame["user"].dtype == np.int32
+    assert frame["item"].tolist() == [2, 3]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_extra_columns_are_kept(tmp_path: Path) -> None:
+    path = write_table(split_frame().assign(note="x"), tmp_path / "train.parquet", "split")
+    assert read_table(path, "split")["note"].tolist() == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.drop(columns="item"), "column 'item' is missing"),
+        (lambda f: f.assign(item=[2.0, np.nan]), "row 1, column 'item' is empty"),
+        (lambda f: f.assign(user=["x", "y"]), "column 'user' should be int32"),
+        (lambda f: f.assign(item=[0.5, 1.0]), "column 'item' should be int32"),
+    ],
+)
+def test_misfits_name_the_place_and_leave_nothing(tmp_path: Path, change, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        write_table(change(split_frame()), tmp_path / "train.parquet", "split")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_checks_as_well(tmp_path: Path) -> None:
+    split_frame().drop(columns="user").to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(UserError, match="column 'user' is missing"):
+        read_table(tmp_path / "train.parquet", "split")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="not a readable parquet"):
+        read_table(tmp_path / "broken.parquet", "split")
+    with pytest.raises(UserError, match="does not exist"):
+        read_table(tmp_path / "absent.parquet", "split")
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    target = write_json({"a": 1}, tmp_path / "x.json")
+    with pytest.raises(RuntimeError), atomic(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert read_json(target) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_full_disk_is_one_clear_message(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="cannot write .*No space left"),
+        atomic(tmp_path / "x") as partial,
+    ):
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_replaced_whole(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "old").touch()
+    with atomic(tmp_path / "adapter") as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["new"]
+
+
+def test_digest_ignores_times_and_nothing_else(tmp_path: Path) -> None:
+    def of(**change: object) -> str:
+        frame = pd.DataFrame(RUNS | {key: [value] for key, value in change.items()})
+        return digest(write_table(frame, tmp_path / "runs.parquet", "runs"))
+
+    assert of() == of(seconds=99.0, peak_mib=1.0)
+    assert of() != of(validation=0.2)
+    assert digest(write_json({"a": 1, "seconds": 2}, tmp_path / "a.json")) == digest(
+        write_json({"a": 1, "seconds": 3}, tmp_path / "b.json")
+    )
+
+
+def test_broken_json_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(UserError, match="line 2"):
+        read_json(tmp_path / "x.json")
+
+
+def test_an_answer_that_is_neither_yes_nor_no_has_no_probability(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user": [0, 1], "item": [2, 3], "answer": ["yes", "unparsed"]})
+    frame = frame.assign(added=False, strategy="paper", prompt_key="k")
+    write_table(frame.assign(p_yes=[0.75, np.nan]), tmp_path / "a.parquet", "added")
+    assert read_table(tmp_path / "a.parquet", "added")["p_yes"].isna().tolist() == [False, True]
+    with pytest.raises(UserError, match="column 'p_yes' is missing"):
+        write_table(frame, tmp_path / "b.parquet", "added")

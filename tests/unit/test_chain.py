@@ -1,0 +1,332 @@
+"""The chain on a book of tiny notebooks: what runs, what is skipped, what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from filelock import FileLock
+from tiny_book import write_book, write_page
+
+from dallrec_core import chain
+from dallrec_core.chain import artefacts, freshness
+from dallrec_core.chain.pages import PAGES, find_page, missing, select
+from dallrec_core.chain.run import CHAIN
+from dallrec_core.errors import UserError
+
+FIRST = ["01_data", "02_finetune"]
+
+
+def run(name: str = "smoke", *overrides: dict[str, dict[str, object]], **options: object) -> None:
+    chain.run_chain(name, overrides, say=lambda line: None, **({"only": FIRST} | options))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny book whose first two pages have run once."""
+    root = write_book(tmp_path_factory.mktemp("book"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.delenv("DALLREC_RUNS_DIR", raising=False)
+        run()
+    return root
+
+
+@pytest.fixture
+def book(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished book to work in."""
+    shutil.copytree(finished, tmp_path / "book")
+    monkeypatch.chdir(tmp_path / "book")
+    monkeypatch.delenv("DALLREC_RUNS_DIR", raising=False)
+    monkeypatch.delenv(CHAIN, raising=False)
+    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
+    return tmp_path / "book"
+
+
+def reasons(**overrides: dict[str, object]) -> dict[str, list[str]]:
+    return {step.page.name: step.reasons for step in chain.plan("smoke", [overrides], only=FIRST)}
+
+
+def executed(book: Path) -> set[str]:
+    return {path.name for path in (book / "runs/smoke/notebooks").iterdir()}
+
+
+# --- what is fresh ---
+
+
+def test_a_finished_page_has_manifest_artefacts_and_notebook(book: Path) -> None:
+    manifest = artefacts.read_json(book / "runs/smoke/02_finetune/manifest.json")
+    assert manifest["parameters"] == {"seed": 0, "rate": 0.1, "label": "default"}
+    assert manifest["parts"]["inputs"] == {"01_data": freshness.actual_key(PAGES[0], "smoke")}
+    model = book / "runs/smoke/02_finetune/model.json"
+    assert manifest["artefacts"]["model.json"] == artefacts.sha256(model)
+    assert executed(book) == {"01_data.ipynb", "02_finetune.ipynb"}
+    assert not list(book.rglob("started.json"))
+    assert reasons() == {"01_data": [], "02_finetune": []}
+
+
+def test_defaults_inject_nothing_and_overrides_do(book: Path) -> None:
+    assert "injected-parameters" not in (book / "runs/smoke/notebooks/01_data.ipynb").read_text()
+    run("other", {"01_data": {"size": 4}}, only=["01_data"])
+    injected = nbformat.read(book / "runs/other/notebooks/01_data.ipynb", as_version=4).cells[2]
+    assert "injected-parameters" in injected.metadata.tags
+    assert "size = 4" in injected.source and 'run = "other"' in injected.source
+
+
+def test_a_new_parameter_makes_it_and_what_follows_stale(book: Path) -> None:
+    found = reasons(**{"01_data": {"size": 4}})
+    assert found["01_data"] == ["parameters changed: size 3 -> 4"]
+    assert found["02_finetune"] == ["inputs changed: 01_data"]
+
+
+def change_prose(book: Path) -> None:
+    path = book / "notebooks/02_finetune.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][0]["source"] = "# Another title"
+    path.write_text(json.dumps(content))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "prose changed": (change_prose, []),
+    "code changed": (
+        lambda book: write_page(book / "notebooks", "02_finetune", "print('more')"),
+        ["code changed: cells"],
+    ),
+    "artefact removed": (
+        lambda book: (book / "runs/smoke/02_finetune/model.json").unlink(),
+        ["file missing or changed: model.json"],
+    ),
+    "artefact changed": (
+        lambda book: (book / "runs/smoke/02_finetune/model.json").write_text("{}"),
+        ["file missing or changed: model.json"],
+    ),
+    "manifest damaged": (
+        lambda book: (book / "runs/smoke/02_finetune/manifest.json").write_text('{"key": '),
+        ["has not run yet"],
+    ),
+    "run by hand": (
+        lambda book: chain.begin("02_finetune", {}),
+        ["not finished, or run by hand"],
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_makes_a_page_stale(book: Path, damage: str) -> None:
+    spoil, expected = DAMAGES[damage]
+    spoil(book)
+    assert reasons() == {"01_data": [], "02_finetune": expected}
+
+
+def test_versions_and_library_are_part_of_the_key(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "distribution_version", lambda name: "9")
+    monkeypatch.setattr(freshness, "library", lambda: "changed")
+    changed = " ".join(reasons()["01_data"])
+    assert "library changed: dallrec_core" in changed and "-> '9'" in changed
+
+
+def test_files_named_by_parameters_are_part_of_the_key(book: Path) -> None:
+    def key() -> str:
+        return freshness.key(freshness.parts(PAGES[0], {"interactions_path": str(own)}, {}))
+
+    own = book / "own.csv"
+    own.write_text("a")
+    before = key()
+    own.write_text("b")
+    assert key() != before
+
+
+def test_digests_leave_times_and_notes_out(book: Path) -> None:
+    before = freshness.digests(PAGES[0], "smoke")
+    assert set(before) == set(PAGES[0].makes)
+    changed = {"seed": 0, "seconds": 12.5}
+    artefacts.write_json(changed, book / "runs/smoke/01_data/dataset.json")
+    assert freshness.digests(PAGES[0], "smoke") == before
+
+
+# --- what is run ---
+
+
+def test_fresh_pages_are_skipped_unless_forced(book: Path) -> None:
+    said: list[str] = []
+    chain.run_chain("smoke", only=FIRST, say=said.append)
+    assert said == ["01_data            fresh", "02_finetune        fresh"]
+    left = book / "runs/smoke/01_data/left.txt"
+    left.write_text("from before")
+    run(only=["01_data"], force=True)
+    assert not left.exists()
+
+
+def test_an_interrupted_page_keeps_its_work_and_another_key_clears_it(book: Path) -> None:
+    stop = "import pathlib\nif not pathlib.Path(page.path('go')).exists(): raise ValueError('stop')"
+    write_page(book / "notebooks", "01_data", stop)
+    folder = book / "runs/smoke/01_data"
+    with pytest.raises(chain.PageFailed, match="ValueError: stop"):
+        run(only=["01_data"])
+    (folder / "half.partial").write_text("work")
+    (folder / "go").touch()
+    run(only=["01_data"])
+    assert (folder / "half.partial").read_text() == "work"
+    (folder / "started.json").write_text('{"key": "of other parameters"}')
+    with pytest.raises(chain.PageFailed, match="ValueError: stop"):
+        run("smoke", {"01_data": {"size": 4}}, only=["01_data"])
+    assert not (folder / "half.partial").exists()
+
+
+def test_without_its_data_an_appendix_says_so_and_runs_again_once_they_are_there(
+    book: Path,
+) -> None:
+    write_page(book / "notebooks", "A1_published_split", "print('all of it')", "needs-data")
+    run(only=["A1_published_split"])
+    page = (book / "runs/smoke/notebooks/A1_published_split.ipynb").read_text()
+    assert "all of it\\n" not in page and "`dallrec data published` fetches and verifies" in page
+    [step] = chain.plan("smoke", only=["A1_published_split"])
+    assert step.reasons == []
+    for file in find_page("A1").data_files:
+        (book.parent / file).parent.mkdir(parents=True, exist_ok=True)
+        (book.parent / file).touch()
+    [step] = chain.plan("smoke", only=["A1_published_split"])
+    assert step.reasons == ["data changed: published"]
+    run(only=["A1_published_split"])
+    assert "all of it\\n" in (book / "runs/smoke/notebooks/A1_published_split.ipynb").read_text()
+
+
+def test_two_processes_in_one_run_exclude_each_other(book: Path) -> None:
+    with FileLock(book / "runs/smoke/.lock"):
+        for act in (run, lambda: chain.begin("01_data", {})):
+            with pytest.raises(UserError, match="another dallrec is working in"):
+                act()
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (book / "taken").write_text("a file")
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(book / "taken"))
+    with pytest.raises(UserError, match="cannot write to .*taken/smoke"):
+        run()
+
+
+def test_a_later_page_needs_the_earlier_ones(book: Path) -> None:
+    with pytest.raises(UserError, match="06_recommenders needs 03_interactions of run 'smoke'"):
+        run(only=["06_recommenders"])
+
+
+# --- failures ---
+
+FAILURES = {
+    "user error": (
+        "from dallrec_core.errors import UserError\nraise UserError('no model x; use y')",
+        (UserError, "^02_finetune: no model x; use y$"),
+    ),
+    "other error": (
+        "raise ValueError('boom')",
+        (chain.PageFailed, "02_finetune.ipynb, code cell 3: ValueError: boom"),
+    ),
+    "dead kernel": (
+        "import os; os.kill(os.getpid(), 9)",
+        (chain.PageFailed, "02_finetune: the kernel died, .*memory"),
+    ),
+    "too little made": (
+        "page.path('model.json').unlink()",
+        (chain.PageFailed, "finished without making model.json"),
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failing_notebook_is_explained_and_leaves_no_result(book: Path, failure: str) -> None:
+    code, (kind, message) = FAILURES[failure]
+    write_page(book / "notebooks", "02_finetune", code)
+    with pytest.raises(kind, match=message):
+        run()
+    assert reasons() == {"01_data": [], "02_finetune": ["not finished, or run by hand"]}
+    assert not (book / "runs/smoke/02_finetune/manifest.json").exists()
+    if failure == "user error":
+        assert executed(book) == {"01_data.ipynb", "02_finetune.failed.ipynb"}
+        write_page(book / "notebooks", "02_finetune")
+        run()
+        assert executed(book) == {"01_data.ipynb", "02_finetune.ipynb"}
+
+
+# --- inside a notebook ---
+
+
+def test_begin_in_another_run_names_the_command(book: Path) -> None:
+    with pytest.raises(UserError, match="needs 01_data of run 'ml-1m'.*dallrec run --run ml-1m"):
+        chain.begin("02_finetune", {"run": "ml-1m"})
+
+
+@pytest.mark.parametrize("name", ["../out", "", "a/b", "cache", ".hidden"])
+def test_a_run_stays_inside_the_runs(name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a run"):
+        chain.begin("01_data", {"run": name})
+
+
+def test_begin_makes_missing_inputs_of_the_default_run(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(book / "runs/smoke/02_finetune")
+    chain.begin("03_interactions", {})
+    assert capsys.readouterr().out.startswith("02_finetune has not run yet: running it now\n")
+    assert not missing(find_page("02"), "smoke")
+
+
+def test_an_open_page_reads_and_writes_with_schemas(book: Path) -> None:
+    page = chain.begin("03_interactions", {})
+    assert page.has("02_finetune", "model.json") and not page.has("01_data", "truth.parquet")
+    with pytest.raises(UserError, match="column 'user' is missing"):
+        page.read("01_data", "train")
+    with pytest.raises(UserError, match="no table 'edges'; pages.PAGES lists interactions"):
+        page.write("edges", pd.DataFrame())
+    with pytest.raises(UserError, match="does not declare 06_recommenders"):
+        page.input("06_recommenders")
+    page.write_json("x", {"a": 1})
+    assert page.read_json("03_interactions", "x") == {"a": 1}
+
+
+def test_provenance_names_inputs_and_notes_costs(book: Path) -> None:
+    page = chain.begin("03_interactions", {})
+    first, second = page.provenance(seed=7), page.provenance(seed=7)
+    assert first.drop("wall time").equals(second.drop("wall time"))
+    assert first.loc["seed", "value"] == "7"
+    digest = freshness.short_digest(find_page("02"), "smoke")
+    assert first.loc["input 02_finetune", "value"] == digest
+    assert {"seconds", "peak_mib", "device"} == set(artefacts.read_json(page.path("costs.json")))
+
+
+def test_a_table_of_figures() -> None:
+    shown = chain.table({"n_items": 12345, "error": {"test": 0.123456}})
+    assert shown.to_dict() == {"value": {"n items": "12,345", "error.test": "0.1235"}}
+
+
+# --- the list of pages ---
+
+
+@pytest.mark.parametrize("text", ["03_interactions", "03", "3", "interactions"])
+def test_pages_can_be_named_shortly(text: str) -> None:
+    assert find_page(text).name == "03_interactions"
+
+
+def test_select() -> None:
+    assert select(None, None) is None
+    assert select("06", "07") == ["06_recommenders", "07_analysis"]
+    assert select("A1", None) == ["A1_published_split", "A2_released_edges"]
+    assert select(None, None, ("05", "01")) == ["05_summaries", "01_data"]
+    for words, message in ((("03", "02"), "comes after"), (("03", None, ("05",)), "combined")):
+        with pytest.raises(UserError, match=message):
+            select(*words)
+
+
+def test_the_environment_is_as_before(book: Path) -> None:
+    before = dict(os.environ)
+    run(only=["01_data"], force=True)
+    assert dict(os.environ) == before
