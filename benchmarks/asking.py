@@ -24,17 +24,23 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dallrec_core.datasets.matinee import catalogue
-from dallrec_core.llm.batching import group_rows, tokenize
-from dallrec_core.llm.models import LanguageModel, load, quiet, render
-from dallrec_core.llm.scoring import first_tokens, p_yes
-from dallrec_core.prompts import HISTORY, NO_WORDS, YES_WORDS, Prompt, interaction_prompt, item_text
+from dallrec_core.augmentation.prompts import (
+    HISTORY,
+    NO_WORDS,
+    YES_WORDS,
+    Prompt,
+    interaction_prompt,
+    item_text,
+)
+from dallrec_core.data.matinee import catalogue
+from dallrec_core.llm.load import LanguageModel, load, quiet, render
+from dallrec_core.llm.score import first_tokens, group_rows, p_yes, tokenize
 
 CANDIDATES = 50
 """Questions per user."""
 MAX_NEW_TOKENS = 2
 BATCH = 32
-YES, NO = YES_WORDS["default"], NO_WORDS["default"]
+YES, NO = YES_WORDS, NO_WORDS
 SAMPLING = {"do_sample": True, "temperature": 0.95, "top_p": 0.7, "top_k": 50}
 """LLaMA-Factory's defaults; the authors set none of their own."""
 GREEDY = {"do_sample": False}
@@ -135,8 +141,8 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
     too low rather than too high.
     """
     rows = tokenize(lm, [prompt.text for prompt in prompts], range(len(prompts)))
-    groups = group_rows(rows)
-    tokens = sum(sum(group.widths) for group in groups)
+    groups = group_rows(rows, [prompt.prefix for prompt in prompts])
+    tokens = sum(len(group.prefix) + group.width for group in groups)
     inner: Any = lm.model.base_model.layers
     weights = sum(p.numel() for p in inner.parameters() if p.ndim == 2)
     head = lm.model.get_output_embeddings().weight.numel()

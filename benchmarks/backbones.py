@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks import data as arrays
 from benchmarks.process import peak_mib, say
-from dallrec_core.evaluation import rank, score
 from dallrec_core.recommenders import Recommender, build, model_class
-from dallrec_core.training import SETTINGS, TrainSettings, fit
+from dallrec_core.recommenders.evaluation import rank, score
+from dallrec_core.recommenders.training import SETTINGS, TrainSettings, fit
 
 REFERENCES = ("Popularity", "ItemKNN", "EASE")
 """Computed at once, without epochs."""

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.process import say
-from dallrec_core import datasets, features
-from dallrec_core.augmentation import texts
-from dallrec_core.augmentation.data import Data as Wing
-from dallrec_core.datasets.splits import split
+from dallrec_core import data as datasets
+from dallrec_core.augmentation import TrainingView, features, texts
+from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Graph
 
 _ROWS = ("train_users", "train_items", "valid_users", "valid_items")
@@ -49,7 +48,7 @@ def prepare(path: str, dataset: str = "published", seed: int = 0) -> dict[str, i
     """
     data = datasets.load(dataset)
     parts = split(data, "published" if dataset == "published" else "random", seed=seed)
-    wing = Wing(
+    view = TrainingView(
         data.name,
         data.noun,
         data.attribute,
@@ -59,7 +58,7 @@ def prepare(path: str, dataset: str = "published", seed: int = 0) -> dict[str, i
         parts.train,
         data.items,
     )
-    vectors = features.encode(texts.given(wing).documents, "tfidf").vectors
+    vectors = features.encode(texts.given(view).documents, "tfidf").vectors
     save(path, data.n_users, data.n_items, parts.train, parts.validation, vectors)
     return {
         "users": data.n_users,

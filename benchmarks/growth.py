@@ -19,7 +19,7 @@ from benchmarks.backbones import Stopwatch
 from benchmarks.limits import row_seconds
 from benchmarks.process import peak_mib, say
 from dallrec_core.recommenders import Recommender, build
-from dallrec_core.training import SETTINGS, fit
+from dallrec_core.recommenders.training import SETTINGS, fit
 
 BACKBONES = ("MF-BPR", "LightGCN")
 SIZES = (1_000_000, 10_000_000, 25_000_000)

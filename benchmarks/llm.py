@@ -28,7 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.process import call, plain, say
-from dallrec_core.artifacts import write_json
+from dallrec_core.chain.artefacts import write_json
 
 SIZES = {
     "standin": {"users": 80, "single": 200, "padded": 512},

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks import data as arrays
 from benchmarks.limits import best_seconds, copy_bandwidth
 from benchmarks.process import peak_mib, say
-from dallrec_core.evaluation import Ranking, rank, score
 from dallrec_core.recommenders import DotProduct, build
-from dallrec_core.training import SETTINGS, fit
+from dallrec_core.recommenders.evaluation import Ranking, rank, score
+from dallrec_core.recommenders.training import SETTINGS, fit
 
 DEPTH = 50
 ROUNDING = 1e-4

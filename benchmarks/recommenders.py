@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import growth, peers, plain_ngcf, ranking
 from benchmarks.backbones import REFERENCES, TARGETS, TRAINED
 from benchmarks.process import call, plain, say
-from dallrec_core.artifacts import write_json
+from dallrec_core.chain.artefacts import write_json
 
 BACKBONES = (*REFERENCES, *TRAINED)
 PARTS = ("limits", "evaluation", *BACKBONES, "plain", "peers", "growth")

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from dallrec_core.datasets import Dataset, Split, load
-from dallrec_core.datasets.matinee import REALLY_LIKED, Viewers, catalogue, shown, simulate
-from dallrec_core.datasets.splits import split
-from dallrec_core.evaluation import evaluate, preference_at_k, rank
+from dallrec_core.data import Dataset, Split, load
+from dallrec_core.data.matinee import REALLY_LIKED, Viewers, catalogue, shown, simulate
+from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Graph, Recommender, build
-from dallrec_core.training import TrainSettings, fit
+from dallrec_core.recommenders.evaluation import evaluate, preference_at_k, rank
+from dallrec_core.recommenders.training import TrainSettings, fit
 
 GRID = {
     "Popularity": [{}],

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from dallrec_core import statistics
-from dallrec_core.artifacts import atomic, read_json, read_table
-from dallrec_core.layout import run_dir
-from dallrec_core.parameters import Overrides
-from dallrec_core.profiles import load_profile
-from dallrec_core.sweep import sweep
+from dallrec_core.chain.artefacts import atomic, read_json, read_table
+from dallrec_core.chain.parameters import Overrides
+from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.profiles import load_profile
+from dallrec_core.experiment import comparison
+from dallrec_core.experiment.sweep import sweep
 
 BOOK = Path(__file__).parents[1] / "book"
 BACKBONES = {"ml-100k": ["MF-BPR", "NGCF", "LightGCN"], "ml-1m": ["MF-BPR", "LightGCN"]}
@@ -56,7 +56,7 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
 
 def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the three tables of the page by name; p is adjusted over all rows together."""
-    rows = rows.assign(p_holm=statistics.holm(rows["p_value"].to_numpy(float)))
+    rows = rows.assign(p_holm=comparison.holm(rows["p_value"].to_numpy(float)))
     runs, means, found = [], [], []
     for row in rows.itertuples():
         # neither breaks over lines, so that the columns stay narrow

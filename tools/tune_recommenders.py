@@ -21,18 +21,19 @@ import pandas as pd
 import torch
 import yaml
 
-from dallrec_core import datasets, features
-from dallrec_core.augmentation import texts
-from dallrec_core.augmentation.data import Data
-from dallrec_core.datasets.splits import split
-from dallrec_core.evaluation import evaluate
+from dallrec_core import data as datasets
+from dallrec_core.augmentation import TrainingView, features, texts
+from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Features, Graph, build, model_class, names
-from dallrec_core.training import TrainSettings, fit, settings_for
+from dallrec_core.recommenders.evaluation import evaluate
+from dallrec_core.recommenders.training import TrainSettings, fit, settings_for
 
 
 def given_features(data: datasets.Dataset, train: pd.DataFrame) -> Features:
     about = (data.name, data.noun, data.attribute, data.like_threshold, data.n_users, data.n_items)
-    vectors = features.encode(texts.given(Data(*about, train, data.items)).documents).vectors
+    vectors = features.encode(
+        texts.given(TrainingView(*about, train, data.items)).documents
+    ).vectors
     return {name: torch.from_numpy(matrix) for name, matrix in vectors.items()}
 
 

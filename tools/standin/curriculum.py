@@ -52,7 +52,7 @@ class Stage:
     """Learning rate at the stage's start and end; cosine between, short warm-up at the start."""
 
 
-STAGES = (
+PAGES = (
     Stage(
         "words",
         200,

@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dallrec_core.answers import parse_genres
-from dallrec_core.augmentation import attributes, interactions, summaries
-from dallrec_core.augmentation.data import Data
-from dallrec_core.datasets.matinee import HELD_OUT, catalogue, load_matinee
-from dallrec_core.datasets.splits import split
+from dallrec_core.augmentation import TrainingView, attributes, interactions, summaries
+from dallrec_core.augmentation.answers import parse_genres
+from dallrec_core.augmentation.prompts import genres_prompt, summary_prompt
+from dallrec_core.data.matinee import HELD_OUT, catalogue, load_matinee
+from dallrec_core.data.splits import split
 from dallrec_core.llm.finetune import LoraSettings, finetune
-from dallrec_core.llm.generation import generate
-from dallrec_core.llm.models import load
-from dallrec_core.prompts import genres_prompt, summary_prompt
+from dallrec_core.llm.generate import generate
+from dallrec_core.llm.load import load
 from tools.standin.probe import Probe
 from tools.standin.tokenizer import Encoder
 from tools.standin.wordings import INTERACTION_DEFAULT, INTERACTION_PAPER
@@ -43,11 +42,11 @@ BOOKS = (
 """Books in and outside the training text."""
 
 
-def training_data(seed: int = 0) -> Data:
+def training_data(seed: int = 0) -> TrainingView:
     """The training view of the embedded dataset, as the notebooks see it."""
     dataset = load_matinee()
     train = split(dataset, "random", seed).train
-    return Data(
+    return TrainingView(
         "matinee",
         "movie",
         "genres",
@@ -72,7 +71,7 @@ def preference(encoder: Encoder, model) -> dict[str, float]:
     return {key: round(value, 3) for key, value in out.items()}
 
 
-def genre_scores(lm, data: Data) -> dict[str, float]:
+def genre_scores(lm, data: TrainingView) -> dict[str, float]:
     """Micro-F1 of the full genre set, from prompts that show one, by whether the film is known."""
     truth = catalogue().set_index("film_id")["genres"]
     films = data.items["item_id"].astype(int)
@@ -99,7 +98,7 @@ def genre_scores(lm, data: Data) -> dict[str, float]:
     return out
 
 
-def texts(lm, data: Data) -> list[str]:
+def texts(lm, data: TrainingView) -> list[str]:
     """Summaries of some films and books, and the genres of books."""
     rows = [("movie", data.rows[i]) for i in (3, 40, 200)] + [("movie", r) for r in UNKNOWN]
     rows += [("book", r) for r in BOOKS]
@@ -150,7 +149,7 @@ def main() -> None:
             print(json.dumps({task: "after", "loss": loss, **measure(task, encoder, tuned, data)}))
 
 
-def measure(task: str, encoder: Encoder, lm, data: Data) -> dict:
+def measure(task: str, encoder: Encoder, lm, data: TrainingView) -> dict:
     """The figures of one task."""
     if task == "interactions":
         merge = getattr(lm.model, "merge_and_unload", None)

@@ -17,7 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM
 
-from dallrec_core.datasets.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
 from tools.standin.dialogues import preference_row
 from tools.standin.network import IGNORED, Row, pack
 from tools.standin.shelf import Shelf

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dallrec_core.datasets.matinee import HELD_OUT, catalogue
+from dallrec_core.data.matinee import HELD_OUT, catalogue
 
 BOOKS = Path(__file__).with_name("books.csv")
 _ADJECTIVES = (

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tools.standin.curriculum import STAGES, Stage, Streams
+from tools.standin.curriculum import PAGES, Stage, Streams
 from tools.standin.dialogues import Style, dialogues
 from tools.standin.network import batch_loss, make_model, pack
 from tools.standin.probe import Log
@@ -137,7 +137,7 @@ def main() -> None:
         first = saved["stage"]
     probe = Log(encoder)
     with (out / "log.jsonl").open("a") as log:
-        for number, stage in enumerate(STAGES[first:], start=first):
+        for number, stage in enumerate(PAGES[first:], start=first):
             _train_stage(model, optimiser, encoder, stage, number, probe, log)
             torch.save(
                 {

@@ -85,7 +85,7 @@ INTERACTION_DEFAULT = {
         "? Answer yes or no.",
     ),
 }
-"""The wording of `dallrec_core.prompts` (`default`), in parts; a test holds them equal."""
+"""The wording `default` of `augmentation.prompts`, in parts; a test holds them equal."""
 
 _TASK = "Given the user's like and dislike, identify whether the user will like the target "
 INTERACTION_PAPER = {
