@@ -34,6 +34,6 @@ class Asker(NamedTuple):
 
     def log_likelihood(self, questions: Sequence[tuple[str, str]]) -> np.ndarray:
         """Return the log-likelihood of answers after their instructions, [n]."""
-        from dallrec_core.llm.likelihood import log_likelihood
+        from dallrec_core.llm.generate import log_likelihood
 
         return log_likelihood(self.lm, questions, cache=self.cache)

@@ -307,7 +307,7 @@ def import_adapter(task: str, folder: Path, run: str) -> str:
     Raises:
         UserError: when it is no such adapter, or was made for another model than the run's.
     """
-    from dallrec_core.llm.load import adapter_identity, find_checkpoint
+    from dallrec_core.llm.checkpoints import adapter_identity, find_checkpoint
 
     page = run_dir(run) / "02_finetune"
     model = read_json(page / "model.json")

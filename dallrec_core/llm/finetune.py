@@ -6,32 +6,21 @@ run continues from its last epoch and ends with the same bytes.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.adapters import (
-    explained_failure,
-    finished_log,
-    last_checkpoint,
-    make_record,
-    publish,
-    workplace,
-)
+from dallrec_core.llm.adapters import finished_log, last_checkpoint, make_record, publish, workplace
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, load, quiet
-from dallrec_core.llm.processes import gather, place
+from dallrec_core.llm.load import LanguageModel, load, processes, quiet
 
 _LOG_ROWS = 200  # at most this many losses are logged
 
@@ -102,7 +91,7 @@ def finetune(
     settings: LoraSettings | None = None,
     *,
     task: str,
-    held_out: Sequence[Example] | None = None,
+    held_out: Sequence[Example] = (),
     device: str = "auto",
     dtype: str = "auto",
     quantize: str = "none",
@@ -140,78 +129,44 @@ def finetune(
     """
     settings = settings or LoraSettings()
     check_examples(examples, task)
-    check_examples(held_out or [], f"{task}, held out", empty=True)
+    check_examples(held_out, f"{task}, held out", empty=True)
     lm = load(model_name, device=device, dtype=dtype, quantize=quantize, revision=revision)
     train = encode_examples(lm, examples, settings.max_length, task)
-    held = encode_examples(lm, held_out or [], settings.max_length, f"{task}, held out")
-    record = _record(lm, settings, task, examples, held_out or [])
+    held = encode_examples(lm, held_out, settings.max_length, f"{task}, held out")
+    sizes = {"examples": len(examples), "held_out": len(held_out)}
+    if processes().num_processes > 1:
+        sizes["processes"] = processes().num_processes  # part of the batch size
+    content = {"task": task, "settings": asdict(settings), **sizes}
+    data = [[dict(e) for e in part] for part in (examples, held_out)]
+    record = make_record(lm, content, data)
     usage().questions += len(examples)
     done = finished_log(out, record)
     if done is not None:
         return done
-    with explained_failure(out), quiet(), _own_randomness(settings.seed):
-        partial = workplace(out, record)
-        gather({})  # none looks for a checkpoint before the folder is prepared
-        trainer = _trainer(lm, settings, partial, train, held, task)
+    with workplace(out, record) as partial, quiet():
+        set_seed(settings.seed)
+        trainer = AnswerTrainer(
+            model=with_lora(lm, settings),
+            args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
+            data_collator=Collate(lm.pad_id),
+            train_dataset=train,  # type: ignore[arg-type]
+            eval_dataset=held or None,  # type: ignore[arg-type]
+            compute_loss_func=answer_loss,
+            callbacks=[Watch(task, settings.patience)],
+        )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(partial))
         log = _log_frame(task, trainer.state.log_history)
-        if not place()[0]:
+        if trainer.is_world_process_zero():
             publish(trainer.model, lm.name, log, record, partial, out)
-        gather({})  # none goes on before the adapter is there
     return log
-
-
-def _record(
-    lm: LanguageModel,
-    settings: LoraSettings,
-    task: str,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
-) -> dict[str, Any]:
-    sizes = {"examples": len(examples), "held_out": len(held_out)}
-    sizes |= {"processes": place()[1]} if place()[1] > 1 else {}  # part of the batch size
-    content = {"task": task, "settings": asdict(settings), **sizes}
-    return make_record(lm, content, [[dict(e) for e in part] for part in (examples, held_out)])
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed every generator, and put the caller's back: a finished adapter must change nothing."""
-    mine, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        set_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(mine)
-            np.random.set_state(numpys)
-
-
-def _trainer(
-    lm: LanguageModel,
-    settings: LoraSettings,
-    partial: Path,
-    train: list[dict[str, list[int]]],
-    held: list[dict[str, list[int]]],
-    task: str,
-) -> Trainer:
-    trainer = AnswerTrainer(
-        model=with_lora(lm, settings),
-        args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
-        data_collator=Collate(lm.pad_id),
-        train_dataset=train,  # type: ignore[arg-type]
-        eval_dataset=held or None,  # type: ignore[arg-type]
-        compute_loss_func=answer_loss,
-        callbacks=[Watch(task, settings.patience)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _arguments(
     lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
 ) -> TrainingArguments:
-    per_step = settings.batch_size * settings.gradient_accumulation * place()[1]
+    together = processes().num_processes
+    per_step = settings.batch_size * settings.gradient_accumulation * together
     steps = -(-examples // per_step) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(partial),
@@ -231,15 +186,13 @@ def _arguments(
         prediction_loss_only=True,
         save_strategy="epoch",
         save_total_limit=2,  # the best one is never removed
-        load_best_model_at_end=evaluate and settings.patience > 0,
-        metric_for_best_model="eval_loss" if evaluate and settings.patience else None,
-        greater_is_better=False if evaluate and settings.patience else None,
+        load_best_model_at_end=evaluate and settings.patience > 0,  # by the held-out loss
         logging_steps=max(1, steps // _LOG_ROWS),
         logging_nan_inf_filter=False,
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
         fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
         use_cpu=lm.device.type == "cpu",
-        ddp_backend="gloo" if lm.device.type == "cpu" and place()[1] > 1 else None,
+        ddp_backend="gloo" if lm.device.type == "cpu" and together > 1 else None,
         dataloader_pin_memory=lm.device.type == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],

@@ -17,7 +17,6 @@ from torch.testing import assert_close
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generate import generate
 from dallrec_core.llm.load import load
-from dallrec_core.llm.processes import gather, own, place
 from dallrec_core.llm.score import p_yes
 
 QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
@@ -25,9 +24,9 @@ QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
 ASKER = """
 import json, sys
 from pathlib import Path
-from dallrec_core.llm import generate as generation, processes, score as scoring
+from dallrec_core.llm import generate as generation, score as scoring
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.load import load
+from dallrec_core.llm.load import load, processes
 
 folder, questions = Path(sys.argv[1]), json.loads(sys.argv[3])
 lm, asked, score = load(sys.argv[2], device="cpu"), [], scoring._ask
@@ -35,7 +34,7 @@ def logged(lm, batch, words):
     asked.extend(i for group in batch for i, _ in group.rows)
     return score(lm, batch, words)
 scoring._ask = logged
-rank, count = processes.place()
+rank, count = processes().process_index, processes().num_processes
 cache = AnswerCache(folder / f"{rank}.sqlite")  # as on two machines without a common disk
 p = scoring.p_yes(lm, questions, ["yes"], ["no"], batch_tokens=150, cache=cache)
 texts = generation.generate(lm, questions[:9], max_new_tokens=4, batch_size=2)
@@ -46,14 +45,15 @@ result = {"count": count, "p": p.tolist(), "texts": texts, "asked": asked, "kept
 TUNER = """
 import json, sys
 from pathlib import Path
-from dallrec_core.llm import finetune, processes
+from dallrec_core.llm import finetune
+from dallrec_core.llm.load import processes
 
 folder, lessons, settings = Path(sys.argv[1]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
 wrote, publish = [], finetune.publish
 finetune.publish = lambda *args: (wrote.append(1), publish(*args))
 log = finetune.finetune(sys.argv[2], lessons, folder / "adapter", finetune.LoraSettings(**settings),
                         task="toy", held_out=lessons[:4], device="cpu")
-rank, count = processes.place()
+rank, count = processes().process_index, processes().num_processes
 result = {"count": count, "wrote": wrote, "loss": log["loss"].tolist(),
           "left": sorted(path.name for path in folder.glob("adapter*"))}
 (folder / f"{rank}.json").write_text(json.dumps(result))
@@ -74,14 +74,6 @@ def launch(folder: Path, program: str, *arguments: str) -> list[dict[str, Any]]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-
-
-def test_alone_everything_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place() == (0, 1) and list(own("abc")) == ["a", "b", "c"]
-    assert gather({"a": 1}) == {"a": 1}
-    for name, value in {"LOCAL_RANK": "1", "RANK": "2", "WORLD_SIZE": "3"}.items():
-        monkeypatch.setenv(name, value)
-    assert place() == (2, 3) and list(own("abcdefg")) == ["c", "f"]
 
 
 @pytest.mark.slow

@@ -49,32 +49,7 @@ def test_equals_the_naive_way(chat: bool, batch_tokens: int) -> None:
         got = p_yes(lm, questions, YES, NO, batch_tokens=batch_tokens)
         assert got.dtype == np.float32 and got.shape == (len(TEXTS),)
         np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def test_order_and_company_do_not_matter() -> None:
-    lm = tiny_model()
-    together = p_yes(lm, PAIRS, YES, NO)
-    alone = [p_yes(lm, [pair], YES, NO)[0] for pair in PAIRS]
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(p_yes(lm, PAIRS[::-1], YES, NO)[::-1], together, atol=1e-5)
-
-
-def test_a_prefix_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    seen = []
-    forward = lm.model.forward
-    monkeypatch.setattr(
-        lm.model, "forward", lambda **k: (seen.append(k["input_ids"].numel()), forward(**k))[1]
-    )
-    questions = [
-        ("A viewer liked: Heat (1995) (Action|Crime). " * 3, f"Film {i}?") for i in range(20)
-    ]
-    shared = p_yes(lm, questions, YES, NO)
-    tokens_shared = sum(seen)
-    seen.clear()
-    apart = p_yes(lm, questions, YES, NO, share_prefix=False)
-    assert tokens_shared < 0.4 * sum(seen)
-    np.testing.assert_allclose(shared, apart, atol=1e-5)
+    assert p_yes(lm, [], YES, NO).shape == (0,)
 
 
 def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,13 +61,6 @@ def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> 
     p_yes(lm, PAIRS, YES, NO)
     hook.remove()
     assert all(shape[1] == 1 for shape in shapes)
-
-
-def test_models_with_windows_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    assert score._can_share(lm)
-    monkeypatch.setattr(lm.model.config, "sliding_window", 8, raising=False)
-    assert not score._can_share(lm)
 
 
 def test_spellings_with_and_without_space_count() -> None:
@@ -120,10 +88,6 @@ def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "last_logits", lambda *a: nan)
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
-
-
-def test_no_questions() -> None:
-    assert p_yes(tiny_model(), [], YES, NO).shape == (0,)
 
 
 class _Killed(AnswerCache):
@@ -160,19 +124,11 @@ def test_an_interrupted_run_loses_one_batch_and_ends_the_same(
         stored = len(cache)
         asked.clear()
         resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-        assert (cache.hits, cache.misses) == (stored, len(PAIRS) - stored)
         assert len(list(chain(*asked))) == len(PAIRS) - stored
         asked.clear()
         again = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
         assert not asked
     assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
-
-
-def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
-    lm = tiny_model()
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
-        got = p_yes(lm, ["same?", ("sa", "me?"), "other?"], YES, NO, cache=cache)
-        assert len(cache) == 2 and got[0] == got[1] != got[2]
 
 
 def test_batches_keep_the_budget_and_lose_nothing() -> None:
