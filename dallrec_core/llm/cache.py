@@ -25,6 +25,9 @@ from dallrec_core.llm.load import processes
 
 T = TypeVar("T")
 
+Compute = Callable[[list[int], set[int]], Iterable[dict[int, Any]]]
+"""What `ask_once` needs to know of a task."""
+
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _FOUND = "SELECT key, value FROM answers WHERE key IN (SELECT value FROM json_each(?))"
 _TIMED = 0.2  # seconds of asking from which the rest is estimated
@@ -112,7 +115,7 @@ def ask_once(
     fingerprint: str,
     settings: Mapping[str, Any],
     cache: AnswerCache | None,
-    compute: Callable[[list[int], set[int]], Iterable[dict[int, Any]]],
+    compute: Compute,
     *,
     desc: str,
 ) -> list[Any]:

@@ -165,8 +165,7 @@ def finetune(
 def _arguments(
     lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
 ) -> TrainingArguments:
-    together = processes().num_processes
-    per_step = settings.batch_size * settings.gradient_accumulation * together
+    per_step = settings.batch_size * settings.gradient_accumulation * processes().num_processes
     steps = -(-examples // per_step) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(partial),
@@ -175,12 +174,10 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=0.05,  # below 1 it is a share of all steps
         weight_decay=settings.weight_decay,
-        optim="adamw_torch" if lm.device.type == "mps" else "adamw_torch_fused",
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=max(settings.batch_size, 16),
         gradient_accumulation_steps=settings.gradient_accumulation,
         seed=settings.seed,
-        data_seed=settings.seed,
         eval_strategy="epoch" if evaluate else "no",
         eval_on_start=evaluate,
         prediction_loss_only=True,
@@ -192,8 +189,7 @@ def _arguments(
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
         fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
         use_cpu=lm.device.type == "cpu",
-        ddp_backend="gloo" if lm.device.type == "cpu" and together > 1 else None,
-        dataloader_pin_memory=lm.device.type == "cuda",
+        optim="adamw_torch_fused",
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,

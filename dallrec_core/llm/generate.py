@@ -14,7 +14,7 @@ from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
-from dallrec_core.llm.served import ServedModel, texts_of
+from dallrec_core.llm.served import ServedModel, side_by_side
 
 
 class Generated(NamedTuple):
@@ -59,7 +59,8 @@ def generate(
         stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
             todo = [i for i in own(unique) if i in missing]
-            yield from texts_of(lm, texts, todo, max_new_tokens)
+            for said in side_by_side(lm, texts, todo, max_new_tokens):
+                yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in said.items()}
             return
         rows = dict(tokenize(lm, texts, unique, answer=max_new_tokens))
         for batch in _batches(rows, missing, batch_size):

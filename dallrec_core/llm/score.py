@@ -19,11 +19,11 @@ import torch
 from transformers import Cache, DynamicCache
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.cache import AnswerCache, ask_once, own
+from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
 from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
-from dallrec_core.llm.served import ServedModel, chances
+from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
@@ -62,26 +62,52 @@ def p_yes(
     """
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
-    counts = usage()
     settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
     if isinstance(lm, ServedModel):
         settings["logprobs"] = lm.logprobs > 0
-        spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+        compute = _served(lm, texts, yes, no)
     else:
-        words = first_tokens(lm, yes), first_tokens(lm, no)
-        if both := set(words[0]) & set(words[1]):
-            raise UserError(
-                f"model '{lm.name}': a yes and a no spelling begin with the same token "
-                f"{lm.decode([min(both)])!r}, so they cannot be told apart; use other answer words"
-            )
+        compute = _loaded(lm, pairs, yes, no, batch_tokens)
+    with quiet(), enough_memory("lower batch_tokens"):
+        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
+    return np.asarray(found, dtype=np.float32)
+
+
+def _served(
+    lm: ServedModel, texts: Sequence[str], yes: Sequence[str], no: Sequence[str]
+) -> Compute:
+    spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    if not all(spellings) or spellings[0] & spellings[1]:
+        raise UserError("yes and no need at least one spelling each, and none in common")
+    longest = 1 if lm.logprobs else 8  # as text: "The answer is: yes"
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
-        if isinstance(lm, ServedModel):
-            yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
-            return
+        todo = [i for i in own(unique) if i in missing]
+        for answers in side_by_side(lm, texts, todo, longest, logprobs=lm.logprobs):
+            yield {i: chance(answer, *spellings) for i, answer in answers.items()}
+
+    return compute
+
+
+def _loaded(
+    lm: LanguageModel,
+    pairs: Sequence[tuple[str, str]],
+    yes: Sequence[str],
+    no: Sequence[str],
+    batch_tokens: int,
+) -> Compute:
+    words = first_tokens(lm, yes), first_tokens(lm, no)
+    if both := set(words[0]) & set(words[1]):
+        raise UserError(
+            f"model '{lm.name}': a yes and a no spelling begin with the same token "
+            f"{lm.decode([min(both)])!r}, so they cannot be told apart; use other answer words"
+        )
+    texts = [prefix + suffix for prefix, suffix in pairs]
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        counts, shared = usage(), _can_share(lm)
         rows = dict(tokenize(lm, texts, unique))
         counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
-        shared = _can_share(lm)
         groups = group_rows(list(rows.items()), [pairs[i][0] if shared else "" for i in unique])
         for planned in own(batches(groups, batch_tokens)):
             if batch := _only(planned, missing):
@@ -91,9 +117,7 @@ def p_yes(
                 counts.saved_by_prefix += sum(len(rows[i]) for i in found) - read
                 yield found
 
-    with quiet(), enough_memory("lower batch_tokens"):
-        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
-    return np.asarray(found, dtype=np.float32)
+    return compute
 
 
 def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:

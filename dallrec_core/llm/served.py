@@ -34,7 +34,6 @@ KEY_VARIABLE = "DALLREC_LLM_KEY"
 
 _THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 _PATIENCE = 60.0  # seconds to wait for an answer
-_TEXT_TOKENS = 8  # room for a yes or no that is read as text, e.g. "The answer is: yes"
 
 
 @dataclass(frozen=True)
@@ -111,26 +110,52 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
     raise AssertionError("the last wish is granted or refused")
 
 
-def chances(
-    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], yes: set[str], no: set[str]
-) -> Iterator[dict[int, float | None]]:
-    """Yield p(yes) of the questions at `positions` as they are answered; None is neither word."""
-    if not yes or not no or yes & no:
-        raise UserError("the yes/no answers need at least one spelling each, and none in common")
-    tokens = 1 if lm.logprobs else _TEXT_TOKENS
-    for answers in _side_by_side(lm, texts, positions, tokens, logprobs=lm.logprobs):
-        if lm.logprobs:
-            yield {i: from_logprobs(answer.top, yes, no) for i, answer in answers.items()}
-        else:
-            yield {i: from_text(answer.text, yes, no) for i, answer in answers.items()}
+def side_by_side(
+    lm: ServedModel,
+    texts: Sequence[str],
+    positions: Iterable[int],
+    max_tokens: int,
+    *,
+    logprobs: int = 0,
+) -> Iterator[dict[int, Answer]]:
+    """Ask the questions at `positions` side by side and yield the answers as they come.
 
+    Args:
+        lm: from `connect`.
+        texts: all questions.
+        positions: those to ask.
+        max_tokens: longest answer, in tokens.
+        logprobs: how many of the first token's log-probabilities are wanted.
 
-def texts_of(
-    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], max_new_tokens: int
-) -> Iterator[dict[int, list[Any]]]:
-    """Yield text, tokens (0 if not told) and whether it was cut off, of each answer."""
-    for answers in _side_by_side(lm, texts, positions, max_new_tokens):
-        yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in answers.items()}
+    Raises:
+        UserError: when a request fails for good, after the answers to those still under way.
+    """
+
+    def ask(text: str) -> Answer:
+        answer = _request(lm, text, max_tokens, logprobs=logprobs)
+        if logprobs and not answer.top:
+            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
+        return answer
+
+    todo, failure, counts = iter(positions), None, usage()
+    with ThreadPoolExecutor(lm.concurrency) as pool:
+        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
+        while running:
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            answers = {}
+            for future in finished:
+                position, error = running.pop(future), future.exception()
+                if error:
+                    failure = failure or error
+                else:
+                    answers[position] = future.result()
+            counts.tokens_in += sum(answer.read for answer in answers.values())
+            counts.tokens_out += sum(answer.tokens for answer in answers.values())
+            yield answers
+            if failure is None:
+                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(finished))}
+    if failure:
+        raise failure
 
 
 # ---------------------------------------------------------------- requests
@@ -177,43 +202,6 @@ def _said(lm: ServedModel, what: str) -> str:
     )
 
 
-def _side_by_side(
-    lm: ServedModel,
-    texts: Sequence[str],
-    positions: Iterable[int],
-    max_tokens: int,
-    *,
-    logprobs: int = 0,
-) -> Iterator[dict[int, Answer]]:
-    """Yield answers as they come; on an error, first those of the requests still under way."""
-
-    def ask(text: str) -> Answer:
-        answer = _request(lm, text, max_tokens, logprobs=logprobs)
-        if logprobs and not answer.top:
-            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
-        return answer
-
-    todo, failure, counts = iter(positions), None, usage()
-    with ThreadPoolExecutor(lm.concurrency) as pool:
-        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
-        while running:
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            answers = {}
-            for future in finished:
-                position, error = running.pop(future), future.exception()
-                if error:
-                    failure = failure or error
-                else:
-                    answers[position] = future.result()
-            counts.tokens_in += sum(answer.read for answer in answers.values())
-            counts.tokens_out += sum(answer.tokens for answer in answers.values())
-            yield answers
-            if failure is None:
-                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(finished))}
-    if failure:
-        raise failure
-
-
 # ---------------------------------------------------------------- what a server says
 
 
@@ -250,6 +238,11 @@ def read_answer(answer: Any) -> Answer:
     if not isinstance(text, str) or not all(value <= 1e-3 for value in values):  # nor NaN
         raise ValueError(str(answer))
     return Answer(text, read, tokens, cut, top)
+
+
+def chance(answer: Answer, yes: set[str], no: set[str]) -> float | None:
+    """Return p(yes) by the log-probabilities, or the text where there are none; None is neither."""
+    return from_logprobs(answer.top, yes, no) if answer.top else from_text(answer.text, yes, no)
 
 
 def from_logprobs(top: dict[str, float], yes: set[str], no: set[str]) -> float | None:

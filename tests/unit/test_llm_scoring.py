@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import load, score
-from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.load import LanguageModel
 from dallrec_core.llm.score import Group, batches, first_tokens, group_rows, p_yes
 
@@ -88,47 +85,6 @@ def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "last_logits", lambda *a: nan)
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
-
-
-class _Killed(AnswerCache):
-    """Dies after `batches` stored batches, as a kill would."""
-
-    batches = 2
-
-    def put_many(self, answers: dict[str, object]) -> None:  # type: ignore[override]
-        super().put_many(answers)
-        self.batches -= 1
-        if self.batches == 0:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_loses_one_batch_and_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm = tiny_model()
-    asked: list[list[int]] = []
-    last_logits = score.last_logits
-
-    def counting(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
-        asked.append([i for group in batch for i, _ in group.rows])
-        return last_logits(lm, batch)
-
-    monkeypatch.setattr(score, "last_logits", counting)
-    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=60)
-    assert sorted(chain(*asked)) == list(range(len(PAIRS))) and len(asked) > 3
-    asked.clear()
-    with pytest.raises(KeyboardInterrupt), _Killed(tmp_path / "a.sqlite") as cache:
-        p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-    assert len(asked) == 2  # both are stored
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
-        stored = len(cache)
-        asked.clear()
-        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-        assert len(list(chain(*asked))) == len(PAIRS) - stored
-        asked.clear()
-        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-        assert not asked
-    assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
 
 
 def test_batches_keep_the_budget_and_lose_nothing() -> None:

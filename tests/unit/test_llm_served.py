@@ -24,7 +24,7 @@ from dallrec_core.llm.generate import Generated, generate
 from dallrec_core.llm.ledger import Ledger
 from dallrec_core.llm.load import LanguageModel, load, open_model
 from dallrec_core.llm.score import p_yes
-from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect, from_text
+from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
 
 pytest.importorskip("openai")
 
@@ -149,16 +149,21 @@ def test_a_bad_day_costs_no_finished_answer(
         assert len(served.asked) - before == len(PROMPTS) - 5
 
 
+TEXTS = {
+    "Yes.": 1, "**Yes**": 1, " NO": 0, "The answer is: no": 0, "no\nuser likes": 0, "": np.nan,
+    "Yes or no": np.nan, "maybe": np.nan, "Nothing yesterday": np.nan,
+}  # fmt: skip
+
+
 def test_a_server_without_log_probabilities_is_read_as_text(tmp_path: Path) -> None:
-    texts = {"a": "Yes.", "b": "The answer is: no", "c": "yes or no", "d": "Nobody knows", "e": ""}
-    with serving(Served(lambda b: completion(texts.get(b["messages"][0]["content"], "?")))) as s:
-        lm = connect(s.url, ["standin"])
+    with serving(Served(lambda body: completion(body["messages"][0]["content"]))) as served:
+        lm = linked(served)
         assert lm.logprobs == 0
         with AnswerCache(tmp_path / "a.sqlite") as cache:
             for _ in range(2):
-                got = p_yes(lm, list(texts), YES, NO, cache=cache)
-                np.testing.assert_array_equal(got, [1, 0, np.nan, np.nan, np.nan])
-        assert len(s.asked) == 1 + len(texts)
+                got = p_yes(lm, list(TEXTS), YES, NO, cache=cache)
+                np.testing.assert_array_equal(got, list(TEXTS.values()))
+        assert len(served.asked) == 1 + len(TEXTS)
         for words in (["yes"], []):
             with pytest.raises(UserError, match="at least one spelling each, and none in common"):
                 p_yes(lm, ["a"], words, ["yes"])
@@ -277,22 +282,3 @@ def test_transformers_serve_answers_like_the_loaded_model(
     assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
     with pytest.raises(UserError, match="answered with status 400: .*pinned"):
         connect(real_server, ["another"])
-
-
-@pytest.mark.parametrize(
-    ("text", "meaning"),
-    [
-        ("Yes.", 1.0),
-        (" NO", 0.0),
-        ("The answer is no.", 0.0),
-        ("**Yes**", 1.0),
-        ("no\nuser likes", 0.0),
-        ("", None),
-        ("maybe", None),
-        ("Nothing yesterday", None),
-        ("Yes or no", None),
-    ],
-)
-def test_a_text_means_yes_or_no_where_it_says_one_of_them(text: str, meaning: float | None) -> None:
-    words = {"yes", "Yes", "YES"}, {"no", "No", "NO"}
-    assert from_text(text, *words) == meaning
