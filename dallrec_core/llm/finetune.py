@@ -109,16 +109,16 @@ def finetune(
     batch size, as long as the examples fill the steps (a step that lacks some repeats others).
 
     Args:
-        model_name: as for `models.load`.
+        model_name: as for `load.load`.
         examples: Alpaca records to learn.
         out: folder of the adapter; one that was trained otherwise is replaced.
         settings: how to train; None for the defaults.
         task: name of the task, for the log and messages.
         held_out: Alpaca records whose loss is measured before training and after every epoch.
-        device: as for `models.load`; one process uses one GPU.
-        dtype: as for `models.load`.
+        device: as for `load.load`; one process uses one GPU.
+        dtype: as for `load.load`.
         quantize: `4bit` trains the adapter on NF4 weights (QLoRA, Dettmers et al. 2023).
-        revision: as for `models.load`.
+        revision: as for `load.load`.
 
     Returns:
         The training log by schema `training_log`: task, step, epoch, loss, eval_loss.
