@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
@@ -46,10 +45,8 @@ def make_record(lm: LanguageModel, content: Mapping[str, Any], data: Any) -> dic
 
 def finished_log(out: Path, record: Mapping[str, Any]) -> pd.DataFrame | None:
     """The training log of the adapter in `out` when it was made by an equal call, else None."""
-    wanted = (ADAPTER_RECORD, _LOG_FILE, "adapter_model.safetensors", "adapter_config.json")
-    if not all((out / name).exists() for name in wanted):
-        return None
-    if read_json(out / ADAPTER_RECORD).get("key") != record["key"]:
+    noted = out / ADAPTER_RECORD  # written last: what `publish` made is whole, or not there
+    if not noted.exists() or read_json(noted).get("key") != record["key"]:
         return None
     return read_table(out / _LOG_FILE, "training_log")
 
@@ -63,8 +60,8 @@ def workplace(out: Path, record: dict[str, Any]) -> Iterator[Path]:
     first holds the lock and cleans up.
 
     Raises:
-        UserError: when another process is at work, memory or the disk is full, or the folder
-            cannot be written.
+        UserError: when another process is at work, the disk is full, or the folder cannot be
+            written.
     """
     group, partial = processes(), out.with_name(out.name + ".partial")
     lock = FileLock(partial / _LOCK, timeout=0)
@@ -102,8 +99,6 @@ def _prepare(partial: Path, record: dict[str, Any]) -> None:
 
 
 def _problem(error: Exception, out: Path) -> str | None:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the device's memory is full; lower batch_size or use quantize '4bit'"
     if isinstance(error, OSError):
         return f"cannot write {out}: {error.strerror or error}"
     # The writers of torch and safetensors do not pass on the system's error number.

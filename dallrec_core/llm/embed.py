@@ -1,7 +1,7 @@
 """Texts as vectors: the mean of a transformer's last hidden states over the tokens of a text.
 
 The transformer is an encoder (BERT and its kin, as `AutoModel` opens them) or a causal language
-model itself. Checkpoints are opened as language models are: no code of theirs is run, safetensors only.
+model itself. Its checkpoint is opened as those of language models are.
 """
 
 from __future__ import annotations

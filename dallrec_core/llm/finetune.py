@@ -18,6 +18,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import finished_log, last_checkpoint, make_record, publish, workplace
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
+from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, processes, quiet
@@ -143,7 +144,8 @@ def finetune(
     done = finished_log(out, record)
     if done is not None:
         return done
-    with workplace(out, record) as partial, quiet():
+    remedy = "lower batch_size or use quantize '4bit'"
+    with workplace(out, record) as partial, quiet(), enough_memory(remedy):
         set_seed(settings.seed)
         trainer = AnswerTrainer(
             model=with_lora(lm, settings),

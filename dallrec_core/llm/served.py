@@ -79,6 +79,12 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
         UserError: when the address is wrong, nothing answers there, the key is refused, or the
             server does not have the model.
     """
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            "llm_backend is an address with a user, a password or a query in it, and parameters "
+            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
+        )
     try:
         import openai
     except ImportError as error:
@@ -86,13 +92,13 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
         raise UserError(what) from error
     # always given, or the client would send OpenAI's own key to whatever server this is
     key = os.environ.get(KEY_VARIABLE) or "none"
-    checked_address(url)
     client = openai.OpenAI(base_url=url, api_key=key, timeout=_PATIENCE, max_retries=4)
     try:
         listed = {model.id for model in client.with_options(max_retries=0).models.list()}
     except openai.APIConnectionError as error:
         raise UserError(
-            f"no server answers at {url}; start one there, or correct llm_backend"
+            f"no server answers at {url}; start one there, or correct llm_backend, which should "
+            "look like http://localhost:8000/v1"
         ) from error
     except (openai.OpenAIError, AttributeError, TypeError, ValueError):
         listed = set()  # a server need not list its models; the first question will tell
@@ -272,19 +278,3 @@ def without_key(text: str) -> str:
     """Return what a server said on one short line, without the key."""
     key = os.environ.get(KEY_VARIABLE)
     return one_line(text.replace(key, "***") if key else text, 200)
-
-
-def checked_address(url: str) -> None:
-    """Refuse what is no address, or holds a password or a query.
-
-    Raises:
-        UserError: saying what an address looks like, and where a key belongs.
-    """
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            "llm_backend is an address with a user, a password or a query in it, and parameters "
-            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
