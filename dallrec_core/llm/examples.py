@@ -46,14 +46,12 @@ def fault(error: ValidationError) -> str:
     return "".join(f", field '{name}'" for name in first["loc"]) + f": {first['msg']}"
 
 
-def check_examples(examples: Sequence[Example], where: str, *, empty: bool = False) -> None:
+def check_examples(examples: Sequence[Example], where: str) -> None:
     """Refuse records that are not Alpaca examples.
 
     Raises:
         UserError: naming the record (counted from 1) and the field.
     """
-    if not examples and not empty:
-        raise UserError(f"{where}: there are no training examples")
     for number, example in enumerate(examples, start=1):
         try:
             Record.model_validate(example)

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import finished_log, last_checkpoint, make_record, publish, workplace
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
-from dallrec_core.llm.checkpoints import enough_memory
+from dallrec_core.llm.checkpoints import enough_memory, explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, processes, quiet
@@ -68,7 +68,7 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     targets = settings.target_modules
-    try:
+    with explained(f"LoRA settings do not fit model '{lm.name}'"):
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -77,12 +77,8 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
             task_type="CAUSAL_LM",
             **settings.extra,
         )
-        model = lm.model
-        if lm.quantize != "none":
-            model = prepare_model_for_kbit_training(model)
-        return get_peft_model(model, config)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"LoRA settings do not fit model '{lm.name}': {error}") from error
+        plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
+        return get_peft_model(plain, config)
 
 
 def finetune(
@@ -129,8 +125,10 @@ def finetune(
             a folder that cannot be written.
     """
     settings = settings or LoraSettings()
+    if not examples:
+        raise UserError(f"{task}: there are no training examples")
     check_examples(examples, task)
-    check_examples(held_out, f"{task}, held out", empty=True)
+    check_examples(held_out, f"{task}, held out")
     lm = load(model_name, device=device, dtype=dtype, quantize=quantize, revision=revision)
     train = encode_examples(lm, examples, settings.max_length, task)
     held = encode_examples(lm, held_out, settings.max_length, f"{task}, held out")
