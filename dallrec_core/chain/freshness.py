@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +25,7 @@ from dallrec_core.errors import UserError
 VERSIONED = ("torch", "transformers", "peft")
 """Distributions whose version is part of every key."""
 
-MANIFEST, STARTED, COSTS = "manifest.json", "started.json", "costs.json"
+NOTES = MANIFEST, STARTED, COSTS = "manifest.json", "started.json", "costs.json"
 """A page's own notes: it is finished; it has begun, for which key; what it took."""
 
 Parts = dict[str, dict[str, Any]]
@@ -46,7 +46,7 @@ def parts(page: Page, parameters: Mapping[str, Any], inputs: Mapping[str, str]) 
         "files": {name: _hash_path(path) for name, path in _named_files(parameters).items()},
         "library": {"dallrec_core": library()},
         "inputs": dict(inputs),
-        "versions": {name: distribution_version(name) for name in VERSIONED},
+        "versions": {name: metadata.version(name) for name in VERSIONED},
         **({"data": {page.data: page.has_data()}} if page.data else {}),
     }
 
@@ -74,15 +74,6 @@ def library() -> str:
     kinds = {".py", ".csv", ".json", ".safetensors"}
     files = [file for file in _files(PACKAGE) if file.suffix in kinds]
     return _hash(json.dumps({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files}))
-
-
-@cache
-def distribution_version(distribution: str) -> str:
-    """Return the installed version of a distribution, or "absent"."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
@@ -124,30 +115,20 @@ def read_manifest(page: Page, run: str) -> dict[str, Any] | None:
     return manifest if complete else None
 
 
-def artefact_files(page: Page, run: str) -> list[str]:
-    """Return what a page made, without its own notes, unfinished files and content-keyed pieces."""
-    folder, own = run_dir(run) / page.name, {MANIFEST, STARTED, COSTS}
-    names = [file.relative_to(folder) for file in _files(folder) if file.name not in own]
-    return [
-        str(name)
-        for name in names
-        if name.parts[0] not in page.keeps and ".partial" not in str(name)
-    ]
+def digests(page: Page, run: str, of: Callable[[Path], str] = artefacts.digest) -> dict[str, str]:
+    """Return a content digest of every artefact of a page; equal runs have equal digests.
 
+    Its own notes, unfinished files and content-keyed pieces are no artefacts.
 
-def hashes(page: Page, run: str) -> dict[str, str]:
-    """Return the SHA-256 of every artefact of a page."""
-    folder = run_dir(run) / page.name
-    return {name: artefacts.sha256(folder / name) for name in artefact_files(page, run)}
-
-
-def digests(page: Page, run: str) -> dict[str, str]:
-    """Return a content digest for every artefact of a page; equal runs have equal digests.
-
-    Pictures are left out: they show what tables hold, and kernels draw a few pixels otherwise.
+    Args:
+        page: the page.
+        run: name of the run.
+        of: what makes a digest of a file.
     """
-    folder, names = run_dir(run) / page.name, artefact_files(page, run)
-    return {n: artefacts.digest(folder / n) for n in names if not n.endswith(".png")}
+    folder = run_dir(run) / page.name
+    names = [file.relative_to(folder) for file in _files(folder) if file.name not in NOTES]
+    made = [n for n in names if n.parts[0] not in page.keeps and ".partial" not in str(n)]
+    return {str(name): of(folder / name) for name in made}
 
 
 def short_digest(page: Page, run: str) -> str:
@@ -160,7 +141,7 @@ def actual_key(page: Page, run: str) -> str:
     manifest = read_manifest(page, run)
     if manifest and not _damaged(page, run, manifest):
         return str(manifest["key"])
-    return f"by hand {_hash(json.dumps(hashes(page, run)))[:12]}"
+    return f"by hand {_hash(json.dumps(digests(page, run, artefacts.sha256)))[:12]}"
 
 
 def staleness(page: Page, run: str, content: Parts) -> list[str]:
@@ -175,7 +156,7 @@ def staleness(page: Page, run: str, content: Parts) -> list[str]:
 
 
 def _damaged(page: Page, run: str, manifest: Mapping[str, Any]) -> list[str]:
-    found = hashes(page, run)
+    found = digests(page, run, artefacts.sha256)
     return [name for name, sha256 in manifest["artefacts"].items() if found.get(name) != sha256]
 
 

@@ -14,13 +14,13 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
+from sphinx_external_toc.parsing import parse_toc_yaml
 
-from dallrec_core.book.build import pages
 from dallrec_core.chain import pages as chain_pages
 from dallrec_core.chain.parameters import page_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = pages(ROOT)
+PAGES = list(parse_toc_yaml(ROOT / "book" / "_toc.yml"))
 STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
 """Quotation marks as they were typed."""
 

@@ -34,7 +34,13 @@ from dallrec_core.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Horror")
 # What a refused command may leave: bookkeeping, the notebook as far as it got, the answer cache.
-HARMLESS = (".lock", "started.json", ".failed.ipynb", "answers.sqlite-wal", "answers.sqlite-shm")
+HARMLESS = (
+    ".lock",
+    "started.json",
+    ".unfinished.ipynb",
+    "answers.sqlite-wal",
+    "answers.sqlite-shm",
+)
 
 
 def films() -> pd.DataFrame:
@@ -236,7 +242,7 @@ SLIPS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "run name that is too long": (["run", "--run", "a" * 300], ("cannot write to", "too long")),
     "stage of a run that has not begun": (
         ["run", "--run", "other", "--only", "04"],
-        ("04_attributes needs 01_data of run 'other', which lacks train.parquet", "run it first"),
+        ("04_attributes needs 01_data, 02_finetune of run 'other'", "run first: dallrec run"),
     ),
     "book of a run that is not there": (
         ["book", "--run", "other"],

@@ -41,18 +41,24 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_notebooks_and_their_quick_versions_fit(page: Page) -> None:
     known = read_parameters(NOTEBOOKS / page.notebook)
-    assert set(TYPES.get(page.name, {})) | set(page.quick) <= set(known)
-    assert all(parameter.comment for parameter in known.values())
     check(page, {name: p.default for name, p in known.items() if name != "run"})
     check(page, page.quick)
 
 
+def test_every_bound_belongs_to_a_parameter() -> None:
+    known = {page.name: read_parameters(NOTEBOOKS / page.notebook) for page in PAGES}
+    names = {
+        name for page in known for name in (*known[page], *(f"{page}.{n}" for n in known[page]))
+    }
+    assert set(TYPES) <= names
+
+
 def test_words_are_those_of_the_rooms() -> None:
-    assert get_args(module.Dataset) == data.NAMES
-    assert get_args(TYPES["01_data"]["split"]) == splits.KINDS
-    assert get_args(TYPES["02_finetune"]["wording"]) == prompts.WORDINGS
-    assert get_args(TYPES["03_interactions"]["strategy"]) == interactions.STRATEGIES
-    assert set(get_args(TYPES["03_interactions"]["calibration_method"])) == set(selection.METHODS)
+    assert get_args(TYPES["dataset"]) == data.NAMES
+    assert get_args(TYPES["split"]) == splits.KINDS
+    assert get_args(TYPES["wording"]) == prompts.WORDINGS
+    assert get_args(TYPES["strategy"]) == interactions.STRATEGIES
+    assert set(get_args(TYPES["calibration_method"])) == set(selection.METHODS)
     # other tests of this process may have registered one of their own
     ours = {name for name in recommenders.names() if "dallrec" in model_class(name).__module__}
     assert set(get_args(module.Backbone)) == ours
@@ -199,11 +205,14 @@ def test_a_text_of_another_type_or_out_of_bounds_is_refused(name: str, text: str
 HEAD = "description: d\nhardware: h\n"
 PROFILES = {
     "not YAML": (HEAD + "parameters: {02_finetune: [}\n", "line 3.*|is not a profile, because it"),
-    "empty": ("", "is not a profile with description, hardware and parameters: description"),
+    "empty": ("", "is not a profile: description: Field required"),
     "no hardware": ("description: d\nparameters: {}\n", "hardware: Field required"),
     "a slip": (HEAD + "parameters: {}\nhardwear: h\n", "hardwear: Extra inputs"),
     "parameters as a list": (HEAD + "parameters: [1]\n", "parameters: Input should be a valid"),
-    "needs in words": (HEAD + "parameters: {}\nneeds: {gpu_gib: big}\n", "needs: Input should be"),
+    "needs in words": (
+        HEAD + "parameters: {}\nneeds: {gpu_gib: big}\n",
+        "needs.gpu_gib: Input should be",
+    ),
     "unknown page": (HEAD + "parameters: {08_x: {a: 1}}\n", "no page '08_x'.*01_data"),
     "unknown parameter": (
         HEAD + "parameters: {02_finetune: {seed_count: 5}}\n",
