@@ -172,8 +172,8 @@ def sha256(path: Path) -> str:
 def digest(path: Path) -> str:
     """Return a hash of an artefact's content that two equal runs share.
 
-    Volatile columns of tables and keys of JSON are left out, and pictures: they show what tables
-    hold, and kernels draw a few pixels otherwise. Other files count byte by byte.
+    Volatile columns of tables and keys of JSON are left out. Pictures have none: they show what
+    tables hold, and kernels draw a few pixels otherwise. Other files count byte by byte.
     """
     if path.suffix == ".png":
         return ""

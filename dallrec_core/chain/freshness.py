@@ -41,7 +41,7 @@ def parts(page: Page, parameters: Mapping[str, Any], inputs: Mapping[str, str]) 
         inputs: keys of the pages it needs.
     """
     return {
-        "code": {"cells": _hash(_code(notebooks_dir() / page.notebook))},
+        "code": {"cells": key(_code(notebooks_dir() / page.notebook))},
         "parameters": dict(parameters),
         "files": {name: _hash_path(path) for name, path in _named_files(parameters).items()},
         "library": {"dallrec_core": library()},
@@ -51,21 +51,17 @@ def parts(page: Page, parameters: Mapping[str, Any], inputs: Mapping[str, str]) 
     }
 
 
-def key(content: Parts) -> str:
-    """Return the content key: 64 hexadecimal digits."""
-    return _hash(json.dumps(content, sort_keys=True, default=str))
+def key(content: Any) -> str:
+    """Return the content key of plain values, such as `Parts`: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _code(notebook: Path) -> str:
+def _code(notebook: Path) -> list[str]:
     # as json, because importing nbformat takes seconds, which every kernel would wait for
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     own = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
-    return "\n".join("".join(cell["source"]) for cell in own)
+    return ["".join(cell["source"]) for cell in own]
 
 
 @cache
@@ -73,7 +69,7 @@ def library() -> str:
     """Return a hash of all source and data files of the library."""
     kinds = {".py", ".csv", ".json", ".safetensors"}
     files = [file for file in _files(PACKAGE) if file.suffix in kinds]
-    return _hash(json.dumps({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files}))
+    return key({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files})
 
 
 def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
@@ -89,8 +85,8 @@ def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
 def _hash_path(path: Path) -> str:
     if path.is_file():
         return artefacts.sha256(path)
-    stats = {str(file.relative_to(path)): file.stat() for file in _files(path)}
-    return _hash(json.dumps({name: (s.st_size, s.st_mtime_ns) for name, s in stats.items()}))
+    stats = {file.relative_to(path): file.stat() for file in _files(path)}
+    return key({str(name): (s.st_size, s.st_mtime_ns) for name, s in stats.items()})
 
 
 def _files(folder: Path) -> list[Path]:
@@ -128,12 +124,12 @@ def digests(page: Page, run: str, of: Callable[[Path], str] = artefacts.digest) 
     folder = run_dir(run) / page.name
     names = [file.relative_to(folder) for file in _files(folder) if file.name not in NOTES]
     made = [n for n in names if n.parts[0] not in page.keeps and ".partial" not in str(n)]
-    return {str(name): of(folder / name) for name in made}
+    return {str(name): digest for name in made if (digest := of(folder / name))}
 
 
 def short_digest(page: Page, run: str) -> str:
     """Return twelve digits that stand for all artefacts of a page."""
-    return _hash(json.dumps(digests(page, run), sort_keys=True))[:12]
+    return key(digests(page, run))[:12]
 
 
 def actual_key(page: Page, run: str) -> str:
@@ -141,7 +137,7 @@ def actual_key(page: Page, run: str) -> str:
     manifest = read_manifest(page, run)
     if manifest and not _damaged(page, run, manifest):
         return str(manifest["key"])
-    return f"by hand {_hash(json.dumps(digests(page, run, artefacts.sha256)))[:12]}"
+    return f"by hand {key(digests(page, run, artefacts.sha256))[:12]}"
 
 
 def staleness(page: Page, run: str, content: Parts) -> list[str]:
@@ -157,7 +153,7 @@ def staleness(page: Page, run: str, content: Parts) -> list[str]:
 
 def _damaged(page: Page, run: str, manifest: Mapping[str, Any]) -> list[str]:
     found = digests(page, run, artefacts.sha256)
-    return [name for name, sha256 in manifest["artefacts"].items() if found.get(name) != sha256]
+    return [name for name, known in manifest["artefacts"].items() if found.get(name) != known]
 
 
 def _changes(old: Parts, new: Parts) -> list[str]:

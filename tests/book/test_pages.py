@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from functools import cache
@@ -10,7 +9,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import html5lib
-import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
@@ -189,31 +187,3 @@ def test_the_status_page_lists_every_notebook(html: Path) -> None:
     text = article(html, "book/status").get_text()
     assert all(stage.name in text for stage in chain_pages.PAGES)
     assert "by hand" not in text and "content digest" in text
-
-
-def imported_modules() -> set[str]:
-    """Return the modules of the library that the notebooks import."""
-    found = set()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        source = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dallrec_core"):
-                names = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= {name for name in names if is_module(name)} or {str(node.module)}
-    return found
-
-
-def is_module(name: str) -> bool:
-    path = ROOT / name.replace(".", "/")
-    return path.is_dir() or path.with_suffix(".py").is_file()
-
-
-def test_the_api_page_documents_what_the_notebooks_import(html: Path) -> None:
-    prefixes = {each.removeprefix("module-") for each in anchors(html / "book/api.html")}
-    lacking = {
-        name
-        for name in imported_modules()
-        if not any(f"{p}.".startswith(f"{name}.") for p in prefixes)
-    }
-    assert not lacking, sorted(lacking)
