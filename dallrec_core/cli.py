@@ -9,15 +9,12 @@ import errno
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dallrec_core import __version__
 from dallrec_core.errors import PageFailed, UserError
-
-if TYPE_CHECKING:
-    from dallrec_core.chain.parameters import Overrides
 
 
 class Commands(click.Group):
@@ -63,9 +60,7 @@ def main() -> None:
     """Run the DALLRec book: its notebooks, its pages, its data."""
 
 
-def _chosen(
-    profile: str, run_name: str | None, parameters: tuple[str, ...]
-) -> tuple[str, list[Overrides]]:
+def _chosen(profile: str, run_name: str | None, parameters: tuple[str, ...]) -> tuple[str, Any]:
     """Return the name of the run and its layers of parameters."""
     from dallrec_core.chain.parameters import parse_overrides
     from dallrec_core.chain.profiles import load_profile
@@ -133,7 +128,7 @@ def book(run_name: str, force: bool) -> None:
 @click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
 def sweep(
     profile: str,
-    run_name: str | None,
+    run_name: str,
     parameters: tuple[str, ...],
     backbones: str,
     arms: str,

@@ -20,10 +20,9 @@ from huggingface_hub import try_to_load_from_cache
 
 from dallrec_core.chain.pages import PAGES
 from dallrec_core.chain.parameters import resolve
-from dallrec_core.chain.places import book_root, runs_dir
+from dallrec_core.chain.places import book_root, data_dir, runs_dir
 from dallrec_core.chain.profiles import Profile, profiles
-from dallrec_core.data.download import data_dir, is_here
-from dallrec_core.data.origins import RECIPES, folder_of
+from dallrec_core.data.download import is_here
 
 GIB = 2**30
 KINDS = {"memory_gib": "memory", "disk_gib": "free disk", "gpu_gib": "GPU memory"}
@@ -93,7 +92,7 @@ def downloads(profile: Profile) -> list[str]:
     dataset = resolve(PAGES[0], profile.parameters)["dataset"]
     model = resolve(PAGES[1], profile.parameters)["language_model"]
     wanted = []
-    if folder_of(dataset) in RECIPES and not is_here(dataset):
+    if dataset not in ("matinee", "files") and not is_here(dataset):
         wanted.append(f"the data of {dataset}")
     known = model == "standin" or Path(model).exists()
     if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):

@@ -18,7 +18,7 @@ import pandas as pd
 from dallrec_core.chain import artefacts, freshness
 from dallrec_core.chain.pages import DEFAULT_RUN, Page, find_page, lacking, require
 from dallrec_core.chain.parameters import check_notebook
-from dallrec_core.chain.places import answers_path, run_dir
+from dallrec_core.chain.places import run_dir, runs_dir
 from dallrec_core.chain.run import CHAIN, locked, run_chain
 from dallrec_core.errors import UserError
 
@@ -89,7 +89,7 @@ class OpenPage:
 
     def cache(self) -> Path:
         """Return the path of the answer cache that all runs share."""
-        return answers_path()
+        return runs_dir() / "cache" / "answers.sqlite"
 
     def provenance(self, seed: int) -> pd.DataFrame:
         """Return what made this page, and leave its costs in `costs.json`.
