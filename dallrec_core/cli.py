@@ -44,12 +44,9 @@ PROFILE = click.option(
 )
 RUN = click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
 PARAMETERS = click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    multiple=True,
-    help="Set a notebook parameter: page.name=value (YAML), e.g. 06_recommenders.seeds=5.",
-)
+    "-p", "parameters", multiple=True, metavar="PAGE.NAME=VALUE",
+    help="Set a parameter of a notebook (in YAML), e.g. 06_recommenders.seeds=5.",
+)  # fmt: skip
 TASKS = ("interactions", "attributes", "summaries")
 FINISHED_RUN = click.option("--run", "run_name", default="smoke", show_default=True)
 

@@ -10,7 +10,7 @@ import ast
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,38 +28,27 @@ Overrides = dict[str, dict[str, Any]]
 # ---------------------------------------------------------------- what values may be
 
 
-def _different(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("a list without repetitions")
-    return values
+def _must(be: Callable[[Any], bool], words: str) -> AfterValidator:
+    """Return a check that refuses what is not so; `words` say what the value should be."""
+
+    def check(value: Any) -> Any:
+        if not be(value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
 
 
-def _with_base(values: list[str]) -> list[str]:
-    if "base" not in values:
-        raise ValueError("a list with 'base'")
-    return values
-
-
-def _own_class(text: str) -> str:
-    module = text.partition(":")[0]
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(
-            f"'module:Class' of a module that Python finds; put the folder of {module}.py on "
-            "PYTHONPATH"
-        )
-    return text
-
-
-def _encoder(text: str) -> str:
+def _is_encoder(text: str) -> bool:
     slip = text != "tfidf" and difflib.get_close_matches(text.lower(), ["tfidf"])
-    if slip or text in ("", "lm", "lm:"):
-        raise ValueError(
-            "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging "
-            "Face id of a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
-        )
-    return text
+    return not slip and text not in ("", "lm", "lm:")
 
 
+Encoder = Annotated[str, _must(
+    _is_encoder,
+    "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging Face id of "
+    "a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'",
+)]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -68,8 +57,13 @@ Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]  # fits 32 bits with those 
 Backbone = Literal[
     "MF-BPR", "NMF", "NGCF", "LightGCN", "MMGCN", "GRCN", "MMSSL", "Popularity", "ItemKNN", "EASE"
 ]
-OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), AfterValidator(_own_class)]
-Backbones = Annotated[list[Backbone | OwnBackbone], AfterValidator(_different)]
+OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), _must(
+    lambda text: importlib.util.find_spec(text.partition(":")[0]) is not None,
+    "'module:Class' of a module that Python finds; put the folder of its file on PYTHONPATH",
+)]  # fmt: skip
+_DIFFERENT = _must(lambda values: len(set(values)) == len(values), "a list without repetitions")
+_WITH_BASE = _must(lambda arms: "base" in arms, "a list with 'base'")
+Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
     "text_knn", "zero_shot", "oracle", "shuffled", "constant", "noise", "given_text",
@@ -96,9 +90,9 @@ TYPES: dict[str, Any] = {
     "base": Literal["EASE", "ItemKNN", "Popularity"],
     "backbones": Annotated[Backbones, Field(min_length=1)],
     "references": Backbones,
-    "arms": Annotated[list[Arm], AfterValidator(_different), AfterValidator(_with_base)],
+    "arms": Annotated[list[Arm], _DIFFERENT, _WITH_BASE],
     "seeds": Annotated[int, Field(ge=1, le=1000)],
-    "encoder": Annotated[str, AfterValidator(_encoder)],
+    "encoder": Encoder,
     "top_k": Annotated[int, Field(ge=1, le=100)],
 }  # fmt: skip
 """By name, or by page and name, where the annotation in a notebook allows too much.

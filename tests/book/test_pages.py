@@ -23,6 +23,12 @@ STRAIGHT = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
 """Quotation marks as they were typed."""
 
 
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    """Each page in turn."""
+    return request.param
+
+
 @cache
 def soup(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
@@ -39,13 +45,11 @@ def article(html: Path, page: str) -> Tag:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_the_page_exists_and_has_one_title(html: Path, page: str) -> None:
     assert (html / f"{page}.html").stat().st_size > 5000
     assert len(article(html, page).find_all("h1")) == 1
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_no_directive_is_left_as_text(html: Path, page: str) -> None:
     assert not re.search(r"`{3}\{|^:::", article(html, page).get_text(), re.MULTILINE)
 
@@ -57,7 +61,6 @@ def test_every_notebook_and_prose_page_is_in_the_table_of_contents() -> None:
     assert {f"notebooks/{stage.name}" for stage in chain_pages.PAGES} <= notebooks
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_images_have_alternative_texts(html: Path, page: str) -> None:
     for image in article(html, page).find_all("img"):
         alt = str(image.get("alt", ""))
@@ -65,7 +68,6 @@ def test_images_have_alternative_texts(html: Path, page: str) -> None:
         assert not re.search(r"\.(png|svg|jpe?g)$|_images|/", alt), f"a path as text: '{alt}'"
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_internal_links_lead_somewhere(html: Path, page: str) -> None:
     here = html / f"{page}.html"
     for link in soup(here).find_all("a", href=True):
@@ -78,7 +80,6 @@ def test_internal_links_lead_somewhere(html: Path, page: str) -> None:
             assert unquote(address.fragment) in anchors(target), f"{page}: {link['href']}"
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_loads_are_there(html: Path, page: str) -> None:
     here, found = html / f"{page}.html", 0
     for tag in soup(here).find_all(["img", "script", "link", "source", "iframe"]):
@@ -172,7 +173,6 @@ def test_notebook_pages_show_results_and_no_accidents(html: Path, page: str) -> 
     assert captions and all(re.match(r"Fig\. ?\d+", caption) for caption in captions), captions
 
 
-@pytest.mark.parametrize("page", PAGES)
 def test_buttons_lead_to_the_repository(html: Path, page: str) -> None:
     repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     links = {str(link["href"]) for link in soup(html / f"{page}.html").find_all("a", href=True)}
