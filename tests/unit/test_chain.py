@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 from filelock import FileLock
+from no_kernel import no_kernel  # noqa: F401 (a fixture)
 from tiny_book import write_book, write_page
 
 from dallrec_core import chain
@@ -21,6 +22,8 @@ from dallrec_core.chain.run import CHAIN
 from dallrec_core.errors import PageFailed, UserError
 
 FIRST = ["01_data", "02_finetune"]
+WITHOUT_KERNELS = pytest.mark.usefixtures("no_kernel")
+"""Where it does not matter in which process a notebook runs."""
 
 
 def run(name: str = "smoke", *overrides: dict[str, dict[str, object]], **options: object) -> None:
@@ -61,12 +64,11 @@ def executed(book: Path) -> set[str]:
 
 
 def test_a_finished_page_has_manifest_artefacts_and_notebook(book: Path) -> None:
-    manifest = artefacts.read_json(book / "runs/smoke/02_finetune/manifest.json")
+    manifest = artefacts.read_json(made(book, "manifest.json"))
     parts = manifest["parts"]
     assert parts["parameters"] == {"seed": 0, "rate": 0.1, "label": "default"}
     assert parts["inputs"] == {"01_data": freshness.actual_key(PAGES[0], "smoke")}
-    model = book / "runs/smoke/02_finetune/model.json"
-    assert manifest["artefacts"]["model.json"] == artefacts.sha256(model)
+    assert manifest["artefacts"]["model.json"] == artefacts.sha256(made(book, "model.json"))
     assert executed(book) == {"01_data.ipynb", "02_finetune.ipynb"}
     assert not list(book.rglob("started.json"))
     assert reasons() == {"01_data": [], "02_finetune": []}
@@ -93,28 +95,24 @@ def change_prose(book: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def made(book: Path, name: str) -> Path:
+    return book / "runs/smoke/02_finetune" / name
+
+
+CHANGED, UNFINISHED = "file missing or changed: model.json", "not finished, or run by hand"
 DAMAGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "prose changed": (change_prose, []),
     "code changed": (
         lambda book: write_page(book / "notebooks", "02_finetune", "print('more')"),
         ["code changed: cells"],
     ),
-    "artefact removed": (
-        lambda book: (book / "runs/smoke/02_finetune/model.json").unlink(),
-        ["file missing or changed: model.json"],
-    ),
-    "artefact changed": (
-        lambda book: (book / "runs/smoke/02_finetune/model.json").write_text("{}"),
-        ["file missing or changed: model.json"],
-    ),
+    "artefact removed": (lambda book: made(book, "model.json").unlink(), [CHANGED]),
+    "artefact changed": (lambda book: made(book, "model.json").write_text("{}"), [CHANGED]),
     "manifest damaged": (
-        lambda book: (book / "runs/smoke/02_finetune/manifest.json").write_text('{"key": '),
+        lambda book: made(book, "manifest.json").write_text('{"key": '),
         ["has not run yet"],
     ),
-    "run by hand": (
-        lambda book: chain.begin("02_finetune", {}),
-        ["not finished, or run by hand"],
-    ),
+    "run by hand": (lambda book: chain.begin("02_finetune", {}), [UNFINISHED]),
 }
 
 
@@ -156,6 +154,7 @@ def test_digests_leave_times_and_notes_out(book: Path) -> None:
 # --- what is run ---
 
 
+@WITHOUT_KERNELS
 def test_fresh_pages_are_skipped_unless_forced(book: Path) -> None:
     said: list[str] = []
     chain.run_chain("smoke", only=FIRST, say=said.append)
@@ -166,6 +165,7 @@ def test_fresh_pages_are_skipped_unless_forced(book: Path) -> None:
     assert not left.exists() and dict(os.environ) == before
 
 
+@WITHOUT_KERNELS
 def test_an_interrupted_page_keeps_its_work_and_another_key_clears_it(book: Path) -> None:
     stop = "import pathlib\nif not pathlib.Path(page.path('go')).exists(): raise ValueError('stop')"
     write_page(book / "notebooks", "01_data", stop)
@@ -221,14 +221,15 @@ FAILURES = {
 }
 
 
+@WITHOUT_KERNELS
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failing_notebook_is_explained_and_leaves_no_result(book: Path, failure: str) -> None:
     code, (kind, message) = FAILURES[failure]
     write_page(book / "notebooks", "02_finetune", code)
     with pytest.raises(kind, match=message):
         run()
-    assert reasons() == {"01_data": [], "02_finetune": ["not finished, or run by hand"]}
-    assert not (book / "runs/smoke/02_finetune/manifest.json").exists()
+    assert reasons() == {"01_data": [], "02_finetune": [UNFINISHED]}
+    assert not made(book, "manifest.json").exists()
     if failure == "user error":
         assert executed(book) == {"01_data.ipynb", "02_finetune.unfinished.ipynb"}
         write_page(book / "notebooks", "02_finetune")
@@ -245,6 +246,7 @@ def test_a_run_stays_inside_the_runs(name: str) -> None:
         chain.begin("01_data", {"run": name})
 
 
+@WITHOUT_KERNELS
 def test_begin_makes_missing_inputs_of_the_default_run(
     book: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
