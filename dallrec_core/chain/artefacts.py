@@ -60,7 +60,7 @@ SCHEMAS |= dict.fromkeys(("train", "validation", "test", "held_back"), SCHEMAS["
 SCHEMAS |= dict.fromkeys(("interactions", "zero_shot"), SCHEMAS["added"])
 
 VOLATILE = frozenset(
-    ("seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs")
+    ("seconds", "peak_mib", "device")
     # what the model had to read depends on what the cache has kept from earlier runs
     + ("from_cache", "tokens_in", "tokens_out", "saved_by_prefix", "saved_by_cache")
 )
