@@ -23,8 +23,7 @@ from dallrec_core.chain.parameters import resolve
 from dallrec_core.chain.places import book_root, runs_dir
 from dallrec_core.chain.profiles import Profile, profiles
 from dallrec_core.data import books
-from dallrec_core.data.download import data_dir
-from dallrec_core.data.origins import RECIPES, folder_of
+from dallrec_core.data.download import ORIGINS, is_here
 from dallrec_core.errors import UserError
 
 GIB = 2**30
@@ -120,18 +119,11 @@ def _has(module: str) -> bool:
 
 def _data() -> Iterator[str]:
     for name in ("ml-100k", "ml-1m", "book-crossing", "published", "published-book"):
-        place = data_dir() / folder_of(name)
+        place = ORIGINS[name].place
         absent = "fetched when first used"
         if name == "book-crossing":  # the one publisher whose server does not answer everywhere
             absent = f"absent; if its server does not answer, put BX-*.csv into {place}"
-        yield _line(name, f"in {place}" if has_data(name) else absent)
-
-
-def has_data(name: str) -> bool:
-    """Tell whether all files of a dataset are on this machine."""
-    recipe = RECIPES.get(folder_of(name))
-    files = recipe.files if recipe else {}
-    return all((data_dir() / folder_of(name) / file).is_file() for file in files)
+        yield _line(name, f"in {place}" if is_here(name) else absent)
 
 
 def _profiles() -> Iterator[str]:
@@ -164,7 +156,7 @@ def downloads(profile: Profile) -> list[str]:
 
     chosen = _chosen(profile)
     dataset, model = chosen["dataset"], chosen["language_model"]
-    wanted = [] if has_data(dataset) else [f"the data of {dataset}"]
+    wanted = [] if is_here(dataset) else [f"the data of {dataset}"]
     if dataset == "published-book" and not chosen["keep_untitled"] and not books.has_catalogue():
         wanted.append(f"the titles of its books ({books.BOOKS})")
     known = model == "standin" or Path(model).exists()

@@ -28,7 +28,7 @@ from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.run import locked
 from dallrec_core.data.checks import Table
 from dallrec_core.data.files import normal_attributes
-from dallrec_core.data.tables import codes_in, read_table_file, row_word
+from dallrec_core.data.tables import codes_in, read_table_file
 from dallrec_core.errors import UserError
 
 BY_HAND = {"key": "by hand"}
@@ -204,7 +204,7 @@ def import_table(task: str, file: Path, run: str) -> str:
     """
     readers = {"interactions": _interactions, "attributes": _attributes, "summaries": _summaries}
     page, data = find_page(task), load_data(run_dir(run) / "01_data")
-    source = Table(read_table_file(file), str(file), row=row_word(file))
+    source = Table(read_table_file(file), str(file))
     frame, said = readers[task](source, data, run)
     folder = run_dir(run) / page.name
     with locked(run):
@@ -285,9 +285,8 @@ def _codes(source: Table, what: str, run: str) -> np.ndarray:
 
 def _refuse(source: Table, bad: Sequence[bool] | Any, column: str, problem: str) -> None:
     """Raise for the first row where `bad` is true."""
-    if np.any(bad):
-        remedy = "Correct the cell, or remove the row."
-        source.refuse(np.asarray(bad), column, f"{{value}} {problem}", remedy)
+    remedy = "Correct the cell, or remove the row."
+    source.refuse(np.asarray(bad), column, f"{{value}} {problem}", remedy)
 
 
 # ---------------------------------------------------------------- taking in an adapter

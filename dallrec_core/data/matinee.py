@@ -50,9 +50,7 @@ def load_matinee() -> Dataset:
     truth = truth.assign(attributes=films["genres"])
     truth = truth.join(films[["director", "country", "language"]])
     taste = (np.load(FOLDER / TASTE) / 1000.0).astype(np.float32)
-    ratings, items = (
-        Table(read_table_file(FOLDER / name), name, row="line") for name in (RATINGS, ITEMS)
-    )
+    ratings, items = (Table(read_table_file(FOLDER / name), name) for name in (RATINGS, ITEMS))
     return make_dataset(
         ratings,
         items,
