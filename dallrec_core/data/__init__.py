@@ -92,6 +92,7 @@ def fetch_or_verify(name: str) -> list[str]:
     """
     check_choice("dataset", name, NAMES)
     if name not in ORIGINS:
-        return [f"{name} needs no download: it is embedded, or reads your own files"]
+        what = "is embedded in the package" if name == "matinee" else "reads your own files"
+        return [f"dataset '{name}' {what}; there is nothing to fetch"]
     located = locate(name)
     return [f"{name}: {located.folder}", *(f"  {line}" for line in located.lines)]

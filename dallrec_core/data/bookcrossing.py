@@ -60,20 +60,17 @@ def load_book_crossing(
     ratings, left_out, notes = read_ratings(located.folder / RATINGS)
     catalogue, catalogue_notes = books.read_catalogue(located.folder)
 
-    def keep(rows: np.ndarray, what: str) -> None:
-        """Leave out the ratings that are not among ``rows``, and count them."""
-        nonlocal ratings
-        left_out[what] = len(ratings) - int(np.count_nonzero(rows))
-        ratings = ratings[rows]
-
     if not keep_untitled:
-        keep(books.has_title(list(ratings["item_id"]), catalogue), books.UNTITLED)
+        titled = books.has_title(list(ratings["item_id"]), catalogue)
+        ratings = _keep(ratings, titled, books.UNTITLED, left_out)
     if not keep_implicit:
-        keep((ratings["rating"] > 0).to_numpy(), "implicit ratings (0)")
-    keep(_highest(ratings), "repeated ratings of a pair (the highest is kept)")
+        explicit = (ratings["rating"] > 0).to_numpy()
+        ratings = _keep(ratings, explicit, "implicit ratings (0)", left_out)
+    repeats = "repeated ratings of a pair (the highest is kept)"
+    ratings = _keep(ratings, _highest(ratings), repeats, left_out)
+    codes = [pd.factorize(ratings[name])[0] for name in ("user_id", "item_id")]
     sparse = f"interactions of users or books with fewer than {min_interactions}"
-    users, read = (pd.factorize(ratings[name])[0] for name in ("user_id", "item_id"))
-    keep(core(users, read, min_interactions), sparse)
+    ratings = _keep(ratings, core(*codes, min_interactions), sparse, left_out)
     if ratings.empty:
         raise UserError(
             f"{located.folder / RATINGS}: no interaction is left: no user and book have "
@@ -94,11 +91,11 @@ def load_book_crossing(
         notes=(*located.notes, *notes, *catalogue_notes, *unnamed),
     )
     # Only here: the checks of `make_dataset` take a missing rating for a slip.
-    explicit = data.interactions["rating"].where(data.interactions["rating"] > 0)
-    if implicit := int(explicit.isna().sum()):
+    rating = data.interactions["rating"].where(data.interactions["rating"] > 0)
+    if implicit := int(rating.isna().sum()):
         note = f"{implicit:,} interactions are implicit (0 in {RATINGS}) and count as likes"
         data = replace(data, notes=(*data.notes, note))
-    return replace(data, interactions=data.interactions.assign(rating=explicit))
+    return replace(data, interactions=data.interactions.assign(rating=rating))
 
 
 def read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
@@ -122,6 +119,14 @@ def read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
         notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
     left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
     return ratings.assign(item_id=repaired), left_out, notes
+
+
+def _keep(
+    frame: pd.DataFrame, rows: np.ndarray, others: str, left_out: dict[str, int]
+) -> pd.DataFrame:
+    """The rows of a frame that are kept; count the others under that name."""
+    left_out[others] = len(rows) - int(np.count_nonzero(rows))
+    return frame[rows]
 
 
 def _highest(ratings: pd.DataFrame) -> np.ndarray:

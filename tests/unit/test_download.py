@@ -210,7 +210,7 @@ def test_members_that_would_leave_the_folder_stay_inside_or_behind(server, store
 
 def test_names_without_files_need_nothing():
     for name in ("matinee", "files"):
-        assert "needs no download" in data.fetch_or_verify(name)[0] and download.is_here(name)
+        assert "nothing to fetch" in data.fetch_or_verify(name)[0] and download.is_here(name)
     with pytest.raises(UserError, match="Did you mean 'ml-1m'"):
         data.fetch_or_verify("ml-1n")
 
