@@ -92,11 +92,6 @@ class Dataset:
         """Whether every interaction has a time."""
         return bool(self.interactions["timestamp"].notna().all())
 
-    @property
-    def has_ratings(self) -> bool:
-        """Whether every interaction has a rating."""
-        return bool(self.interactions["rating"].notna().all())
-
     def summary(self) -> list[str]:
         """Lines to print after loading: sizes, everything dropped, notes of the loader."""
         lines = [

@@ -105,11 +105,9 @@ def _keys(size: int, seed: int, stream: int) -> np.ndarray:
 def _rank_within_user(user: np.ndarray, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rank of each row among its user's rows by ``keys`` (first matters most), and their number."""
     order = np.lexsort((*reversed(keys), user))
-    counts = np.bincount(user)
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    rank = np.empty(len(user), dtype=np.int64)
-    rank[order] = np.arange(len(user)) - starts[user[order]]
-    return rank, counts[user]
+    ordered = pd.Series(user[order], index=order)
+    rank = ordered.groupby(ordered).cumcount().sort_index()
+    return rank.to_numpy(), np.bincount(user)[user]
 
 
 def held_out_counts(n: np.ndarray, validation: float, test: float) -> tuple[np.ndarray, np.ndarray]:
