@@ -66,8 +66,10 @@ def split(
     whole = _take(frame, part == TRAIN)
     train = thin(whole, train_fraction, seed)
     held_out = released_test if kind == "published" else _take(frame, part == TEST)
-    rest = _take(whole, ~np.isin(pair_keys(whole), pair_keys(train)))
-    return Split(train, _take(frame, part == VALIDATION), held_out, rest if len(rest) else None)
+    held_back = None
+    if len(train) < len(whole):
+        held_back = _take(whole, ~np.isin(pair_keys(whole), pair_keys(train)))
+    return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
 
 
 def _check(
