@@ -59,7 +59,6 @@ def load_book_crossing(
     located = locate("book-crossing")
     ratings, left_out, notes = read_ratings(located.folder / RATINGS)
     catalogue, catalogue_notes = books.read_catalogue(located.folder)
-
     if not keep_untitled:
         titled = books.has_title(list(ratings["item_id"]), catalogue)
         ratings = _keep(ratings, titled, books.UNTITLED, left_out)
@@ -68,9 +67,9 @@ def load_book_crossing(
         ratings = _keep(ratings, explicit, "implicit ratings (0)", left_out)
     repeats = "repeated ratings of a pair (the highest is kept)"
     ratings = _keep(ratings, _highest(ratings), repeats, left_out)
-    codes = [pd.factorize(ratings[name])[0] for name in ("user_id", "item_id")]
+    user, item = (pd.factorize(ratings[name])[0] for name in ("user_id", "item_id"))
     sparse = f"interactions of users or books with fewer than {min_interactions}"
-    ratings = _keep(ratings, core(*codes, min_interactions), sparse, left_out)
+    ratings = _keep(ratings, core(user, item, min_interactions), sparse, left_out)
     if ratings.empty:
         raise UserError(
             f"{located.folder / RATINGS}: no interaction is left: no user and book have "

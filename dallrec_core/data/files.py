@@ -78,7 +78,7 @@ def load_files(
         if unused:
             notes.append(f"{paths[name].name}: columns not used: {', '.join(unused)}")
     items = tables["items"].frame
-    titles = [split_title(title) for title in items["title"].fillna("").astype("str")]
+    titles = [split_title(title) for title in items["title"].astype("str").fillna("")]
     dated = sum(year > 0 for _, year in titles)
     if "year" not in items and dated:
         items = items.assign(title=[t for t, _ in titles], year=[year for _, year in titles])

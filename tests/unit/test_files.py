@@ -43,13 +43,6 @@ def test_csv(write):
     assert data.interactions["rating"].tolist() == [5, 1, 4]
 
 
-def test_file_order_does_not_matter(write):
-    one = datasets.load("files", **write())
-    head, *rows = RATINGS.splitlines()
-    other = datasets.load("files", **write("\n".join([head, *reversed(rows)])))
-    pd.testing.assert_frame_equal(one.interactions, other.interactions)
-
-
 def test_mapped_columns_separator_and_encoding(write):
     ratings = "Person;Buch;Note\nu1;b;3\nu2;a;5\n".encode("latin-1")
     items = "Nr;Titel\nb;Fräulein Smilla\na;Café\n".encode("latin-1")
