@@ -41,12 +41,17 @@ NUMBERS = {
     "timestamp": Kind(
         "a whole number of seconds since 1970, 0 or more",
         "Correct it, remove the row, or leave the timestamp column out.",
-        *(0, 2.0**62, True),
+        low=0,
+        high=2.0**62,
+        whole=True,
     ),
     "year": Kind(
         "a year",
         "Write a whole number from 0 to 9999, or leave it blank where unknown.",
-        *(0, 9999, True, 0),
+        low=0,
+        high=9999,
+        whole=True,
+        blank=0,
     ),
 }
 """The columns of numbers."""

@@ -172,6 +172,7 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
     items between their counts in train and in test (None where one of them is constant).
     """
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    cells = dataset.n_users * dataset.n_items
     train_items = np.bincount(split.train["item"], minlength=dataset.n_items)
     test_items = np.bincount(split.test["item"], minlength=dataset.n_items)
     train_users = np.bincount(split.train["user"], minlength=dataset.n_users)
@@ -181,8 +182,8 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": {name: len(part) for name, part in parts.items()},
-        "density": _density(sum(map(len, parts.values())), dataset),
-        "train_density": _density(len(split.train), dataset),
+        "density": sum(map(len, parts.values())) / cells,
+        "train_density": len(split.train) / cells,
         "popularity_correlation": _correlation(train_items, test_items),
         "test_share_on_items_unseen_in_train": _share(unseen),
         "test_share_of_users_unseen_in_train": _share(cold),
@@ -197,10 +198,6 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "per_user": {name: _per_user(part, dataset.n_users) for name, part in parts.items()},
         "dropped": dict(dataset.dropped),
     }
-
-
-def _density(interactions: int, dataset: Dataset) -> float:
-    return interactions / (dataset.n_users * dataset.n_items)
 
 
 def _share(mask: np.ndarray) -> float:
@@ -241,14 +238,13 @@ def save(dataset: Dataset, parts: Split, folder: Path, *, split: str, seed: int)
         write_table(parts.held_back, folder / "held_back.parquet", "split")
     write_table(dataset.items, folder / "items.parquet", "items")
     write_table(dataset.users, folder / "users.parquet", "users")
-    if dataset.truth is not None:
-        write_table(dataset.truth.items, folder / "truth.parquet", "truth")
-        with atomic(folder / "taste.npy") as partial, partial.open("wb") as file:
-            np.save(file, dataset.truth.taste)
     names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
     about = {name: getattr(dataset, name) for name in names}
     about |= {"split": split, "seed": seed}
     about |= {"dropped": dict(dataset.dropped), "notes": list(dataset.notes)}
     if dataset.truth is not None:
+        write_table(dataset.truth.items, folder / "truth.parquet", "truth")
+        with atomic(folder / "taste.npy") as partial, partial.open("wb") as file:
+            np.save(file, dataset.truth.taste)
         about["liked_from"] = dataset.truth.liked_from
     write_json(about, folder / "dataset.json")
