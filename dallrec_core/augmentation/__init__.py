@@ -9,7 +9,7 @@ tools.
 """
 
 from dallrec_core.augmentation import attributes, contamination, interactions, selection, summaries
-from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.exchange import read_instructions, write_instructions
 from dallrec_core.augmentation.view import TrainingView, Truth, load_data, load_truth
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.answers import Parsed, parse_facts, parse_genres
-from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.answers import Asker, Parsed, parse_facts, parse_genres
 from dallrec_core.augmentation.prompts import (
     Prompt,
     facts_answer,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.prompts import Prompt, genres_answer, genres_prompt
 from dallrec_core.augmentation.selection import wilson
 from dallrec_core.augmentation.view import TrainingView

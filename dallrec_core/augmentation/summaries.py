@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.answers import parse_summary, sentences
-from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.answers import Asker, parse_summary, sentences
 from dallrec_core.augmentation.prompts import (
     PERSON,
     Prompt,

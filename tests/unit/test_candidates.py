@@ -7,10 +7,16 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_data import books, movies
+from tiny_data import Fixed, books, movies, popularity
 
 from dallrec_core.augmentation import TrainingView, interactions
-from dallrec_core.augmentation.candidates import candidates, cold_items, random_users, shares
+from dallrec_core.augmentation.candidates import (
+    candidates,
+    cold_items,
+    counting_scores,
+    random_users,
+    shares,
+)
 from dallrec_core.errors import UserError
 
 
@@ -21,10 +27,6 @@ def thinned(seed: int) -> TrainingView:
     pairs = data.train
     keep = rng.random(len(pairs)) < (active[pairs["user"]] + famous[pairs["item"]])
     return dataclasses.replace(data, train=pairs[keep & (pairs["item"] >= 4)])
-
-
-def popularity(data: TrainingView):
-    return lambda users: np.tile(data.item_degree.astype(float), (len(users), 1))
 
 
 # ---------------------------------------------------------------- examples
@@ -80,9 +82,9 @@ def test_shares_fall_with_degree_and_sum_to_the_budget():
 def test_proposals_are_unseen_and_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
     data, rng = thinned(seed), np.random.default_rng(seed)
     scores = rng.random((data.n_users, data.n_items))
-    frame = candidates(data, lambda u: scores[u], budget=budget, seed=seed)
+    frame = candidates(data, Fixed(scores), budget=budget, seed=seed)
     assert 0 < len(frame) <= budget and not frame.duplicated().any()
-    assert frame.equals(candidates(data, lambda u: scores[u], budget=budget, seed=seed))
+    assert frame.equals(candidates(data, Fixed(scores), budget=budget, seed=seed))
     assert not data.seen(frame["user"], frame["item"]).any()
     active = data.user_degree > 0  # users without a history are not asked about
     asked = np.bincount(frame["user"], minlength=data.n_users)
@@ -103,42 +105,21 @@ def test_low_degrees_get_more_questions():
     assert per_user[:30][active[:30]].mean() > 1.3 * per_user[30:].mean()
 
 
-def test_users_get_what_the_base_ranks_high_whatever_kind_of_thing_it_is():
-    torch = pytest.importorskip("torch")
+def test_users_get_what_the_base_ranks_high():
     data = movies(n_users=40)
     scores = np.random.default_rng(1).random((40, 40))
-    frame = candidates(data, lambda users: scores[users], budget=120)
+    frame = candidates(data, Fixed(scores), budget=120)
     assert scores[frame["user"], frame["item"]].mean() > 0.75
-
-    class Fitted:
-        def scores(self, users):
-            return torch.as_tensor(scores)[users]
-
-    assert frame.equals(candidates(data, Fitted(), budget=120))
 
 
 def test_many_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch):
-    """The proposals are those of one block."""
-    from dallrec_core.augmentation import candidates as module
-
     data, sizes = thinned(3), []
-    scores = np.random.default_rng(2).random((data.n_users, data.n_items))
-
-    def base(users):
-        sizes.append(len(users))
-        return scores[users]
-
+    base = Fixed(np.random.default_rng(2).random((data.n_users, data.n_items)))
     whole = candidates(data, base, budget=300)
-    monkeypatch.setattr(module, "_blocks", lambda n, _: np.array_split(np.arange(n), 4))
-    assert candidates(data, base, budget=300).equals(whole) and len(sizes) == 5
-
-
-def test_bad_budget_and_empty_training():
-    data = movies()
-    with pytest.raises(UserError, match="budget"):
-        candidates(data, popularity(data), budget=0)
-    with pytest.raises(UserError, match="nobody"):
-        candidates(dataclasses.replace(data, train=data.train[:0]), popularity(data), budget=5)
+    base.scorer = lambda: lambda users: sizes.append(len(users)) or base.table[users]
+    monkeypatch.setattr("dallrec_core.augmentation.candidates.BLOCK", 13 * data.n_items)
+    assert candidates(data, base, budget=300).equals(whole)
+    assert len(sizes) == 4 and max(sizes) == 13
 
 
 # ---------------------------------------------------------------- cold items and random users
@@ -151,7 +132,7 @@ def test_counting_rule_by_hand():
     data = dataclasses.replace(data, items=items, train=train)
     pairs = pd.DataFrame({"user": [0, 0, 0], "item": [0, 1, 2]})
     # item 0 shares A with the liked item; items 1 and 2 are left out of their own history
-    assert interactions.counting_scores(data, pairs).tolist() == [1.0, 0.0, 0.0]
+    assert counting_scores(data, pairs).tolist() == [1.0, 0.0, 0.0]
 
 
 def test_counting_rule_against_a_loop():
@@ -163,7 +144,7 @@ def test_counting_rule_against_a_loop():
             shown = [data.values[i] for i in items if i != item]
             hits = sum(value in values for values in shown for value in data.values[item])
             expected[row] += sign * hits / max(len(shown), 1)
-    np.testing.assert_allclose(interactions.counting_scores(data, pairs), expected)
+    np.testing.assert_allclose(counting_scores(data, pairs), expected)
 
 
 def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
@@ -174,7 +155,7 @@ def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
     assert (frame["item"].value_counts() == 20 // frame["item"].nunique()).all()
     for item, group in frame[frame["item"] < 4].groupby("item"):
         everybody = pd.DataFrame({"user": users, "item": item})
-        scores = pd.Series(interactions.counting_scores(data, everybody), index=users)
+        scores = pd.Series(counting_scores(data, everybody), index=users)
         assert scores[group["user"]].mean() > scores.quantile(0.75)
 
 
