@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from dallrec_core.augmentation.prompts import (
     record,
     split_values,
 )
-from dallrec_core.augmentation.view import Parts, TrainingView
+from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
 """An item with so many values counts as complete (paper: "three words")."""
@@ -49,14 +48,12 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     rng = np.random.default_rng([seed, 10])
     sizes = np.array([len(values) for values in data.values])
     three = rng.permutation(np.flatnonzero(sizes == COMPLETE))
-    cut = min(n, len(three) - min(held_out, len(three) // 4))
+    cut = n_examples(len(three), n, held_out)
     others = rng.permutation(np.flatnonzero((sizes >= 2) & (sizes != COMPLETE)))[: n - cut]
     notes = [] if cut == n else [_shortage(data, len(three), cut, len(others))]
-    facts = np.array([], dtype=np.int64)
-    if data.fact_fields:
-        complete = data.items[list(data.fact_fields)].notna().all(axis=1)
-        facts = rng.permutation(np.flatnonzero(complete))
-    split = min(n, len(facts) - min(held_out, len(facts) // 4))
+    documented = [all(data.facts(item).values()) for item in range(data.n_items)]
+    facts = rng.permutation(np.flatnonzero(documented if data.fact_fields else []))
+    split = n_examples(len(facts), n, held_out)
     if data.fact_fields and split < n:
         notes.append(f"facts: {len(facts)} items have them, so {split} examples instead of {n}")
     examples = _cases(np.concatenate([three[:cut], others]), facts[:split])
@@ -79,26 +76,24 @@ def _cases(genres: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).astype({"item": "int32"})
 
 
-def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
-    """Prompt and right answer of one case: item, field and known, as a named tuple."""
-    if case.field == "facts":
-        answer = facts_answer(data.facts(case.item), wording)
-        return _facts_prompt(data, case.item, wording), answer
-    values = data.values[case.item][:COMPLETE]
-    shown = values[: min(case.known, len(values) - 1)]
-    answer = genres_answer(values, data.noun, wording)
-    return _genres_prompt(data, case.item, wording, shown), answer
-
-
-def _genres_prompt(
-    data: TrainingView, item: int, wording: str, shown: Sequence[str] | None = None
+def _prompt(
+    data: TrainingView, field: str, item: int, wording: str, shown: Sequence[str] | None = None
 ) -> Prompt:
     row = data.rows[item]
+    if field == "facts":
+        return facts_prompt(data.noun, row, wording, fields=data.fact_fields)
     return genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
 
 
-def _facts_prompt(data: TrainingView, item: int, wording: str) -> Prompt:
-    return facts_prompt(data.noun, data.rows[item], wording, fields=data.fact_fields)
+def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
+    """Prompt and right answer of one case: item, field and known, as a named tuple."""
+    values = data.values[case.item][:COMPLETE]
+    if case.field == "facts":
+        answer = facts_answer(data.facts(case.item), wording)
+    else:
+        answer = genres_answer(values, data.noun, wording)
+    shown = values[: min(case.known, len(values) - 1)]
+    return _prompt(data, case.field, case.item, wording, shown), answer
 
 
 def instructions(
@@ -138,8 +133,13 @@ def augment(
     """
     rows, counts = given(data), Counter[str]()
     counts["given values"] = len(rows)
-    genres = _genre_answers(asker, data, max_items, max_new_tokens)
-    for item, field, raw, read in chain(genres, _fact_answers(asker, data, max_items, fact_tokens)):
+    genres = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
+    facts = [item for item in range(data.n_items) if not all(data.facts(item).values())]
+    answers = [
+        *_answers(asker, data, "genres", data.most_seen(genres, max_items), max_new_tokens),
+        *_answers(asker, data, "facts", data.most_seen(facts, max_items), fact_tokens),
+    ]
+    for item, field, raw, read in answers:
         counts[f"{field}: asked"] += 1
         counts[f"{field}: values written"] += len(read.values)
         reason = read.reason
@@ -171,25 +171,17 @@ def table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     return frame.sort_values(["item", "field"], kind="stable", ignore_index=True)
 
 
-Answer = tuple[int, str, str, Parsed]
-"""Item, field, the raw answer, and the new values read from it."""
-
-
-def _genre_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
-    items = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
-    items = data.most_seen(items, limit)
-    written = asker.write([_genres_prompt(data, item, asker.wording) for item in items], tokens)
-    for item, answer in zip(items, written, strict=True):
-        read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
-        new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
-        yield item, data.attribute, answer.text, read._replace(values=new)
-
-
-def _fact_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
-    items = [item for item in range(data.n_items) if not all(data.facts(item).values())]
-    items = data.most_seen(items, limit)
-    written = asker.write([_facts_prompt(data, item, asker.wording) for item in items], tokens)
-    for item, answer in zip(items, written, strict=True):
+def _answers(
+    asker: Asker, data: TrainingView, kind: str, items: list[int], max_new_tokens: int
+) -> Iterator[tuple[int, str, str, Parsed]]:
+    """Yield item, field, the raw answer, and the new values read from it."""
+    prompts = [_prompt(data, kind, item, asker.wording) for item in items]
+    for item, answer in zip(items, asker.write(prompts, max_new_tokens), strict=True):
+        if kind == "genres":
+            read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
+            new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
+            yield item, data.attribute, answer.text, read._replace(values=new)
+            continue
         facts = parse_facts(answer.text, data.fact_fields)
         for field in (name for name, values in data.facts(item).items() if not values):
             reason = "" if field in facts else f"no {field} in the answer"

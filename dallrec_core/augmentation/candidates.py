@@ -75,7 +75,7 @@ def candidates(
         theirs = np.concatenate([who, np.tile(rows, (len(wanted), 1))], axis=1)
         best = _best(together, top.shape[1])
         top, who = (np.take_along_axis(array, best, axis=1) for array in (together, theirs))
-    for item, values, rows in zip(wanted, top, who, strict=True):
+    for item, values, rows in zip(wanted.tolist(), top, who, strict=True):
         willing = rows[(values > _HIDDEN) & (user_room[rows] > 0)]
         for row in willing[: max(min(item_share[item], item_room[item]), 0)]:
             propose(row, item)

@@ -39,6 +39,11 @@ class Parts(NamedTuple):
     """what was short and what was done about it, in words"""
 
 
+def n_examples(available: int, n: int, held_out: int) -> int:
+    """How many of the available cases to show: n, but a quarter is held out if they are too few."""
+    return min(n, available - min(held_out, available // 4))
+
+
 @dataclass(frozen=True)
 class TrainingView:
     """Items and training interactions of one dataset. Treat the frames as read-only."""
