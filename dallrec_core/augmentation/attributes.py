@@ -14,16 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.answers import Asker, Parsed, parse_facts, parse_genres
-from dallrec_core.augmentation.prompts import (
-    Prompt,
-    facts_answer,
-    facts_prompt,
-    genres_answer,
-    genres_prompt,
-    record,
-    split_values,
-)
+from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
@@ -81,17 +74,17 @@ def _prompt(
 ) -> Prompt:
     row = data.rows[item]
     if field == "facts":
-        return facts_prompt(data.noun, row, wording, fields=data.fact_fields)
-    return genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
+        return prompts.facts_prompt(data.noun, row, wording, fields=data.fact_fields)
+    return prompts.genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
 
 
 def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
     """Prompt and right answer of one case: item, field and known, as a named tuple."""
     values = data.values[case.item][:COMPLETE]
     if case.field == "facts":
-        answer = facts_answer(data.facts(case.item), wording)
+        answer = prompts.facts_answer(data.facts(case.item), wording)
     else:
-        answer = genres_answer(values, data.noun, wording)
+        answer = prompts.genres_answer(values, data.noun, wording)
     shown = values[: min(case.known, len(values) - 1)]
     return _prompt(data, case.field, case.item, wording, shown), answer
 
@@ -101,7 +94,7 @@ def instructions(
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
     questions = (_question(data, case, wording) for case in cases.itertuples())
-    return [record(prompt.text, answer, wording) for prompt, answer in questions]
+    return [prompts.record(prompt.text, answer, wording) for prompt, answer in questions]
 
 
 # ---------------------------------------------------------------- asking
@@ -289,6 +282,6 @@ def compare(
         right = truth.set_index("item")["attributes" if field == data.attribute else field]
         said = group.groupby("item")["value"].agg(set)
         old = given[given["field"] == field].groupby("item")["value"].agg(set).to_dict()
-        missing = [set(split_values(right[i])) - old.get(i, set()) for i in said.index]
+        missing = [set(prompts.split_values(right[i])) - old.get(i, set()) for i in said.index]
         out[str(field)] = {"n": len(said), **f1([values - {""} for values in said], missing)}
     return out

@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.answers import Asker, parse_summary, sentences
-from dallrec_core.augmentation.prompts import (
-    PERSON,
-    Prompt,
-    one_line,
-    record,
-    split_values,
-    summary_prompt,
-)
+from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.augmentation.view import Parts, TrainingView
 
 COLUMNS = ("item", "summary", "tokens", "truncated", "parsed", "reason")
@@ -61,7 +55,7 @@ def _cases(data: TrainingView, items: np.ndarray) -> pd.DataFrame:
 
 def _given(row: dict[str, Any]) -> str:
     """The first two sentences of a given text; empty without a text or with fewer."""
-    read = parse_summary(one_line(row.get("text")))
+    read = parse_summary(prompts.one_line(row.get("text")))
     return read.text if read.ok and not read.reason else ""
 
 
@@ -71,8 +65,8 @@ def compose(data: TrainingView, item: int) -> str:
     Which of the phrasings is used depends on the item code only.
     """
     row, values = data.rows[item], [value.lower() for value in data.values[item]]
-    title = one_line(row["title"])
-    maker = one_line(row.get("author")) or one_line(row.get("director"))
+    title = prompts.one_line(row["title"])
+    maker = prompts.one_line(row.get("author")) or prompts.one_line(row.get("director"))
     kind = f"{values[0]} {data.noun}" if values else data.noun
     article = "an" if kind[0] in "aeiou" else "a"
     made = {"book": " written by", "movie": " directed by"}.get(data.noun, " by")
@@ -90,9 +84,10 @@ def _second(data: TrainingView, item: int, values: Sequence[str]) -> str:
     if len(values) > 1:
         listed = ", ".join(values[:-1]) + " and " + values[-1]
         return (f"It combines {listed}.", f"Its themes are {listed}.")[item // 2 % 2]
-    if country := split_values(data.rows[item].get("country")):
+    if country := prompts.split_values(data.rows[item].get("country")):
         return f"It was made in {country[0]}."
-    people = f"{PERSON[data.noun]}s".capitalize() if data.noun in PERSON else "People"
+    person = prompts.PERSON.get(data.noun)
+    people = f"{person}s".capitalize() if person else "People"
     if values:
         return f"{people} who enjoy {values[0]} may like it."
     return f"{people} can find it under this title."
@@ -103,13 +98,13 @@ def instructions(
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
     return [
-        record(_prompt(data, item, wording).text, summary, wording)
+        prompts.record(_prompt(data, item, wording).text, summary, wording)
         for item, summary in zip(cases["item"], cases["summary"], strict=True)
     ]
 
 
 def _prompt(data: TrainingView, item: int, wording: str) -> Prompt:
-    return summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
+    return prompts.summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
 
 
 # ---------------------------------------------------------------- asking

@@ -14,16 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from dallrec_core.augmentation.prompts import (
-    FACT_FIELDS,
-    HISTORY,
-    WORDINGS,
-    Prompt,
-    interaction_prompt,
-    is_paper,
-    item_text,
-    split_values,
-)
+from dallrec_core.augmentation import prompts
+from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.chain.artefacts import read_json, read_table
 from dallrec_core.errors import UserError
 
@@ -75,7 +67,7 @@ class TrainingView:
     @cached_property
     def values(self) -> list[tuple[str, ...]]:
         """Known attribute values of each item, by item code."""
-        return [split_values(row.get("attributes")) for row in self.rows]
+        return [prompts.split_values(row.get("attributes")) for row in self.rows]
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...] | None:
@@ -93,11 +85,12 @@ class TrainingView:
     @cached_property
     def fact_fields(self) -> tuple[str, ...]:
         """Those of director, actor, country and language that at least one item has."""
-        return tuple(f for f in FACT_FIELDS if f in self.items and self.items[f].notna().any())
+        filled = self.items.columns[self.items.notna().any()]
+        return tuple(field for field in prompts.FACT_FIELDS if field in filled)
 
     def facts(self, item: int) -> dict[str, tuple[str, ...]]:
         """The given facts of an item, by field of `fact_fields`; () where unknown."""
-        return {field: split_values(self.rows[item][field]) for field in self.fact_fields}
+        return {field: prompts.split_values(self.rows[item][field]) for field in self.fact_fields}
 
     def most_seen(self, items: list[int], limit: int) -> list[int]:
         """Those `limit` of the items with most training interactions, by item code; 0: all."""
@@ -149,8 +142,10 @@ class TrainingView:
     @cached_property
     def _texts(self) -> dict[tuple[str, bool], list[str]]:
         return {
-            (wording, target): [item_text(r, self.noun, wording, target=target) for r in self.rows]
-            for wording in WORDINGS
+            (wording, target): [
+                prompts.item_text(r, self.noun, wording, target=target) for r in self.rows
+            ]
+            for wording in prompts.WORDINGS
             for target in (False, True)
         }
 
@@ -167,10 +162,10 @@ class TrainingView:
         paper's shows the first five of each by item code (theirs go by file order, which leaks).
         """
         likes, dislikes = self.tastes(user)
-        if not is_paper(wording):
+        if not prompts.is_paper(wording):
             likes = np.random.default_rng([seed, user, 0]).permutation(likes)
             dislikes = np.random.default_rng([seed, user, 1]).permutation(dislikes)
-        most = HISTORY[wording]
+        most = prompts.HISTORY[wording]
         return likes[likes != without][:most], dislikes[dislikes != without][:most]
 
     def prompt(self, user: int, item: int, wording: str = "default", seed: int = 0) -> Prompt:
@@ -183,7 +178,7 @@ class TrainingView:
         """The question whether somebody with this history (liked, disliked) would like `item`."""
         liked, others = self.texts(wording), self.texts(wording, target=True)
         likes, dislikes = [liked[i] for i in history[0]], [others[i] for i in history[1]]
-        return interaction_prompt(self.noun, likes, dislikes, others[item], wording)
+        return prompts.interaction_prompt(self.noun, likes, dislikes, others[item], wording)
 
 
 def load_data(folder: Path) -> TrainingView:
