@@ -21,8 +21,6 @@ from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
 """An item with so many values counts as complete (paper: "three words")."""
-COLUMNS = ("item", "field", "value", "origin", "raw", "parsed", "reason")
-"""Columns of the written table; ``field`` is the dataset's attribute or the name of a fact."""
 
 
 # ---------------------------------------------------------------- examples and held-out items
@@ -149,7 +147,7 @@ def augment(
 
 
 def given(data: TrainingView) -> list[tuple[Any, ...]]:
-    """Return the values that the dataset gives, as rows of `COLUMNS`."""
+    """Return the values that the dataset gives, as rows for `table`."""
     return [
         (item, field, value, "given", "", True, "")
         for item in range(data.n_items)
@@ -159,8 +157,12 @@ def given(data: TrainingView) -> list[tuple[Any, ...]]:
 
 
 def table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    """Return rows of `COLUMNS` as a frame of the schema `attributes`, by item and field."""
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"item": "int32", "parsed": bool})
+    """Return rows as a frame of the schema `attributes` (and ``reason``), by item and field.
+
+    ``field`` is the dataset's attribute or the name of a fact.
+    """
+    columns = ["item", "field", "value", "origin", "raw", "parsed", "reason"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"item": "int32", "parsed": bool})
     return frame.sort_values(["item", "field"], kind="stable", ignore_index=True)
 
 
@@ -168,8 +170,8 @@ def _answers(
     asker: Asker, data: TrainingView, kind: str, items: list[int], max_new_tokens: int
 ) -> Iterator[tuple[int, str, str, Parsed]]:
     """Yield item, field, the raw answer, and the new values read from it."""
-    prompts = [_prompt(data, kind, item, asker.wording) for item in items]
-    for item, answer in zip(items, asker.write(prompts, max_new_tokens), strict=True):
+    questions = [_prompt(data, kind, item, asker.wording) for item in items]
+    for item, answer in zip(items, asker.write(questions, max_new_tokens), strict=True):
         if kind == "genres":
             read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
             new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
@@ -227,8 +229,8 @@ def evaluate(
     """
     genres, facts = (cases[cases["field"] == field].copy() for field in ("genres", "facts"))
     for part, tokens in ((genres, max_new_tokens), (facts, fact_tokens)):
-        prompts = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
-        part["raw"] = [answer.text for answer in asker.write(prompts, tokens)]
+        questions = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
+        part["raw"] = [answer.text for answer in asker.write(questions, tokens)]
     scores = _genre_scores(data, genres) | _fact_scores(data, facts)
     return scores, pd.concat([genres, facts], ignore_index=True)
 
@@ -253,13 +255,10 @@ def _fact_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
     said = [parse_facts(raw, data.fact_fields) for raw in cases["raw"]]
     for field in data.fact_fields if len(cases) else ():
         right = [data.facts(item)[field] for item in cases["item"]]
-        same = [_folded(s.get(field, ())) == _folded(r) for s, r in zip(said, right, strict=True)]
+        pairs = zip([facts.get(field, ()) for facts in said], right, strict=True)
+        same = [set(map(str.casefold, a)) == set(map(str.casefold, b)) for a, b in pairs]
         scores[field] = float(np.mean(same))
     return scores
-
-
-def _folded(values: Iterable[str]) -> set[str]:
-    return {value.casefold() for value in values}
 
 
 def compare(

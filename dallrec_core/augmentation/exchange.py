@@ -25,7 +25,7 @@ from dallrec_core.chain.freshness import MANIFEST, STARTED
 from dallrec_core.chain.pages import find_page, remedy
 from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.data.checks import Table
+from dallrec_core.data.checks import Table, id_text
 from dallrec_core.data.files import normal_attributes
 from dallrec_core.data.tables import codes_in, read_table_file
 from dallrec_core.errors import UserError
@@ -275,10 +275,9 @@ TABLES = {
 def _codes(source: Table, what: str, run: str) -> np.ndarray:
     """Codes of the ids in a column, int32 [n]."""
     known = read_table(run_dir(run) / "01_data" / f"{what}s.parquet", f"{what}s")
-    places, names = source.ids(f"{what}_id")
-    codes = codes_in(pd.Series(names), known[f"{what}_id"])[places]
+    codes = codes_in(source.frame[f"{what}_id"].map(id_text), known[f"{what}_id"])
     _refuse(source, codes < 0, f"{what}_id", f"is no {what} of run '{run}'")
-    return known[what].to_numpy(np.int32)[codes]
+    return codes
 
 
 def _refuse(source: Table, bad: np.ndarray | pd.Series, column: str, problem: str) -> None:

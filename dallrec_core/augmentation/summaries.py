@@ -12,11 +12,7 @@ import pandas as pd
 from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.answers import Asker, parse_summary, sentences
 from dallrec_core.augmentation.prompts import Prompt
-from dallrec_core.augmentation.view import Parts, TrainingView
-
-COLUMNS = ("item", "summary", "tokens", "truncated", "parsed", "reason")
-"""Columns of the written table."""
-
+from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 # ---------------------------------------------------------------- examples and held-out items
 
@@ -34,7 +30,7 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     rng = np.random.default_rng([seed, 20])
     has_text = np.array([bool(_given(row)) for row in data.rows])
     given, bare = (rng.permutation(np.flatnonzero(has_text == wanted)) for wanted in (True, False))
-    cut = min(n, len(given) - min(held_out, len(given) // 4))
+    cut = n_examples(len(given), n, held_out)
     composed = min(n - cut, len(bare))
     rest = given[cut:] if len(given) else bare[composed:]
     notes = []
@@ -97,10 +93,8 @@ def instructions(
     data: TrainingView, cases: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
-    return [
-        prompts.record(_prompt(data, item, wording).text, summary, wording)
-        for item, summary in zip(cases["item"], cases["summary"], strict=True)
-    ]
+    pairs = cases[["item", "summary"]].itertuples(index=False)
+    return [prompts.record(_prompt(data, i, wording).text, text, wording) for i, text in pairs]
 
 
 def _prompt(data: TrainingView, item: int, wording: str) -> Prompt:
@@ -119,13 +113,13 @@ def write(
     ``truncated``: the token limit cut the text before its second sentence ended. ``tokens`` counts
     what the model wrote, before anything was cut off.
     """
-    prompts, rows = [_prompt(data, item, asker.wording) for item in items], []
-    written = asker.write(prompts, max_new_tokens)
-    for item, answer in zip(items, written, strict=True):
+    questions, rows = [_prompt(data, item, asker.wording) for item in items], []
+    for item, answer in zip(items, asker.write(questions, max_new_tokens), strict=True):
         read = parse_summary(answer.text)
         rows.append((item, read.text, answer.tokens, read.truncated, read.ok, read.reason))
+    columns = ["item", "summary", "tokens", "truncated", "parsed", "reason"]
     kinds = {"item": "int32", "tokens": "int32", "truncated": bool, "parsed": bool}
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+    return pd.DataFrame(rows, columns=columns).astype(kinds)
 
 
 def augment(

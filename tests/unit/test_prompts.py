@@ -39,52 +39,38 @@ def ask(noun, likes, dislikes, target, wording="default"):
     return interaction_prompt(noun, shown, others, named, wording)
 
 
-PAPER_MOVIE = (
-    "Given the user's like and dislike, identify whether the user will like the target movie "
-    "by answering yes or no.user likes:"
+HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
+PAPER = (
+    "Given the user's like and dislike, identify whether the user will like the target {} by "
+    "answering yes or no.user likes:"
 )
 PAPER_ALIEN = " Whether the user will like the target movie:'Alien (1979) (Horror|Sci-Fi)'?"
-HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
+
+INTERACTIONS = [
+    (("movie", [HEAT], [GREASE], ALIEN),
+     f"A viewer liked: {HEAT_TEXT}. The viewer disliked: {GREASE_TEXT}. "
+     "Will the viewer like this movie: Alien (1979) (Horror|Sci-Fi)? Answer yes or no."),
+    (("book", [SICK, BEANS], [], MARRIAGE),
+     "A reader liked: Sick Puppy by Carl Hiaasen (2001); The Bean Trees by Barbara Kingsolver "
+     "(1994). The reader disliked: none. Will the reader like this book: Marriage of Meggotta by "
+     "Ellis Peters? Answer yes or no."),
+    (("song", [], [GREASE], GREASE),
+     f"A user liked: none. The user disliked: {GREASE_TEXT}. Will the user like this song: "
+     f"{GREASE_TEXT}? Answer yes or no."),
+    (("movie", [HEAT, HEAT], [GREASE, GREASE], ALIEN, "paper"),
+     f"{PAPER.format('movie')} {HEAT_TEXT}, {HEAT_TEXT}, dislikes: {GREASE_TEXT}, {GREASE_TEXT}."
+     f"{PAPER_ALIEN}"),
+    (("movie", [HEAT], [], ALIEN, "paper"),
+     f"{PAPER.format('movie')} {HEAT_TEXT}, dislikes:None.{PAPER_ALIEN}"),
+    (("book", [BEANS, MARRIAGE], [SICK], MARRIAGE, "paper"),
+     f"{PAPER.format('book')}The Bean Trees (1994) written by Barbara Kingsolver, Marriage of "
+     "Meggotta (0) written by Ellis Peters.user dislikes: Sick Puppy(2001) written by Carl "
+     "Hiaasen.Whether the user will like the target book: Marriage of Meggotta(0) written by Ellis "
+     "Peters?"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("question", "text"),
-    [
-        (
-            ("movie", [HEAT], [GREASE], ALIEN),
-            f"A viewer liked: {HEAT_TEXT}. The viewer disliked: {GREASE_TEXT}. "
-            "Will the viewer like this movie: Alien (1979) (Horror|Sci-Fi)? Answer yes or no.",
-        ),
-        (
-            ("book", [SICK, BEANS], [], MARRIAGE),
-            "A reader liked: Sick Puppy by Carl Hiaasen (2001); The Bean Trees by Barbara "
-            "Kingsolver (1994). The reader disliked: none. Will the reader like this book: "
-            "Marriage of Meggotta by Ellis Peters? Answer yes or no.",
-        ),
-        (
-            ("song", [], [GREASE], GREASE),
-            f"A user liked: none. The user disliked: {GREASE_TEXT}. Will the user like this song: "
-            f"{GREASE_TEXT}? Answer yes or no.",
-        ),
-        (
-            ("movie", [HEAT, HEAT], [GREASE, GREASE], ALIEN, "paper"),
-            f"{PAPER_MOVIE} {HEAT_TEXT}, {HEAT_TEXT}, dislikes: {GREASE_TEXT}, {GREASE_TEXT}."
-            f"{PAPER_ALIEN}",
-        ),
-        (
-            ("movie", [HEAT], [], ALIEN, "paper"),
-            f"{PAPER_MOVIE} {HEAT_TEXT}, dislikes:None.{PAPER_ALIEN}",
-        ),
-        (
-            ("book", [BEANS, MARRIAGE], [SICK], MARRIAGE, "paper"),
-            "Given the user's like and dislike, identify whether the user will like the target "
-            "book by answering yes or no.user likes:The Bean Trees (1994) written by Barbara "
-            "Kingsolver, Marriage of Meggotta (0) written by Ellis Peters.user dislikes: Sick "
-            "Puppy(2001) written by Carl Hiaasen.Whether the user will like the target book: "
-            "Marriage of Meggotta(0) written by Ellis Peters?",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("question", "text"), INTERACTIONS)
 def test_interaction_questions(question, text):
     assert ask(*question).text == text
 
@@ -96,48 +82,30 @@ def test_the_history_is_the_prefix():
     assert "user likes:None.user dislikes: None.Whether" in empty
 
 
-@pytest.mark.parametrize(
-    ("prompt", "text"),
-    [
-        (
-            genres_prompt("movie", HEAT, shown=["Action"]),
-            "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie.",
-        ),
-        (
-            genres_prompt("book", MARRIAGE),
-            "Book: Marriage of Meggotta by Ellis Peters. Known genres: none. "
-            "List up to three genres of this book.",
-        ),
-        (
-            genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
-            "Given a movie title and category, Please add the category to three words ."
-            "title and category: Heat (1995),Action|Crime",
-        ),
-        (
-            genres_prompt("book", MARRIAGE, "paper"),
-            "Given a book title, please generate its genres in three words. "
-            "Title: Marriage of Meggotta",
-        ),
-        (
-            facts_prompt("movie", HEAT),
-            "Movie: Heat (1995). Name its director, country and language.",
-        ),
-        (
-            facts_prompt("movie", HEAT, "paper"),
-            "Given a movie title and years, Please output its director, actor, country, language. "
-            "title and years: Heat (1995)",
-        ),
-        (
-            summary_prompt("movie", GREASE),
-            "Movie: Grease (1978). Known genres: Musical|Romance. "
-            "Summarise this movie in two sentences.",
-        ),
-        (
-            summary_prompt("book", BEANS, "paper"),
-            "Using two sentence to generate the summary of this book named: The Bean Trees",
-        ),
-    ],
-)
+ITEMS = [
+    (genres_prompt("movie", HEAT, shown=["Action"]),
+     "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie."),
+    (genres_prompt("book", MARRIAGE),
+     "Book: Marriage of Meggotta by Ellis Peters. Known genres: none. List up to three genres of "
+     "this book."),
+    (genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
+     "Given a movie title and category, Please add the category to three words .title and "
+     "category: Heat (1995),Action|Crime"),
+    (genres_prompt("book", MARRIAGE, "paper"),
+     "Given a book title, please generate its genres in three words. Title: Marriage of Meggotta"),
+    (facts_prompt("movie", HEAT),
+     "Movie: Heat (1995). Name its director, country and language."),
+    (facts_prompt("movie", HEAT, "paper"),
+     "Given a movie title and years, Please output its director, actor, country, language. title "
+     "and years: Heat (1995)"),
+    (summary_prompt("movie", GREASE),
+     "Movie: Grease (1978). Known genres: Musical|Romance. Summarise this movie in two sentences."),
+    (summary_prompt("book", BEANS, "paper"),
+     "Using two sentence to generate the summary of this book named: The Bean Trees"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "text"), ITEMS)
 def test_questions_about_items(prompt, text):
     assert prompt.text == text
 
@@ -236,21 +204,17 @@ def test_facts_that_are_not_there():
     assert said == {"director": ("A",)}
 
 
-@pytest.mark.parametrize(
-    ("text", "kept", "truncated", "reason"),
-    [
-        (
-            "Summary: Dr. No met J. R. Ewing.  It was\n good! A third.",
-            "Dr. No met J. R. Ewing. It was good!",
-            False,
-            "",
-        ),
-        ("", "", False, "empty answer"),
-        ("...", "", False, "empty answer"),
-        ("One. And the sec", "One. And the sec", True, "unfinished sentence"),
-        ("Only one.", "Only one.", False, "1 sentence"),
-    ],
-)
+SUMMARIES = [
+    ("Summary: Dr. No met J. R. Ewing.  It was\n good! A third.",
+     "Dr. No met J. R. Ewing. It was good!", False, ""),
+    ("", "", False, "empty answer"),
+    ("...", "", False, "empty answer"),
+    ("One. And the sec", "One. And the sec", True, "unfinished sentence"),
+    ("Only one.", "Only one.", False, "1 sentence"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kept", "truncated", "reason"), SUMMARIES)
 def test_summaries_keep_two_sentences_and_name_trouble(text, kept, truncated, reason):
     parsed = parse_summary(text)
     assert (parsed.text, parsed.ok) == (kept, bool(kept))
