@@ -29,9 +29,6 @@ def test_histories_split_by_threshold_and_leave_the_target_out():
         assert target not in np.concatenate(data.history(3, wording, 0, without=target))
         prompt = data.prompt(3, target, wording)
         assert f"Film {target:02d}" not in prompt.prefix and f"Film {target:02d}" in prompt.suffix
-
-
-def test_history_lengths_and_order():
     data = movies(n_items=200)
     likes, dislikes = data.history(0, "default", seed=1)
     assert len(likes) == len(dislikes) == 8

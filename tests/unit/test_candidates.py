@@ -125,16 +125,6 @@ def test_many_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch):
 # ---------------------------------------------------------------- cold items and random users
 
 
-def test_counting_rule_by_hand():
-    data = movies()
-    items = data.items.assign(attributes=["A|B", "A", "C"] + [None] * 37)
-    train = pd.DataFrame({"user": [0, 0], "item": [1, 2], "rating": [5.0, 1.0]})
-    data = dataclasses.replace(data, items=items, train=train)
-    pairs = pd.DataFrame({"user": [0, 0, 0], "item": [0, 1, 2]})
-    # item 0 shares A with the liked item; items 1 and 2 are left out of their own history
-    assert counting_scores(data, pairs).tolist() == [1.0, 0.0, 0.0]
-
-
 def test_counting_rule_against_a_loop():
     data = thinned(1)
     pairs = pd.DataFrame(np.argwhere(np.ones((50, 45))), columns=["user", "item"])

@@ -242,25 +242,16 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
 
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Crime,genres\n")
+    file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Horror,genres\n")
     result = dallrec("import", "attributes", file, "--run", "tiny")
-    assert result.exit_code == 0, result.output
     data = load_data(run / "01_data")
-    made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
-    new = made[made["origin"] == "written"]
     given = attributes.given(data)
-    assert len(made) == len(given) + len(new)
-    known = {(row[0], row[2]) for row in given}
-    rows = {
-        (1, "country", "USA"),
-        (5, "genres", "Horror"),
-        (5, "genres", "War"),
-        (4, "genres", "Crime"),
-    }
-    rows = {row for row in rows if (row[0], row[2]) not in known}
-    assert set(zip(new["item"], new["field"], new["value"], strict=True)) == rows and len(rows) >= 2
+    assert f"2 values are added to {len(given)} given ones" in result.output, result.output
+    made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
+    new = made.loc[made["origin"] == "written", ["item", "field", "value"]].to_numpy().tolist()
+    assert new == [[1, "country", "USA"], [5, "genres", "War"]] and len(made) == len(given) + 2
     joined = attributes.merged(data, made)
-    assert joined["country"][1] == "USA" and "War" in joined["attributes"][5].split("|")
+    assert joined["country"][1] == "USA" and joined["attributes"][5].endswith("|War")
 
 
 def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
