@@ -21,6 +21,8 @@ from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
 """An item with so many values counts as complete (paper: "three words")."""
+GENRE_TOKENS, FACT_TOKENS = 24, 48
+"""Longest answers about genres and about facts."""
 
 
 # ---------------------------------------------------------------- examples and held-out items
@@ -72,7 +74,7 @@ def _prompt(
 ) -> Prompt:
     row = data.rows[item]
     if field == "facts":
-        return prompts.facts_prompt(data.noun, row, wording, fields=data.fact_fields)
+        return prompts.facts_prompt(data.noun, row, data.fact_fields, wording)
     return prompts.genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
 
 
@@ -103,8 +105,8 @@ def augment(
     data: TrainingView,
     *,
     max_items: int = 0,
-    max_new_tokens: int = 24,
-    fact_tokens: int = 48,
+    max_new_tokens: int = GENRE_TOKENS,
+    fact_tokens: int = FACT_TOKENS,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask about every item with fewer than three values, and about missing facts.
 
@@ -214,11 +216,7 @@ def f1(predicted: Iterable[set[str]], right: Iterable[set[str]]) -> dict[str, fl
 
 
 def evaluate(
-    asker: Asker,
-    data: TrainingView,
-    cases: pd.DataFrame,
-    max_new_tokens: int = 24,
-    fact_tokens: int = 48,
+    asker: Asker, data: TrainingView, cases: pd.DataFrame
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure answers on held-out cases of `parts`.
 
@@ -228,7 +226,7 @@ def evaluate(
         and the share of right answers per fact; and the cases with raw answers.
     """
     genres, facts = (cases[cases["field"] == field].copy() for field in ("genres", "facts"))
-    for part, tokens in ((genres, max_new_tokens), (facts, fact_tokens)):
+    for part, tokens in ((genres, GENRE_TOKENS), (facts, FACT_TOKENS)):
         questions = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
         part["raw"] = [answer.text for answer in asker.write(questions, tokens)]
     scores = _genre_scores(data, genres) | _fact_scores(data, facts)

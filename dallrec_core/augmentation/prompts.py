@@ -150,11 +150,7 @@ def genres_prompt(
 
 
 def facts_prompt(
-    noun: str,
-    row: Mapping[str, Any],
-    wording: str = "default",
-    *,
-    fields: Sequence[str] = ("director", "country", "language"),
+    noun: str, row: Mapping[str, Any], fields: Sequence[str], wording: str = "default"
 ) -> Prompt:
     """Ask for plain facts; the paper always asks for director, actor, country and language."""
     if is_paper(wording):

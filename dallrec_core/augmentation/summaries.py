@@ -175,7 +175,7 @@ def rouge_l(text: str, reference: str) -> float:
 
 
 def evaluate(
-    asker: Asker, data: TrainingView, cases: pd.DataFrame, max_new_tokens: int = 80
+    asker: Asker, data: TrainingView, cases: pd.DataFrame
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure summaries of held-out cases of `parts`.
 
@@ -184,7 +184,7 @@ def evaluate(
         where nothing was given, which says how well the composing was learnt); and the written
         summaries.
     """
-    frame = write(asker, data, cases["item"].tolist(), max_new_tokens)
+    frame = write(asker, data, cases["item"].tolist())
     scores = statistics(frame)
     if len(frame):
         pairs = zip(frame["summary"], cases["summary"], strict=True)

@@ -79,6 +79,7 @@ def test_the_history_is_the_prefix():
     assert "user likes:None.user dislikes: None.Whether" in empty
 
 
+FIELDS = ("director", "country", "language")
 ITEMS = [
     (genres_prompt("movie", HEAT, shown=["Action"]),
      "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie."),
@@ -90,9 +91,9 @@ ITEMS = [
      "category: Heat (1995),Action|Crime"),
     (genres_prompt("book", MARRIAGE, "paper"),
      "Given a book title, please generate its genres in three words. Title: Marriage of Meggotta"),
-    (facts_prompt("movie", HEAT),
+    (facts_prompt("movie", HEAT, FIELDS),
      "Movie: Heat (1995). Name its director, country and language."),
-    (facts_prompt("movie", HEAT, "paper"),
+    (facts_prompt("movie", HEAT, FIELDS, "paper"),
      "Given a movie title and years, Please output its director, actor, country, language. title "
      "and years: Heat (1995)"),
     (summary_prompt("movie", GREASE),
