@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -78,21 +79,28 @@ def test_shares_fall_with_degree_and_sum_to_the_budget():
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("budget", [40, 150, 300, 2000])
-def test_proposals_are_unseen_and_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
-    data, rng = thinned(seed), np.random.default_rng(seed)
-    scores = rng.random((data.n_users, data.n_items))
-    frame = candidates(data, Fixed(scores), budget=budget, seed=seed)
+@pytest.mark.parametrize("budget", [3, 40, 150, 300, 2000])
+@pytest.mark.parametrize("strategy", ["candidates", "cold_items"])
+def test_proposals_are_unseen_and_budgets_hold_on_both_sides(
+    strategy: str, budget: int, seed: int
+) -> None:
+    data = thinned(seed)
+    base = Fixed(np.random.default_rng(seed).random((data.n_users, data.n_items)))
+    propose = partial(candidates, base=base) if strategy == "candidates" else cold_items
+    frame = propose(data, budget=budget, seed=seed)
     assert 0 < len(frame) <= budget and not frame.duplicated().any()
-    assert frame.equals(candidates(data, Fixed(scores), budget=budget, seed=seed))
+    assert frame.equals(propose(data, budget=budget, seed=seed))
     assert not data.seen(frame["user"], frame["item"]).any()
-    active = data.user_degree > 0  # users without a history are not asked about
+    active, cold = data.user_degree > 0, data.item_degree == 0
     asked = np.bincount(frame["user"], minlength=data.n_users)
-    assert not asked[~active].any()
+    assert not asked[~active].any()  # users without a history are not asked about
     assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
     asked = np.bincount(frame["item"], minlength=data.n_items)
-    assert (asked <= 2 * np.maximum(shares(data.item_degree, budget), 1)).all()
-    assert budget < 300 or asked[data.item_degree == 0].any(), "cold items are asked about"
+    if strategy == "cold_items":
+        assert not asked[~cold].any()
+    else:
+        assert (asked <= 2 * np.maximum(shares(data.item_degree, budget), 1)).all()
+        assert budget < 300 or asked[cold].any(), "cold items are asked about"
 
 
 def test_low_degrees_get_more_questions():
@@ -147,18 +155,6 @@ def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
         everybody = pd.DataFrame({"user": users, "item": item})
         scores = pd.Series(counting_scores(data, everybody), index=users)
         assert scores[group["user"]].mean() > scores.quantile(0.75)
-
-
-@pytest.mark.parametrize("budget", [3, 60, 5000])
-def test_cold_items_keep_to_the_budget_of_users(budget: int) -> None:
-    data = thinned(1)
-    frame = cold_items(data, budget=budget)
-    assert len(frame) <= budget and not frame.duplicated().any()
-    assert (data.item_degree[frame["item"]] == 0).all()
-    asked, active = np.bincount(frame["user"], minlength=50), data.user_degree > 0
-    assert not asked[~active].any()
-    assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
-    assert frame.equals(cold_items(data, budget=budget))
 
 
 def test_cold_items_without_attributes_or_without_cold_items() -> None:

@@ -1,4 +1,4 @@
-"""Texts to vectors: whole values, determinism, empty texts, three kinds of encoder."""
+"""From items to texts to vectors: whole values, determinism, empty texts, kinds of encoder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
+from tiny_data import books, movies
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -26,7 +28,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from dallrec_core.augmentation.features import encode, open_encoder, tfidf
+from dallrec_core.augmentation.features import encode, given, open_encoder, tfidf, written
 from dallrec_core.errors import UserError
 from dallrec_core.llm.embed import load_encoder, mean_states, of_language_model
 
@@ -64,12 +66,77 @@ def lengths(matrix: np.ndarray) -> np.ndarray:
     return np.linalg.norm(matrix, axis=1)
 
 
+# ---------------------------------------------------------------- words
+
+DATA = movies()
+GIVEN = given(DATA).documents
+
+
+def values(*rows: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows item, field, value[, parsed]; all written."""
+    full = [(*row[:3], "written", row[2], row[3] if len(row) > 3 else True) for row in rows]
+    return pd.DataFrame(full, columns=["item", "field", "value", "origin", "raw", "parsed"])
+
+
+def summaries(*rows: tuple[int, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["item", "summary"])
+    return frame.assign(tokens=9, truncated=False)
+
+
+def test_given_values_stay_whole_and_facts_keep_their_field() -> None:
+    assert list(GIVEN) == ["attributes", "summary"]
+    facts = ("director: Director 4", "country: USA", "language: English")
+    assert GIVEN["attributes"][4] == ("Film-Noir", "Horror", *facts)
+    assert GIVEN["attributes"][6] == ("Sci-Fi",)
+    assert GIVEN["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
+    assert GIVEN["summary"][6] == "Film 06 (1956)"
+    assert {len(documents) for documents in GIVEN.values()} == {DATA.n_items}
+    of_books = given(books()).documents  # have authors, and nothing else here
+    assert of_books["attributes"][1] == ("author: Author 1",)
+    assert of_books["summary"][1] == "Volume 01 by Author 1 (1991)"
+
+
+def test_written_values_come_after_the_given_ones() -> None:
+    table = values(
+        (6, "genres", "Drama"),
+        (6, "genres", "Sci-Fi"),  # given already
+        (6, "genres", "Drama"),  # twice
+        (6, "director", "Somebody"),
+        (7, "genres", ""),  # nothing new
+        (8, "genres", "Horror!", False),  # unreadable
+    )
+    table.loc[len(table)] = (9, "genres", "War", "given", "", True)  # a given row
+    made = written(DATA, table, summaries())
+    assert made.documents["attributes"][6] == ("Sci-Fi", "Drama", "director: Somebody")
+    assert made.documents["attributes"][7:] == GIVEN["attributes"][7:]
+    kinds = ("items with something written", "items left as given", "items with nothing at all")
+    counts = [made.counts[f"attributes: {kind}"] for kind in kinds]
+    assert counts == [1, DATA.n_items - 1, 0]
+
+
+def test_summaries_of_part_of_the_items_in_any_order() -> None:
+    rows = summaries((4, "A good film. It is long."), (5, " "), (2, "Two."))
+    made = written(DATA, values(), rows)
+    assert made.documents["summary"][4] == "A good film. It is long."
+    assert made.documents["summary"][5:] == GIVEN["summary"][5:]  # an empty answer is no summary
+    assert made.counts["summary: items with something written"] == 2
+    assert made.counts["summary: items left as given"] == DATA.n_items - 2
+    assert made.documents == written(DATA, values(), rows[::-1]).documents
+
+
+def test_tables_of_other_data_are_refused() -> None:
+    with pytest.raises(UserError, match="summaries: row 1, column 'item' is 40, but there are 40"):
+        written(DATA, values(), summaries((0, "x."), (40, "y.")))
+    with pytest.raises(UserError, match="attributes: row 0, column 'item' is -1"):
+        written(DATA, values((-1, "genres", "War")), summaries())
+
+
 # ---------------------------------------------------------------- TF-IDF
 
 
 def test_a_value_is_one_token_whatever_it_looks_like() -> None:
-    values = [("Sci-Fi",), ("Film-Noir",), ("Sci", "Fi"), ("sci-fi ",), ("Film Noir",)]
-    rows = encode({"attributes": values}).vectors["attributes"]
+    sets = [("Sci-Fi",), ("Film-Noir",), ("Sci", "Fi"), ("sci-fi ",), ("Film Noir",)]
+    rows = encode({"attributes": sets}).vectors["attributes"]
     cosine = rows @ rows.T
     assert cosine[0, 3] == pytest.approx(1)  # case and spaces do not count
     assert cosine[0, 2] == cosine[1, 4] == cosine[0, 1] == 0
