@@ -126,8 +126,7 @@ def summary(probes: Mapping[str, tuple[pd.DataFrame, float]]) -> pd.DataFrame:
         n, k = len(table), int(table["recited"].sum())
         low, high = wilson(k, n)
         verdict = "above chance" if low > chance else "not above chance" if n else "not asked"
-        share = k / n if n else np.nan
-        rows.append((name, n, share, float(low), float(high), chance, verdict))
+        rows.append((name, n, table["recited"].mean(), float(low), float(high), chance, verdict))
     columns = ["probe", "asked", "recited", "low", "high", "chance", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 

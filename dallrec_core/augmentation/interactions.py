@@ -215,12 +215,12 @@ def evaluate(
     """
     asked = ask(asker, data, pairs, seed)
     judged = pairs.reset_index(drop=True).assign(p_yes=asked["p_yes"], answer=asked["answer"])
-    liked, unparsed = judged["liked"], judged["answer"] == "unparsed"
+    liked = judged["liked"]
     scores = {
         "n": len(judged),
         "auc": _auc(liked, judged["p_yes"].fillna(0.5)),
-        "accuracy": float((((judged["answer"] == "yes") == liked) & ~unparsed).mean()),
-        "unparsed": int(unparsed.sum()),
+        "accuracy": float((judged["answer"] == np.where(liked, "yes", "no")).mean()),
+        "unparsed": int((judged["answer"] == "unparsed").sum()),
         "counting_auc": _auc(liked, candidates.counting_scores(data, judged)),
     }
     if taste is not None:
