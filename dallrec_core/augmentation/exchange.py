@@ -112,13 +112,12 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
     Raises:
         UserError: when the run lacks what is needed, or an id holds a tab or a line break.
     """
-    data, place = load_data(run_dir(run) / "01_data"), run_dir(run)
-    names = {"train": "train", "valid": "validation", "test": "test"}
-    splits = {
-        ours: read_table(place / "01_data" / f"{name}.parquet", "split")
-        for ours, name in names.items()
-    }
-    users, items = read_table(place / "01_data" / "users.parquet", "users"), data.items
+    place = run_dir(run)
+    data = load_data(place / "01_data")
+    splits, items = {"train": data.train}, data.items
+    for short, name in (("valid", "validation"), ("test", "test")):
+        splits[short] = read_table(place / "01_data" / f"{name}.parquet", "split")
+    users = read_table(place / "01_data" / "users.parquet", "users")
     if augmented:
         answers = read_table(place / "03_interactions" / "interactions.parquet", "added")
         pairs = answers.loc[answers["added"], ["user", "item"]]

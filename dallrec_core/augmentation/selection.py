@@ -8,7 +8,6 @@ that fits the map also sets the threshold from which on answers are believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,14 +155,6 @@ def precision_at_edge(p: Any, liked: Any, threshold: float) -> dict[str, float]:
     low, high = wilson(right, n)
     precision = right / n if n else float("nan")
     return {"pairs": n, "precision": precision, "low": float(low), "high": float(high)}
-
-
-def beats_guessing(edge: Mapping[str, float]) -> bool:
-    """Tell whether the interval of `precision_at_edge` lies above one half (NaN does not).
-
-    One half is what guessing reaches on pairs of which half are liked, as held-out pairs are.
-    """
-    return edge["low"] > 0.5
 
 
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:

@@ -82,12 +82,6 @@ def test_wilson_intervals() -> None:
     assert none["pairs"] == 0 and np.isnan([none["precision"], none["low"]]).all()
 
 
-@pytest.mark.parametrize(("right", "of", "beats"), [(8, 10, False), (16, 20, True), (0, 0, False)])
-def test_only_an_interval_above_one_half_beats_guessing(right: int, of: int, beats: bool) -> None:
-    edge = precision_at_edge([0.9] * of + [0.1], [True] * right + [False] * (of - right + 1), 0.5)
-    assert selection.beats_guessing(edge) is beats
-
-
 def test_halves_share_no_pair_and_are_balanced() -> None:
     judged = pd.DataFrame({"pair": range(101), "liked": [True] * 60 + [False] * 41})
     one, other = selection.halves(judged, seed=1)
