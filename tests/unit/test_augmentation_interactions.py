@@ -39,26 +39,6 @@ def test_histories_split_by_threshold_and_leave_the_target_out():
     assert np.array_equal(likes, data.history(0, "default", seed=1)[0])
 
 
-@pytest.mark.parametrize("wording", ["default", "paper"])
-def test_instructions_do_not_depend_on_file_order(wording):
-    data = movies()
-    shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
-    one, two = (
-        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
-        for each in (data, shuffled)
-    )
-    assert one == two and {record["output"] for record in one} == {"no", "yes"}
-    assert one[0]["input"] == (" " if wording == "paper" else "")
-
-
-def test_instructions_about_books_without_ratings():
-    data = books()
-    examples = interactions.parts(data, 10, 4).examples
-    records = interactions.instructions(data, examples, "paper")
-    assert all("user dislikes: None." in record["instruction"] for record in records)
-    assert {record["output"] for record in records} == {"Yes.", "No."}
-
-
 def test_seen_tells_training_pairs():
     data = movies()
     users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
@@ -77,28 +57,74 @@ def test_load_data_names_what_is_wrong(tmp_path):
         load_data(tmp_path)
 
 
+# ---------------------------------------------------------------- examples
+
+
+def test_examples_are_balanced_training_pairs():
+    data = movies(n_users=120)
+    parts = interactions.parts(data, 64, 40, seed=5)
+    rating = data.train.set_index(["user", "item"])["rating"]
+    for frame, n in ((parts.examples, 64), (parts.held_out, 40)):
+        assert len(frame) == n and frame["liked"].sum() == n // 2
+        values = rating.loc[pd.MultiIndex.from_frame(frame[["user", "item"]])]
+        assert ((values.to_numpy() >= 3) == frame["liked"].to_numpy()).all()
+    assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
+
+
+def test_few_users_share_examples_and_held_out_but_no_pair():
+    parts = interactions.parts(movies(n_users=10), 16, 30)
+    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
+    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
+    assert any("both an example and a held-out pair" in note for note in parts.notes)
+
+
+def test_books_without_ratings_draw_their_no_answers():
+    data = books()
+    parts = interactions.parts(data, 10, 4)
+    no = parts.examples[~parts.examples["liked"]]
+    assert len(no) == 5 and (no["origin"] == "drawn").all()
+    assert not data.seen(no["user"], no["item"]).any()
+    assert any("5 of the no answers are unseen items" in note for note in parts.notes)
+    records = interactions.instructions(data, parts.examples, "paper")
+    assert all("user dislikes: None." in record["instruction"] for record in records)
+    assert {record["output"] for record in records} == {"Yes.", "No."}
+
+
+def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
+    data = movies(n_users=3)
+    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
+    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
+    with pytest.raises(UserError, match="liked items"):
+        interactions.parts(hated, 8, 0)
+
+
+@pytest.mark.parametrize("wording", ["default", "paper"])
+def test_instructions_do_not_depend_on_file_order(wording):
+    data = movies()
+    shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
+    one, two = (
+        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
+        for each in (data, shuffled)
+    )
+    assert one == two and {record["output"] for record in one} == {"no", "yes"}
+    assert one[0]["input"] == (" " if wording == "paper" else "")
+
+
 # ---------------------------------------------------------------- asking
 
 
-def test_ask_fills_the_schema(tmp_path):
-    asker = FakeAsker(
-        lambda text: {"Film 01": 0.9, "Film 02": 0.2}.get(text.split(": ")[-1][:7], 0.5)
-    )
-    pairs = pd.DataFrame({"user": [2, 0, 1], "item": [1, 2, 3]})
-    frame = interactions.ask(asker, movies(), pairs)
-    assert frame["answer"].tolist() == ["yes", "no", "yes"]
-    assert frame["p_yes"].tolist() == pytest.approx([0.9, 0.2, 0.5])
+def test_ask_fills_the_schema_and_what_is_neither_word_is_never_added(tmp_path):
+    chances = iter([0.9, 0.2, 0.5, float("nan")])
+    pairs = pd.DataFrame({"user": [2, 0, 1, 3], "item": [1, 2, 3, 4]})
+    frame = interactions.ask(FakeAsker(lambda text: next(chances)), movies(), pairs)
+    assert frame["answer"].tolist() == ["yes", "no", "yes", "unparsed"]
+    assert frame["p_yes"].tolist() == pytest.approx([0.9, 0.2, 0.5, np.nan], nan_ok=True)
     assert frame["prompt_key"].str.fullmatch("[0-9a-f]{16}").all()
     assert frame["prompt_key"].is_unique and not frame["added"].any()
     write_table(frame, tmp_path / "interactions.parquet", "added")
-
-
-def test_an_answer_without_probability_is_unparsed_and_never_added():
-    pairs = pd.DataFrame({"user": [0, 1], "item": [1, 2]})
-    frame = interactions.ask(FakeAsker(lambda text: float("nan")), movies(), pairs)
     report = selection.report(selection.select(frame, 0.0))
-    nothing = dict.fromkeys(("yes", "no", "added", "users_with_added", "items_with_added"), 0)
-    assert report == {"asked": 2, "unparsed": 2} | nothing
+    counts = {"asked": 4, "yes": 2, "no": 1, "unparsed": 1, "added": 3}
+    assert report == counts | {"users_with_added": 3, "items_with_added": 3}
 
 
 def test_each_strategy_asks_what_it_proposes():

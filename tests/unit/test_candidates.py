@@ -1,4 +1,4 @@
-"""Which pairs: balanced examples, budgets on both sides, cold items, and no pair from training."""
+"""Which pairs are asked about: budgets on both sides, cold items, and none from training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tiny_data import Fixed, books, movies, popularity
 
-from dallrec_core.augmentation import TrainingView, interactions
+from dallrec_core.augmentation import TrainingView
 from dallrec_core.augmentation.candidates import (
     candidates,
     cold_items,
@@ -28,44 +28,6 @@ def thinned(seed: int) -> TrainingView:
     pairs = data.train
     keep = rng.random(len(pairs)) < (active[pairs["user"]] + famous[pairs["item"]])
     return dataclasses.replace(data, train=pairs[keep & (pairs["item"] >= 4)])
-
-
-# ---------------------------------------------------------------- examples
-
-
-def test_examples_are_balanced_training_pairs():
-    data = movies(n_users=120)
-    parts = interactions.parts(data, 64, 40, seed=5)
-    rating = data.train.set_index(["user", "item"])["rating"]
-    for frame, n in ((parts.examples, 64), (parts.held_out, 40)):
-        assert len(frame) == n and frame["liked"].sum() == n // 2
-        values = rating.loc[pd.MultiIndex.from_frame(frame[["user", "item"]])]
-        assert ((values.to_numpy() >= 3) == frame["liked"].to_numpy()).all()
-    assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
-
-
-def test_few_users_share_examples_and_held_out_but_no_pair():
-    parts = interactions.parts(movies(n_users=10), 16, 30)
-    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
-    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
-    assert any("both an example and a held-out pair" in note for note in parts.notes)
-
-
-def test_books_without_ratings_draw_their_no_answers():
-    data = books()
-    parts = interactions.parts(data, 10, 4)
-    no = parts.examples[~parts.examples["liked"]]
-    assert len(no) == 5 and (no["origin"] == "drawn").all()
-    assert not data.seen(no["user"], no["item"]).any()
-    assert any("5 of the no answers are unseen items" in note for note in parts.notes)
-
-
-def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
-    data = movies(n_users=3)
-    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
-    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
-    with pytest.raises(UserError, match="liked items"):
-        interactions.parts(hated, 8, 0)
 
 
 # ---------------------------------------------------------------- proposals of a recommender
