@@ -306,8 +306,7 @@ def import_adapter(task: str, folder: Path, run: str) -> str:
 
     page = run_dir(run) / "02_finetune"
     model = read_json(page / "model.json")
-    base = find_checkpoint(model["language_model"], model["revision"] or None)
-    adapter_identity(folder, base)
+    adapter_identity(folder, find_checkpoint(model["language_model"], model["revision"] or None))
     with locked(run), atomic(page / "adapters" / task) as partial:
         partial.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -195,12 +195,12 @@ def share_limits(data: TrainingView, max_share: float) -> Limits | None:
     """
     if not max_share:
         return None
-    # 0.3 * 10 is 2.9999...; a hair is added before rounding down
-    of_user, of_item = (
-        np.maximum(1, np.floor(max_share * degree + 1e-9).astype(np.int64))
-        for degree in (data.user_degree, data.item_degree)
-    )
-    return of_user, of_item
+
+    def most(degree: np.ndarray) -> np.ndarray:
+        # 0.3 * 10 is 2.9999...; a hair is added before rounding down
+        return np.maximum(1, np.floor(max_share * degree + 1e-9).astype(np.int64))
+
+    return most(data.user_degree), most(data.item_degree)
 
 
 def within(

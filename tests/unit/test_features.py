@@ -265,16 +265,11 @@ def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path
         open_encoder(f"lm:{tmp_path}")
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
-    bert(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+def test_a_checkpoint_that_lacks_weights_or_holds_pickles_is_refused(tmp_path: Path) -> None:
+    config = json.loads((bert(tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     with pytest.raises(UserError, match=r"encoder '.*': .*its files lack \d+ weights"):
         open_encoder(str(tmp_path))
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    bert(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="no file named model.safetensors"):
         open_encoder(str(tmp_path))
