@@ -61,12 +61,11 @@ def _shortage(data: TrainingView, three: int, used: int, others: int) -> str:
 
 
 def _cases(genres: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
-    frames = [
-        # the first value is shown, then the first two, alternating
-        pd.DataFrame({"item": items, "field": field, "known": 1 + np.arange(len(items)) % 2})
-        for field, items in (("genres", genres), ("facts", facts))
-    ]
-    return pd.concat(frames, ignore_index=True).astype({"item": "int32"})
+    fields = ["genres"] * len(genres) + ["facts"] * len(facts)
+    cases = pd.DataFrame({"item": np.concatenate([genres, facts]), "field": fields})
+    # the first value is shown, then the first two, alternating
+    cases["known"] = 1 + cases.groupby("field").cumcount() % 2
+    return cases.astype({"item": "int32"})
 
 
 def _prompt(

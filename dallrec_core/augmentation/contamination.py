@@ -147,8 +147,8 @@ def precision_by_recital(
         interval low and high; groups without a pair are left out.
     """
     item = added["item"]
-    group = np.where(item.isin(probed), "not recited", "not probed")
-    group = np.where(item.isin(recited), "recited", group)
+    kinds = ["recited", "not recited"]
+    group = np.select([item.isin(recited), item.isin(probed)], kinds, "not probed")
     frame = pd.DataFrame({"items": group, "liked": liked}).groupby("items", sort=True)["liked"]
     table = frame.agg(pairs="size", precision="mean").reset_index()
     right = table["precision"] * table["pairs"]

@@ -24,7 +24,6 @@ import pandas as pd
 from dallrec_core.augmentation.prompts import name_text, one_line, split_values
 from dallrec_core.augmentation.summaries import compose
 from dallrec_core.augmentation.view import TrainingView, check_codes
-from dallrec_core.errors import UserError
 
 Document = str | tuple[str, ...]
 """Running text, or values that stay whole ("Film-Noir" is one token); empty: nothing is known."""
@@ -136,16 +135,10 @@ def open_encoder(name: str, seed: int = 0) -> Encoder:
         return partial(tfidf, seed=seed)
     from dallrec_core.llm import embed, load  # heavy, and TF-IDF does without
 
-    try:
-        if name.startswith("lm:"):
-            reader = embed.of_language_model(load.load(name.removeprefix("lm:")))
-        else:
-            reader = embed.load_encoder(name)
-    except UserError as error:
-        raise UserError(
-            f"encoder '{name}': {error}. An encoder is 'tfidf', 'lm:' and a language model such as "
-            "'lm:standin', or the folder or Hugging Face id of a text encoder"
-        ) from error
+    if name.startswith("lm:"):
+        reader = embed.of_language_model(load.load(name.removeprefix("lm:")))
+    else:
+        reader = embed.load_encoder(name)
     return lambda documents: embed.mean_states(reader, [_joined(each) for each in documents])
 
 
