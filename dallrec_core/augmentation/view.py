@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.chain.artefacts import read_json, read_table
+from dallrec_core.data.base import Truth
 from dallrec_core.errors import UserError
 
 
@@ -213,17 +214,6 @@ def check_codes(frame: pd.DataFrame, where: str, **sizes: int) -> None:
         for row in np.flatnonzero(~frame[column].between(0, size - 1))[:1]:
             problem = f"is {frame[column].iloc[row]}, but there are {size} {column}s"
             raise UserError(f"{where}: row {row}, column '{column}' {problem}")
-
-
-class Truth(NamedTuple):
-    """What only a simulation knows; used to judge results, never to make a prompt."""
-
-    items: pd.DataFrame
-    """item, attributes and facts, complete"""
-    taste: np.ndarray
-    """float32 [U, N], standardised per user"""
-    liked_from: float
-    """the taste from which a user really likes an item"""
 
 
 def load_truth(folder: Path) -> Truth | None:

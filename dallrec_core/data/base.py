@@ -33,7 +33,7 @@ class Truth:
     taste: np.ndarray
     """float32 [U, N]: how much user u would like item i"""
     liked_from: float
-    """taste from which an item is really liked"""
+    """the taste from which an item is really liked"""
 
 
 @dataclass(frozen=True)
