@@ -147,7 +147,7 @@ def sweep(
 @click.argument("name")
 def data(name: str) -> None:
     """Fetch a dataset, or verify the copy that is already here (e.g. ml-1m)."""
-    from dallrec_core.data.download import fetch_or_verify
+    from dallrec_core.data import fetch_or_verify
 
     for line in fetch_or_verify(name):
         click.echo(line)

@@ -125,7 +125,7 @@ def repository() -> str:
 
 SLUG = re.compile(r"(?:github\.com|githubusercontent\.com)/(?:github/)?([\w.-]+/[\w.-]+)")
 SITE = re.compile(r"([\w-]+)\.github\.io/([\w.-]+)")
-OTHERS = {"zzerrrro/DALLRec"}
+OTHERS = {"zzerrrro/DALLRec", "akBear23/VoteGCL"}
 """Repositories of other people that our pages may link to."""
 
 

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import dallrec_core
 from dallrec_core.augmentation.prompts import interaction_prompt
-from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue
+from tools.matinee.viewers import simulate
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
 GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
