@@ -58,11 +58,6 @@ def run_dir(run: str) -> Path:
     return runs_dir() / run
 
 
-def answers_path() -> Path:
-    """Return the path of the cache of language models' answers that all runs share."""
-    return runs_dir() / "cache" / "answers.sqlite"
-
-
 def data_dir() -> Path:
     """Return the folder of data files: `DALLREC_DATA_DIR`, else the platform's cache folder.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dallrec_core.augmentation import TrainingView, features, load_data, load_truth, texts
+from dallrec_core.augmentation import TrainingView, features, load_data, load_truth
 from dallrec_core.chain.artefacts import read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import controls
@@ -89,7 +89,7 @@ class Sources(NamedTuple):
     written: Features | None = None
     """the same modalities from what the language model wrote; without them all have `given`"""
     composed: Features | None = None
-    """the same from sentences that a template made (`texts.composed`)"""
+    """the same from sentences that a template made (`features.composed`)"""
     documents: Mapping[str, Sequence[features.Document]] | None = None
     """given texts by modality, for `text_knn`"""
     zero_shot: pd.DataFrame | None = None
@@ -162,7 +162,8 @@ def _text_knn(
 ) -> pd.DataFrame:
     if sources.documents is None:
         raise UserError("arm 'text_knn' needs the texts of the items")
-    vectors = features.encode(sources.documents, "tfidf", seed=seed).vectors
+    encoder = features.open_encoder("tfidf", seed)
+    vectors = features.encode(sources.documents, encoder).vectors
     return controls.text_knn(added, train, n_users, vectors)
 
 
@@ -216,7 +217,7 @@ class Prepared(NamedTuple):
     """schema `added`: what the language model said about unseen pairs"""
     arms: dict[str, Arm]
     """in the order of the table of recipes"""
-    texts: dict[str, texts.Texts]
+    texts: dict[str, features.Texts]
     """`given` and `written` documents of the items, with counts"""
     features: dict[str, features.Features]
     """the same as vectors, with counts"""
@@ -249,9 +250,9 @@ def prepare(
         read_table(place["04"] / "attributes.parquet", "attributes"),
         read_table(place["05"] / "summaries.parquet", "summaries"),
     ]
-    said = {"given": texts.given(data), "written": texts.written(data, *written)}
+    said = {"given": features.given(data), "written": features.written(data, *written)}
     if "given_text" in names:
-        said["composed"] = texts.composed(data)
+        said["composed"] = features.composed(data)
     encode = features.open_encoder(encoder, seed=seed)
     vectors = {kind: features.encode(made.documents, encode) for kind, made in said.items()}
     sources = Sources(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 
 import pandas as pd
 
-from dallrec_core.chain.machine import device, peak_mib
+from dallrec_core.chain.notebook import device, peak_mib
 
 
 @dataclass

@@ -8,9 +8,9 @@ import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
 
-from dallrec_core.book import status
+from dallrec_core.book import generated
 from dallrec_core.chain import artefacts, progress
-from dallrec_core.chain.pages import PAGES, find_page
+from dallrec_core.chain.pages import find_page
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.examples import encode_examples
@@ -135,14 +135,14 @@ def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path)
 
 def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    assert status._ledger(PAGES, "smoke") == ""
+    assert generated._ledger("smoke") == ""
     for name, questions in (("03", 4000), ("04", 70)):
         ledger = Ledger(find_page(name).name)
         with ledger.task("held-out pairs"):
             usage().questions += questions
         folder = tmp_path / "smoke" / ledger.stage
         artefacts.write_table(ledger.frame(), folder / "ledger.parquet", "ledger")
-    lines = status._ledger(PAGES, "smoke").splitlines()
+    lines = generated._ledger("smoke").splitlines()
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
     assert [row[2] for row in rows[2:]] == ["4,000", "70", "4,070"]
     assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 2 + len(COUNTS) + 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,4 +91,4 @@ def test_mistakes() -> None:
     with pytest.raises(UserError, match=r"AUC of simulated answers is 0\.4"):
         simulated.degraded(ASKED, TRUTH, 0.4)
     with pytest.raises(UserError, match="all or none are really liked"):
-        simulated.degraded(ASKED, TRUTH._replace(liked_from=9.0), 0.8)
+        simulated.degraded(ASKED, replace(TRUTH, liked_from=9.0), 0.8)

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import dallrec_core
 from dallrec_core.augmentation.prompts import interaction_prompt
-from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue
+from tools.matinee.viewers import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

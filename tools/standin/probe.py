@@ -17,7 +17,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM
 
-from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue
+from tools.matinee.viewers import simulate
 from tools.standin.dialogues import preference_row
 from tools.standin.network import IGNORED, Row, pack
 from tools.standin.shelf import Shelf
