@@ -2,8 +2,8 @@
 
     python tools/movielens.py
 
-One run per density, `<dataset>-<percent>`; what is finished is not trained again. Holm's
-correction covers the effects of both datasets. The tables are `book/movielens_*.csv`.
+One run per density, `<dataset>-<percent>`; what is finished is not trained again. The effects of
+both datasets are one family. The tables are `book/movielens_*.csv`.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
 
 
 def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the three tables of the page by name; p is adjusted over all rows together."""
-    rows = rows.assign(p_holm=comparison.holm(rows["p_value"].to_numpy(float)))
+    """Return the three tables of the page by name; all rows together are one family."""
+    rows = comparison.judged(rows)
     runs, means, found = [], [], []
     for row in rows.itertuples():
         # neither breaks over lines, so that the columns stay narrow
@@ -70,7 +70,7 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "over": row.over,
             "difference": f"{row.difference:+.4f}",
             "95 % interval": f"{row.low:+.4f} to {row.high:+.4f}",
-            "p": f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001",
+            "p": f"{row.p_corrected:.3f}" if row.p_corrected >= 0.001 else "< 0.001",
             "MDE": f"{row.detectable:.4f}",
             "finding": row.verdict,
         }

@@ -46,8 +46,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         "scores": {"int32": "seed user", "string": "run backbone arm metric", "float32": "value"},
         "runs": {"int32": "seed epochs best_epoch edges", "string": "run backbone arm"}
         | {"float32": "validation seconds peak_mib"},
-        "effects": {"string": "metric backbone arm over verdict", "int32": "users seeds"}
-        | {"float64?": "base other difference relative low high p_value p_holm detectable"},
+        "effects": {"string": "metric backbone arm over verdict", "int32": "users seeds family"}
+        | {"float64?": "base other difference relative low high se df p_corrected detectable"},
         "ledger": {"string": "stage task device"}
         | {"int64": "questions from_cache tokens_in tokens_out saved_by_prefix saved_by_cache"}
         | {"float32": "seconds peak_mib"},

@@ -101,7 +101,7 @@ TYPES: dict[str, Any] = {
 """
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
 TYPES |= dict.fromkeys(("lora_rank", "batch_size", "gradient_accumulation", "budget"), Positive)
-TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens", "resamples"), Positive)
+TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
 TYPES |= dict.fromkeys(("epochs", "patience", "held_out", "min_interactions"), Count)
 TYPES |= dict.fromkeys(("max_items", "max_per_user", "jobs"), Count)
 

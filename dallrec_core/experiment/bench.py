@@ -22,7 +22,8 @@ from dallrec_core.recommenders import evaluation
 from dallrec_core.recommenders.training import TrainSettings
 
 GAIN = ["metric", "base", "difference", "low", "high", "relative", "verdict"]
-"""Columns of every table of gains; see `comparison.Effect`."""
+RULE = ["se", "df", "family", "p_corrected"]
+"""Columns of every table of gains; see `comparison.COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,6 @@ class Bench:
     "How to train, by backbone; None for `training.SETTINGS`."
     metric: str = "recall@20"
     "What is compared, with its K; where tastes are known, preference@K too."
-    resamples: int = 1000
-    "Bootstrap samples per comparison."
     jobs: int = 0
     "Processes that train at the same time; 0 for one per core."
 
@@ -74,13 +73,9 @@ class Bench:
             One row per variant and yardstick: variant, added (edges), and the columns `GAIN`.
         """
         scores, runs = self.scores({"base": Arm()} | dict(variants))
-        parts = [
-            comparison.compare(scores, metric, resamples=self.resamples).assign(metric=metric)
-            for metric in self.metrics
-        ]
-        table = pd.concat(parts, ignore_index=True).rename(columns={"arm": "variant"})
+        table = comparison.compare(scores, self.metrics).rename(columns={"arm": "variant"})
         added = table["variant"].map(runs.groupby("arm")["added"].first())
-        return table.assign(added=added)[["variant", "added", *GAIN]]
+        return table.assign(added=added)[["variant", "added", *GAIN, *RULE]]
 
     def by_degree(self, arm: Arm, groups: int = 10) -> pd.DataFrame:
         """Compare an arm with nothing added, by training degree of the user and of the item.
@@ -113,9 +108,10 @@ class Bench:
         for of, name, part in parts:
             if part["user"].nunique() > 1:
                 metric = part["metric"].iloc[0]
-                row = comparison.compare(part, metric, resamples=self.resamples)
+                row = comparison.compare(part, metric)
                 rows.append(row.assign(of=of, group=name, metric=metric.split("[")[0]))
-        return pd.concat(rows, ignore_index=True)[["of", "group", "users", *GAIN]]
+        table = comparison.judged(pd.concat(rows, ignore_index=True))
+        return table[["of", "group", "users", *GAIN, *RULE]]
 
     def _item_scores(
         self, arms: Mapping[str, Arm], masks: Mapping[str, np.ndarray]
@@ -153,13 +149,13 @@ def ladder(
         The columns of `Bench.gains`, fraction, and train (interactions left), by fraction; no row
         for no fraction.
     """
-    parts = [pd.DataFrame(columns=["variant", "added", *GAIN, "fraction", "train"])]
+    parts = [pd.DataFrame(columns=["variant", "added", *GAIN, *RULE, "fraction", "train"])]
     for fraction in fractions:
         train = thin(bench.study.train, fraction, seed)
         level = replace(bench, study=replace(bench.study, train=train))
         table = level.gains({"augmented": Arm(write(train))})
         parts.append(table.assign(fraction=fraction, train=len(train)))
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    return comparison.judged(pd.concat(parts[1:] or parts, ignore_index=True))
 
 
 def breaks_even(table: pd.DataFrame, x: str) -> float | None:

@@ -1,25 +1,42 @@
-"""Did it help? Paired comparisons of two arms, and tables of many with Holm's correction.
+"""Did it help? One rule for every comparison of the book: estimate, interval, p-value, finding.
 
-The unit is the user: the same person is ranked for by both arms, so differences are paired. Seeds
-are paired by number too. The interval resamples users and, where there are several, seeds (a
-hierarchical bootstrap), because another seed is as arbitrary as another sample of people.
+Two arms are measured on the same users with the same seeds, which leaves a table `d[seed, user]` of
+differences. Other users would have given other differences, and so would other seeds; both are
+crossed, and the uncertainty of the mean has both. That is the design of studies in which readers
+judge cases (few readers, many cases), and the estimator is theirs: mean squares of a two-way
+analysis of variance, with a t distribution whose degrees of freedom are Satterthwaite's.
+
+    MS_s, MS_u, MS_r    mean squares of seeds, users and the rest of d [S, U]
+    SE²  = (max(MS_s, MS_r) + max(MS_u - MS_r, 0)) / (S U)
+    df   = (S U SE²)² / (max(MS_s, MS_r)² / (S - 1) + MS_u² / (U - 1))
+
+Obuchowski and Rockette 1995; Hillis 2007. `MS_s` has few degrees of freedom and is too small by
+luck as often as not, so it is taken to be no smaller than the rest. `benchmarks/inference.py`
+shows how often intervals hold the truth.
+
+Comparisons that are shown together are a *family*. Interval, p-value and minimum detectable effect
+are corrected for its size after Bonferroni, so they cannot disagree: an arm is "higher" or "lower"
+where the corrected p is below .05, and that is where the interval leaves out zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from dallrec_core.errors import UserError
 
+LEVEL = 0.05
+"""How often a family of comparisons without any true difference may show one."""
+POWER = 0.8
+"""How often a difference as large as the minimum detectable effect is found."""
+
 NO_EFFECT = "no detectable effect"
-"""The verdict where the 95 % interval contains zero."""
+"""The finding where the interval contains zero."""
 
 CONTROLS = frozenset(
     ("random", "popular", "self", "text_knn", "zero_shot")
@@ -57,41 +74,38 @@ def effects(
     of: str = "dallrec",
     base: str = "base",
     controls: Mapping[str, str] | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Compare every arm with base, and one arm with the best control, on every yardstick.
+    """Compare every arm with base, and one arm with its rivals, on every yardstick.
+
+    The rivals are the best control of each backbone and, where it was trained, `zero_shot`, which
+    tells what fine-tuning is worth. There are two families: what is said of the one arm, and of all
+    the others.
 
     Args:
         scores: schema `scores`.
         runs: schema `runs`.
         metrics: for example from `yardsticks`.
-        of: the arm that is compared with the best control.
+        of: the arm that is compared with its rivals.
         base: the arm that the others are compared with.
         controls: control to compare with, by backbone. Default: `best_controls`.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
 
     Returns:
-        The columns of `compare`, metric, and over (the name of the arm compared with); p_holm is
-        adjusted over the whole table.
+        The columns of `compare`, and over (the name of the arm compared with).
 
     Raises:
         UserError: as `compare` does.
     """
-    options = {"seed": seed, "resamples": resamples}
     chosen = best_controls(runs) if controls is None else controls
     scores = without_repeats(scores, runs, keep=(base, of))
-    parts = []
-    for metric in metrics:
-        parts.append(compare(scores, metric, base, **options).assign(metric=metric, over=base))
-        for backbone, control in chosen.items():
-            pair = scores[(scores["backbone"] == backbone) & scores["arm"].isin((of, control))]
-            if pair["arm"].nunique() == 2:
-                found = compare(pair, metric, control, **options)
-                parts.append(found.assign(metric=metric, over=control))
+    parts = [compare(scores, metrics, base).assign(over=base)]
+    for backbone, of_backbone in scores.groupby("backbone", sort=False):
+        for rival in dict.fromkeys((chosen.get(str(backbone), base), "zero_shot")):
+            pair = of_backbone[of_backbone["arm"].isin((of, rival))]
+            if rival not in (base, of) and pair["arm"].nunique() == 2:
+                parts.append(compare(pair, metrics, rival).assign(over=rival))
     table = pd.concat(parts, ignore_index=True)
-    return table.assign(p_holm=holm(table["p_value"].to_numpy(float)))
+    table = table.sort_values("metric", key=lambda m: m.map(metrics.index), kind="stable")
+    return pd.concat([judged(table[table["arm"] == of]), judged(table[table["arm"] != of])])
 
 
 def effect_table(
@@ -101,7 +115,7 @@ def effect_table(
 
     Args:
         table: from `effects`.
-        columns: out of effect (difference and interval), p (after Holm), finding (the verdict),
+        columns: out of effect (difference and interval), p (corrected), finding (the verdict),
             relative (in per cent), detectable (the minimum detectable effect).
 
     What is the same in all rows is not repeated in the index. Without rows, the one that is
@@ -111,7 +125,7 @@ def effect_table(
         return pd.DataFrame({"finding": ["there is nothing to compare"]}, ["none"])
     rows = table.assign(
         effect=interval_texts(table),
-        p=[f"{value:.3f}" if value >= 0.001 else "<\u00a00.001" for value in table["p_holm"]],
+        p=[f"{p:.3f}" if p >= 0.001 else "<\u00a00.001" for p in table["p_corrected"]],
         finding=table["verdict"],
         relative=[f"{value:+.1f} %" for value in table["relative"]],
         detectable=[f"{value:.4f}" for value in table["detectable"]],
@@ -125,19 +139,26 @@ def effect_table(
     return rows.set_index(shown)[list(columns)]
 
 
-def headline(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+def headline(
+    table: pd.DataFrame, metrics: Sequence[str], controls: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """Return the effects of one arm by backbone, yardstick and side, for `headline.json`.
 
     Args:
-        table: rows of `effects` about one arm, over base and over the best control.
+        table: rows of `effects` about one arm, over base and over its rivals.
         metrics: the yardsticks.
+        controls: the best control, by backbone.
     """
-    fields = ["difference", "low", "high", "p_holm", "detectable", "verdict", "users", "seeds"]
+    fields = ["difference", "low", "high", "p_corrected", "family", "detectable", "verdict"]
+    fields += ["users", "seeds"]
     found: dict[str, dict[str, Any]] = {}
     for row in table.to_dict("records"):
-        side = "over base" if row["over"] == "base" else "over best control"
         of_backbone = found.setdefault(row["backbone"], {metric: {} for metric in metrics})
-        of_backbone[row["metric"]][side] = {field: row[field] for field in fields}
+        rivals = {"base": "base", "best control": controls.get(row["backbone"])}
+        for name, rival in (rivals | {"zero_shot": "zero_shot"}).items():
+            if row["over"] == rival:
+                values = {field: row[field] for field in fields}
+                of_backbone[row["metric"]][f"over {name}"] = values
     return found
 
 
@@ -150,48 +171,132 @@ def interval_texts(table: pd.DataFrame, digits: int = 4) -> list[str]:
     ]
 
 
-def compare(
-    scores: pd.DataFrame, metric: str, base: str = "base", *, seed: int = 0, resamples: int = 2000
-) -> pd.DataFrame:
+def compare(scores: pd.DataFrame, metrics: str | Sequence[str], base: str = "base") -> pd.DataFrame:
     """Compare every arm with the base arm, backbone by backbone.
+
+    Several regenerations (a column of that name) are compared by their means over seeds: what the
+    language model wrote differs between them, and seeds do not tell that.
 
     Args:
         scores: rows backbone, arm, seed, user, metric, value.
-        metric: for example "recall@20".
+        metrics: one or more, for example "recall@20".
         base: the arm to compare with.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
 
     Returns:
-        One row per backbone and other arm: backbone, arm, the fields of `Effect`, p_holm (adjusted
-        over all rows) and verdict. Empty when there is only one arm.
+        The columns `COLUMNS`, a row per metric, backbone and other arm, all of them one family.
+        Empty when there is only one arm.
 
     Raises:
-        UserError: when the metric or the base arm is not there, or arms have different users.
+        UserError: when a metric or the base arm is not there, or arms have different users or
+            seeds.
     """
-    chosen = scores[scores["metric"] == metric]
-    if chosen.empty:
-        known = ", ".join(sorted(scores["metric"].unique())) or "nothing to compare"
-        raise UserError(f"metric '{metric}' is not among the scores; they have {known}")
     rows = []
-    for backbone, of_backbone in chosen.groupby("backbone", sort=False):
-        arms = dict(iter(of_backbone.groupby("arm", sort=False)))
-        if base not in arms:
-            raise UserError(f"{backbone} has no arm '{base}'; it has {', '.join(map(str, arms))}")
-        for arm, values in arms.items():
-            if arm != base:
-                pair = _paired(arms[base], values, f"{backbone}, arm '{arm}'")
-                effect = paired_bootstrap(*pair, seed, resamples=resamples)
-                row = {"backbone": backbone, "arm": arm} | vars(effect)
-                rows.append(row | {"verdict": effect.verdict})
-    table = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    return table.assign(p_holm=holm(table["p_value"].to_numpy(float)))[_COLUMNS]
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        chosen = scores[scores["metric"] == metric]
+        if chosen.empty:
+            known = ", ".join(sorted(scores["metric"].unique())) or "nothing to compare"
+            raise UserError(f"metric '{metric}' is not among the scores; they have {known}")
+        for backbone, of_backbone in chosen.groupby("backbone", sort=False):
+            arms = dict(iter(of_backbone.groupby("arm", sort=False)))
+            if base not in arms:
+                names = ", ".join(map(str, arms))
+                raise UserError(f"{backbone} has no arm '{base}'; it has {names}")
+            names = {"metric": metric, "backbone": backbone}
+            rows += [
+                names | {"arm": arm} | _compared(arms[base], values, f"{backbone}, arm '{arm}'")
+                for arm, values in arms.items()
+                if arm != base
+            ]
+    return judged(pd.DataFrame(rows, columns=COLUMNS))
 
 
-_COLUMNS = [
-    "backbone", "arm", "base", "other", "difference", "relative", "low", "high", "p_value",
-    "p_holm", "detectable", "users", "seeds", "verdict",
+COLUMNS = [
+    "metric", "backbone", "arm", "base", "other", "difference", "relative", "se", "df", "low",
+    "high", "p_corrected", "family", "detectable", "users", "seeds", "verdict",
 ]  # fmt: skip
+"""Columns of a table of comparisons.
+
+base and other are the arms' means over users and seeds, relative is the difference in per cent of
+base (NaN where that is 0), se and df are those of the module's equations, and the rest is from
+`judged`. users and seeds are what was compared: where seeds is 1, the interval is for that seed.
+"""
+
+
+def _compared(base: pd.DataFrame, other: pd.DataFrame, what: str) -> dict[str, Any]:
+    """Return what can be said about two arms before the size of the family is known."""
+    several = "regeneration" in base and base["regeneration"].nunique() > 1
+    repeat = "regeneration" if several else "seed"
+    first, second = (
+        part.pivot_table(index=repeat, columns="user", values="value") for part in (base, other)
+    )
+    repeats = first.index.intersection(second.index)
+    if repeats.empty or not first.columns.equals(second.columns):
+        raise UserError(f"{what} has other seeds or users than the base arm; run both alike")
+    means = first.loc[repeats].to_numpy(), second.loc[repeats].to_numpy()
+    difference, se, df = crossed(means[1] - means[0])
+    reference = float(means[0].mean())
+    return {
+        "base": reference,
+        "other": float(means[1].mean()),
+        "difference": difference,
+        "relative": 100 * difference / reference if reference else float("nan"),
+        "se": se,
+        "df": df,
+        "users": first.shape[1],
+        "seeds": len(repeats),
+    }
+
+
+def crossed(differences: np.ndarray) -> tuple[float, float, float]:
+    """Return mean, standard error and degrees of freedom of differences [S, U], both sampled.
+
+    With one seed, the error is that of users alone.
+
+    Raises:
+        UserError: when a value is NaN or there are fewer than two users.
+    """
+    seeds, users = differences.shape
+    if users < 2 or np.isnan(differences).any():
+        raise UserError("users to compare are missing: two are needed, each with every metric")
+    by_seed, by_user = differences.mean(axis=1), differences.mean(axis=0)
+    mean = float(differences.mean())
+    of_users = seeds * by_user.var(ddof=1)
+    of_seeds = rest = 0.0
+    if seeds > 1:
+        residuals = differences - by_seed[:, None] - by_user + mean
+        rest = (residuals**2).sum() / ((seeds - 1) * (users - 1))
+        of_seeds = max(users * by_seed.var(ddof=1), rest)
+    both = of_seeds + max(of_users - rest, 0.0)
+    spread = of_seeds**2 / max(seeds - 1, 1) + of_users**2 / (users - 1)
+    return mean, float(np.sqrt(both / differences.size)), both**2 / spread if spread else np.inf
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Judge the rows of a table as one family.
+
+    Args:
+        table: columns difference, se and df, among others.
+
+    Returns:
+        The table with family (its size), low and high (the simultaneous 95 % interval), p_corrected
+        (two-sided t-test after Bonferroni), detectable (the true difference that is found with
+        power .8) and verdict: "higher", "lower" or `NO_EFFECT`.
+    """
+    family = len(table)
+    difference, se, df = (table[c].to_numpy(float) for c in ("difference", "se", "df"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(difference == 0, 0.0, np.abs(difference) / se)
+    p = np.minimum(1, family * 2 * stats.t.sf(t, df))
+    reach = stats.t.isf(LEVEL / (2 * max(family, 1)), df)
+    finding = np.where(difference > 0, "higher", "lower")
+    return table.assign(
+        family=family,
+        low=difference - reach * se,
+        high=difference + reach * se,
+        p_corrected=p,
+        detectable=(reach + stats.t.ppf(POWER, df)) * se,
+        verdict=np.where(p < LEVEL, finding, NO_EFFECT),
+    )
 
 
 def without_repeats(
@@ -203,7 +308,7 @@ def without_repeats(
 
     Arms that differ only in features which a backbone does not read are one training under several
     names. Comparing each of them would say the same thing twice (or compare base with itself), and
-    Holm's correction would pay for it.
+    the others would pay for it: the family would be larger.
 
     Args:
         scores: rows with the column run, among others.
@@ -221,176 +326,25 @@ def user_quarters(train: pd.DataFrame, n_users: int) -> pd.Series:
 
 
 def compare_groups(
-    scores: pd.DataFrame,
-    metric: str,
-    groups: pd.Series,
-    base: str = "base",
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
+    scores: pd.DataFrame, metrics: str | Sequence[str], groups: pd.Series, base: str = "base"
 ) -> pd.DataFrame:
-    """Compare arms inside groups of users; p-values are adjusted over all groups together.
+    """Compare arms inside groups of users; all groups are one family.
 
     Args:
         scores: rows backbone, arm, seed, user, metric, value.
-        metric: for example "recall@20".
+        metrics: one or more, for example "recall@20".
         groups: group of each user, indexed by user code; a category keeps its order.
         base: the arm to compare with.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
 
     Returns:
         The columns of `compare` and `group`.
     """
-    scores = scores[scores["metric"] == metric]
     group_of = scores["user"].map(groups.astype(str))
     names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
     parts = [
-        compare(scores[group_of == name], metric, base, seed=seed, resamples=resamples).assign(
-            group=name
-        )
+        compare(scores[group_of == name], metrics, base).assign(group=name)
         for name in names
         if (group_of == name).any()
     ]
-    table = pd.concat(parts, ignore_index=True)
-    table["p_holm"] = holm(table["p_value"].to_numpy(float))
+    table = judged(pd.concat(parts, ignore_index=True))
     return table.sort_values(["backbone", "arm"], kind="stable", ignore_index=True)
-
-
-def _paired(base: pd.DataFrame, other: pd.DataFrame, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return two [S, U] arrays over the seeds both arms have."""
-    wide = [part.pivot(index="seed", columns="user", values="value") for part in (base, other)]
-    seeds = wide[0].index.intersection(wide[1].index)
-    if seeds.empty or not wide[0].columns.equals(wide[1].columns):
-        raise UserError(f"{what} has other seeds or users than the base arm; run both alike")
-    return wide[0].loc[seeds].to_numpy(), wide[1].loc[seeds].to_numpy()
-
-
-# ---------------------------------------------------------------- one comparison
-
-
-_CHUNK = 2_000_000  # resampled values held at a time
-
-
-@dataclass(frozen=True)
-class Effect:
-    """The difference between two arms on one metric."""
-
-    base: float
-    "Mean of the base arm over users and seeds."
-    other: float
-    "Mean of the other arm."
-    difference: float
-    "other - base."
-    relative: float
-    "The difference in per cent of the base arm's mean; NaN when that is 0."
-    low: float
-    "Lower end of the 95 % bootstrap interval of the difference."
-    high: float
-    "Upper end."
-    p_value: float
-    "Wilcoxon signed-rank test on the users' seed-averaged differences, two-sided."
-    detectable: float
-    "Minimum detectable effect: the true difference found with 80 % power at the 5 % level."
-    users: int
-    "Number of users compared."
-    seeds: int
-    "Number of seeds averaged."
-
-    @property
-    def verdict(self) -> str:
-        """Return "higher", "lower", or `NO_EFFECT` where the interval contains zero."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else NO_EFFECT
-
-
-def paired_bootstrap(
-    base: np.ndarray,
-    other: np.ndarray,
-    seed: int = 0,
-    *,
-    resamples: int = 2000,
-    resample_seeds: bool = True,
-) -> Effect:
-    """Compare two arms measured on the same users with the same seeds.
-
-    Args:
-        base: metric of the base arm, [S, U] (seeds, users), or [U].
-        other: metric of the other arm, same shape.
-        seed: of the resampling.
-        resamples: number of bootstrap samples.
-        resample_seeds: also draw seeds with replacement (no effect with one seed). Without it the
-            interval is for these very seeds, and narrower.
-
-    Raises:
-        UserError: when the shapes differ, a value is NaN, or there are fewer than two users.
-    """
-    base, other = np.atleast_2d(base).astype(float), np.atleast_2d(other).astype(float)
-    if base.shape != other.shape or base.shape[1] < 2:
-        raise UserError(
-            f"arms of shape {base.shape} and {other.shape} cannot be paired; "
-            "the same seeds and at least two users are needed in both"
-        )
-    differences = other - base
-    if np.isnan(differences).any():
-        raise UserError("a metric is missing (NaN) for some users; compare users that have it")
-    means = _bootstrap_means(differences, np.random.default_rng(seed), resamples, resample_seeds)
-    low, high = np.quantile(means, [0.025, 0.975])
-    difference, reference = float(differences.mean()), float(base.mean())
-    return Effect(
-        reference,
-        float(other.mean()),
-        difference,
-        100 * difference / reference if reference else float("nan"),
-        float(low),
-        float(high),
-        wilcoxon(differences.mean(axis=0)),
-        minimum_detectable_effect(float(means.std())),
-        base.shape[1],
-        base.shape[0],
-    )
-
-
-def _bootstrap_means(
-    differences: np.ndarray, random: np.random.Generator, resamples: int, resample_seeds: bool
-) -> np.ndarray:
-    n_seeds, n_users = differences.shape
-    by_user = differences.mean(axis=0)
-    means = np.empty(resamples)
-    step = max(1, _CHUNK // n_users)
-    for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        users = random.integers(0, n_users, (count, n_users))
-        if resample_seeds and n_seeds > 1:
-            drawn = random.integers(0, n_seeds, (count, n_seeds))
-            # mean over the drawn seeds, then over the drawn users of each sample
-            rows = differences[drawn].mean(axis=1)
-            means[start : start + count] = np.take_along_axis(rows, users, axis=1).mean(axis=1)
-        else:
-            means[start : start + count] = by_user[users].mean(axis=1)
-    return means
-
-
-def wilcoxon(differences: np.ndarray) -> float:
-    """Return the two-sided p-value of the signed-rank test; 1.0 when nothing differs."""
-    if not np.any(differences):
-        return 1.0
-    return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
-
-
-def minimum_detectable_effect(
-    standard_error: float, level: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the true difference that a two-sided normal test would find with that power.
-
-    `(z_{1 - level/2} + z_power) · standard error`, 2.80 standard errors by default.
-    """
-    return float((stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)) * standard_error)
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for their number after Holm (1979)."""
-    if not len(p_values):
-        return np.empty(0)
-    return np.asarray(multipletests(p_values, method="holm")[1])

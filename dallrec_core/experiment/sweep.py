@@ -92,7 +92,7 @@ def sweep(
         parts.append([frame.assign(regeneration=again) for frame in (scores, runs)])
     scores, runs = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
     metrics = comparison.yardsticks(scores, f"recall@{chosen['top_k']}")
-    table = comparison.effects(scores, runs, metrics, seed=chosen["seed"])
+    table = comparison.effects(scores, runs, metrics)
     for name, frame in (("scores", scores), ("runs", runs), ("effects", table)):
         write_table(frame, run_dir(run) / "sweep" / f"{name}.parquet", name)
     return table

@@ -86,7 +86,7 @@ def forest(table: pd.DataFrame) -> Figure:
         ax.scatter([line.difference], [row], color=colour, s=70, zorder=3)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
-    ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
+    ax.set(xlabel="difference from the base arm (simultaneous 95 % interval)", ylim=(-0.6, len(table) - 0.4))
     return closed(figure)
 
 
@@ -111,7 +111,7 @@ def headline(table: pd.DataFrame) -> Figure:
                 line.difference, own, color=colour, s=70, marker="o" if base else "s", zorder=3
             )
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(title=metric, xlabel="difference (95 % interval)", ylim=(0.6 - len(rows), 0.6))
+        ax.set(title=metric, xlabel="difference (simultaneous 95 % interval)", ylim=(0.6 - len(rows), 0.6))
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_yticks(list(place.values()), [f"{name} over {over}" for name, over in place])

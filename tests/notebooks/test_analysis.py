@@ -21,7 +21,6 @@ SMALL = {
     "06.epochs": 2,
     "07.backbone": "MF-BPR",
     "07.trials": 1,
-    "07.resamples": 50,
     "07.fractions": "[]",
     "07.surest": "[0.5]",
     "07.caps": "[5]",

@@ -60,7 +60,6 @@ SMALL = {
     "06.seeds": 1,
     "06.epochs": 6,
     "06.jobs": 1,
-    "07.resamples": 50,
     "07.trials": 1,
     "07.fractions": "[1.0]",
     "07.surest": "[0.5]",

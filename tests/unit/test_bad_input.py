@@ -155,7 +155,6 @@ SLIPS = {
     "run -p seed=-1": "01_data.seed should be greater than or equal to 0, but is -1",
     "run -p 03.budget=0": "03_interactions.budget … or equal to 1",
     "run -p 02.learning_rate=.inf": "02_finetune.learning_rate … a finite number, but is inf",
-    "run -p 07.resamples=0": "07_analysis.resamples … or equal to 1",
     "run -p 01.dataset=ml-1n": "01_data.dataset should be 'matinee' … did you mean 'ml-1m'",
     "run -p 01.split=radnom": "01_data.split should be 'random' … did you mean 'random'",
     "run -p 02.wording=papr": "'default' or 'paper' … 'paper'",

@@ -24,7 +24,7 @@ EDGES = pd.DataFrame({"user": np.arange(20), "item": TASTE[:20].argmax(axis=1)})
 @pytest.fixture
 def bench(tmp_path: Path) -> benches.Bench:
     study = Study(TRAIN, VALIDATION, TEST, 40, 30, TASTE)
-    return benches.Bench(study, "EASE", [0], tmp_path, metric="recall@5", resamples=200, jobs=1)
+    return benches.Bench(study, "EASE", [0], tmp_path, metric="recall@5", jobs=1)
 
 
 def hits(train: pd.DataFrame, edges: pd.DataFrame | None = None) -> pd.DataFrame:

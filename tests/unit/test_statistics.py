@@ -1,11 +1,13 @@
-"""Intervals against closed forms and SciPy; verdicts; tables."""
+"""The rule of inference against closed forms and by simulation; tables; findings."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from scipy import stats
+from statsmodels.stats.anova import anova_lm
 
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.comparison import (
@@ -13,107 +15,106 @@ from dallrec_core.experiment.comparison import (
     best_controls,
     compare,
     compare_groups,
+    crossed,
     effect_table,
     effects,
-    holm,
-    minimum_detectable_effect,
-    paired_bootstrap,
-    wilcoxon,
+    headline,
+    judged,
     without_repeats,
     yardsticks,
 )
 
 
-def arms(shift: float, users: int = 400, seeds: int = 1, noise: float = 0.1):
-    random = np.random.default_rng(7)
-    base = random.random((seeds, users))
-    return base, base + shift + noise * random.standard_normal((seeds, users))
+def drawn(
+    random: np.random.Generator, size: tuple[int, ...], of_seeds: float, of_users: float
+) -> np.ndarray:
+    """Draw tables of differences [.., S, U] without any true one; deviations of the two effects."""
+    *many, seeds, users = size
+    rest = random.standard_normal(size)
+    by_seed = random.standard_normal((*many, seeds, 1)) * of_seeds
+    return rest + by_seed + random.standard_normal((*many, 1, users)) * of_users
 
 
-def test_interval_is_close_to_the_normal_one_and_to_scipy():
-    base, other = arms(0.02)
-    effect = paired_bootstrap(base, other, resamples=4000)
-    d = (other - base)[0]
-    half = 1.96 * d.std() / np.sqrt(len(d))
-    assert effect.difference == pytest.approx(d.mean())
-    assert effect.low == pytest.approx(d.mean() - half, abs=0.06 * half)
-    assert effect.high == pytest.approx(d.mean() + half, abs=0.06 * half)
-    theirs = stats.bootstrap(
-        (d,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    assert (effect.low, effect.high) == pytest.approx(tuple(theirs), abs=0.1 * half)
-    assert effect.relative == pytest.approx(100 * d.mean() / base.mean())
-    assert effect.p_value == pytest.approx(stats.wilcoxon(d).pvalue)
-    assert effect.detectable == pytest.approx(2.8016 * half / 1.96, rel=0.05)
+def test_mean_squares_are_those_of_statsmodels() -> None:
+    d = drawn(np.random.default_rng(7), (4, 30), 0.5, 1.0)
+    mean, se, df = crossed(d)
+    long = pd.DataFrame(d).melt(ignore_index=False, var_name="user").reset_index(names="seed")
+    table = anova_lm(smf.ols("value ~ C(seed) + C(user)", long).fit())
+    of_seeds, of_users, rest = table["sum_sq"] / table["df"]
+    assert of_seeds > rest and of_users > rest
+    both = of_seeds + of_users - rest
+    assert (mean, se) == pytest.approx((d.mean(), np.sqrt(both / d.size)))
+    assert df == pytest.approx(both**2 / (of_seeds**2 / 3 + of_users**2 / 29))
 
 
-def test_covers_the_truth_about_as_often_as_it_says():
-    random = np.random.default_rng(1)
-    inside = 0
-    for repeat in range(300):
-        d = random.standard_normal(60)
-        effect = paired_bootstrap(np.zeros(60), d, repeat, resamples=300)
-        inside += effect.low <= 0 <= effect.high
-    assert 0.90 <= inside / 300 <= 0.98
+def test_one_seed_is_the_paired_t_test() -> None:
+    d = np.random.default_rng(7).normal(0.2, 1, (1, 50))
+    mean, se, df = crossed(d)
+    row = judged(pd.DataFrame({"difference": [mean], "se": [se], "df": [df]})).iloc[0]
+    theirs = stats.ttest_1samp(d[0], 0)
+    assert row["p_corrected"] == pytest.approx(theirs.pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(theirs.confidence_interval()))
 
 
-def test_noise_between_seeds_widens_the_interval():
-    random = np.random.default_rng(2)
-    base = random.random((5, 300))
-    other = base + random.normal(0, 0.05, (5, 1))  # seeds disagree, users do not
-    both = paired_bootstrap(base, other)
-    users_only = paired_bootstrap(base, other, resample_seeds=False)
-    assert users_only.high - users_only.low < 1e-12
-    spread = (other - base).mean(axis=1).std() / np.sqrt(5)
-    assert both.high - both.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+@pytest.mark.parametrize("deviations", [(0.0, 0.0), (0.05, 0.0), (0.0, 0.6), (0.05, 0.6)])
+def test_intervals_hold_the_truth_and_few_families_err(deviations: tuple[float, float]) -> None:
+    random, family = np.random.default_rng(1), 10
+    tables = drawn(random, (300, family, 5, 200), *deviations)
+    rows = pd.DataFrame(
+        [crossed(d) for many in tables for d in many], columns=["difference", "se", "df"]
+    )
+    reach = stats.t.isf(0.025, rows["df"]) * rows["se"]
+    assert (rows["difference"].abs() <= reach).mean() >= 0.93
+    wrong = [
+        (judged(rows[start : start + family])["verdict"] != NO_EFFECT).any()
+        for start in range(0, len(rows), family)
+    ]
+    assert np.mean(wrong) <= 0.07, "5 % and twice the error of 300 families"
 
 
-@pytest.mark.parametrize(
-    ("shift", "verdict"), [(0.05, "higher"), (-0.05, "lower"), (0.0, NO_EFFECT)]
-)
-def test_verdict(shift, verdict):
-    base, other = arms(shift)
-    other = other - (other - base).mean() + shift  # exactly this difference
-    assert paired_bootstrap(base, other).verdict == verdict
+def test_a_difference_of_the_detectable_size_is_found_four_times_in_five() -> None:
+    d = drawn(np.random.default_rng(2), (500, 10, 300), 0.05, 0.6)
+    rows = pd.DataFrame([crossed(x) for x in d], columns=["difference", "se", "df"])
+    size = judged(rows[:1].assign(se=rows["se"].mean(), df=rows["df"].median()))["detectable"]
+    shifted = rows.assign(difference=rows["difference"] + size.item())
+    found = [judged(shifted[i : i + 1])["verdict"].item() for i in range(len(rows))]
+    assert 0.75 <= np.mean([each == "higher" for each in found]) <= 0.87
 
 
-def test_same_seed_same_interval():
-    assert paired_bootstrap(*arms(0.01, seeds=3), 5) == paired_bootstrap(*arms(0.01, seeds=3), 5)
+def test_what_differs_between_seeds_alone_is_as_sure_as_their_number() -> None:
+    by_seed = np.random.default_rng(3).normal(0, 1, (5, 1))
+    _, se, df = crossed(np.repeat(by_seed, 400, axis=1))
+    assert (se, df) == pytest.approx((by_seed.std(ddof=1) / np.sqrt(5), 4))
 
 
-def test_identical_arms():
-    base = np.random.default_rng(0).random((2, 10))
-    effect = paired_bootstrap(base, base)
-    assert (effect.low, effect.high, effect.p_value) == (0, 0, 1.0)
-    assert effect.verdict == NO_EFFECT
+def test_finding_interval_and_p_agree_and_a_family_is_corrected_as_one() -> None:
+    random = np.random.default_rng(4)
+    rows = pd.DataFrame({"difference": random.normal(0, 0.02, 400), "se": 0.01, "df": 12.0})
+    table = judged(rows)
+    for finding, side in {
+        "higher": table["low"] > 0,
+        "lower": table["high"] < 0,
+        NO_EFFECT: (table["low"] <= 0) & (table["high"] >= 0),
+    }.items():
+        assert ((table["verdict"] == finding) == side).all() and side.any()
+    assert ((table["verdict"] != NO_EFFECT) == (table["p_corrected"] < 0.05)).all()
+    alone = judged(rows[:1])
+    assert alone["high"].item() < table["high"].iloc[0]
+    assert table["p_corrected"].iloc[0] == pytest.approx(min(1, 400 * alone["p_corrected"].item()))
+    assert (table["family"] == 400).all()
 
 
-@pytest.mark.parametrize(
-    ("base", "other", "message"),
-    [
-        (np.zeros((1, 3)), np.zeros((2, 3)), "cannot be paired"),
-        (np.zeros(1), np.zeros(1), "two users"),
-        (np.array([0.0, np.nan]), np.zeros(2), "NaN"),
-    ],
-)
-def test_what_cannot_be_compared(base, other, message):
-    with pytest.raises(UserError, match=message):
-        paired_bootstrap(base, other)
+def test_identical_arms_do_not_differ() -> None:
+    table = judged(pd.DataFrame([crossed(np.zeros((2, 10)))], columns=["difference", "se", "df"]))
+    row = table.iloc[0]
+    assert (row["low"], row["high"], row["p_corrected"]) == (0, 0, 1)
+    assert row["verdict"] == NO_EFFECT
 
 
-def test_holm_by_hand():
-    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    assert not len(holm(np.empty(0)))
-
-
-def test_power_of_the_minimum_detectable_effect():
-    # a test at 5 % finds an effect of that size four times in five
-    effect = minimum_detectable_effect(1.0)
-    assert stats.norm.sf(1.96 - effect) == pytest.approx(0.8, abs=0.001)
-
-
-def test_wilcoxon_of_nothing():
-    assert wilcoxon(np.zeros(5)) == 1.0
+@pytest.mark.parametrize("d", [np.zeros((3, 1)), np.array([[0.0, np.nan]])])
+def test_what_cannot_be_compared(d: np.ndarray) -> None:
+    with pytest.raises(UserError, match="users to compare are missing"):
+        crossed(d)
 
 
 def long_scores() -> pd.DataFrame:
@@ -135,15 +136,14 @@ def test_compare_has_one_row_per_backbone_and_arm():
     assert (table.xs("dallrec", level="arm")["verdict"] == "higher").all()
     row = table.loc[("MF-BPR", "dallrec")]
     assert row["difference"] == pytest.approx(0.2, abs=0.01) and row["seeds"] == 3
-    assert (table["p_holm"] >= table["p_value"]).all()
+    assert (table["family"] == 4).all()
     assert table.loc[("EASE", "dallrec"), "seeds"] == 1
 
 
 def test_compare_groups_corrects_over_all_groups():
     groups = pd.Series(["few", "many"]).repeat(25).reset_index(drop=True)
-    table = compare_groups(long_scores(), "recall@20", groups, resamples=200)
-    assert len(table) == 8 and set(table["users"]) == {25}
-    assert table["p_holm"].tolist() == pytest.approx(holm(table["p_value"].to_numpy()).tolist())
+    table = compare_groups(long_scores(), "recall@20", groups)
+    assert len(table) == 8 and set(table["users"]) == {25} and set(table["family"]) == {8}
 
 
 def test_compare_refuses_what_is_not_there():
@@ -173,7 +173,7 @@ def test_arms_that_are_the_same_training_are_compared_once():
     runs["shared"] = (runs["arm"] == "attributes") & (runs["backbone"] == "EASE")
     left = without_repeats(scores, runs)
     assert set(left["arm"]) == {"base", "dallrec", "random", "attributes"}
-    table = compare(left, "recall@20", resamples=50)
+    table = compare(left, "recall@20")
     assert len(table) == 5 and "attributes" not in set(table.query("backbone == 'EASE'")["arm"])
     # the arms that every page speaks of stay, were they all the same
     assert without_repeats(left, runs.assign(shared=True))["arm"].nunique() == 2
@@ -216,18 +216,45 @@ def test_effects_over_base_and_over_the_best_control() -> None:
     metrics = yardsticks(scores, "recall@20")
     assert metrics == ["recall@20", "preference@20"]
     assert yardsticks(scores, "recall@10") == ["recall@10"]
-    table = effects(scores, runs, metrics, resamples=200)
+    table = effects(scores, runs, metrics)
     # for each of 2 yardsticks and 2 backbones: four arms over base, dallrec over random
-    assert len(table) == 2 * 2 * 5
-    assert table["p_holm"].tolist() == pytest.approx(holm(table["p_value"].to_numpy()).tolist())
+    sizes = table.groupby(table["arm"] == "dallrec")["family"].agg(["size", "unique"])
+    assert sizes.to_dict("list") == {"size": [12, 8], "unique": [[12], [8]]}
     row = table.set_index(["metric", "backbone", "arm", "over"])["difference"]
     assert row["recall@20", "NMF", "dallrec", "base"] == pytest.approx(0.3, abs=0.01)
     assert row["recall@20", "NMF", "dallrec", "random"] == pytest.approx(0.2, abs=0.01)
     assert row["preference@20", "MF-BPR", "dallrec", "random"] == pytest.approx(-0.2, abs=0.01)
     alone = compare(scores[scores["arm"].isin(["random", "dallrec"])], "recall@20", "random")
-    theirs = alone.set_index("backbone")["p_value"]
+    theirs = alone.set_index("backbone")["se"]
     ours = table[(table["over"] == "random") & (table["metric"] == "recall@20")]
-    assert ours.set_index("backbone")["p_value"].to_dict() == pytest.approx(theirs.to_dict())
+    assert ours.set_index("backbone")["se"].to_dict() == pytest.approx(theirs.to_dict())
+
+
+def test_fine_tuning_is_a_comparison_of_its_own() -> None:
+    scores, runs = with_controls()
+    renamed = {"arm": {"popular": "zero_shot"}}
+    scores, runs = scores.replace(renamed), runs.replace(renamed)
+    table = effects(scores, runs, ["recall@20"])
+    of = table[table["arm"] == "dallrec"]
+    assert of["over"].tolist() == ["base", "base", "random", "zero_shot", "random", "zero_shot"]
+    sides = headline(of, ["recall@20"], {"MF-BPR": "random", "NMF": "random"})["NMF"]["recall@20"]
+    assert list(sides) == ["over base", "over best control", "over zero_shot"]
+    assert sides["over zero_shot"]["family"] == 6
+    # the best control may be zero_shot itself
+    chosen = dict.fromkeys(("MF-BPR", "NMF"), "zero_shot")
+    of = effects(scores, runs, ["recall@20"], controls=chosen).query("arm == 'dallrec'")
+    sides = headline(of, ["recall@20"], chosen)["NMF"]["recall@20"]
+    assert len(of) == 4 and sides["over best control"] == sides["over zero_shot"]
+
+
+def test_regenerations_are_compared_by_their_means() -> None:
+    scores, _ = with_controls()
+    again = scores.assign(regeneration=1, seed=scores["seed"] + 2)
+    again["value"] += np.where(again["arm"] == "dallrec", 0.05, 0)
+    both = pd.concat([scores.assign(regeneration=0), again])
+    row = compare(both, "recall@20").set_index(["backbone", "arm"]).loc[("NMF", "dallrec")]
+    assert row["seeds"] == 2 and row["difference"] == pytest.approx(0.325, abs=0.01)
+    assert row["se"] == pytest.approx(0.025, rel=0.1) and row["df"] == pytest.approx(1, abs=0.2)
 
 
 def test_effects_are_shown_row_by_row() -> None:
@@ -235,7 +262,7 @@ def test_effects_are_shown_row_by_row() -> None:
     scores.loc[scores["arm"] == "popular", "value"] = scores.loc[
         scores["arm"] == "base", "value"
     ].to_numpy()
-    table = effects(scores, runs, ["recall@20", "preference@20"], resamples=200)
+    table = effects(scores, runs, ["recall@20", "preference@20"])
     long = effect_table(table)
     same = long.loc[("NMF", "popular", "base", "recall@20")]
     assert (same["finding"], same["effect"]) == (
@@ -243,7 +270,8 @@ def test_effects_are_shown_row_by_row() -> None:
         "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)",
     )
     lower = long.loc[("NMF", "dallrec", "random", "preference@20")]
-    assert (lower["finding"], lower["p"]) == ("lower", "<\u00a00.001")
+    assert lower["finding"] == "lower" and float(lower["p"]) < 0.05
+    assert set(effect_table(table.assign(p_corrected=0.0009))["p"]) == {"<\u00a00.001"}
     one = effect_table(
         table[(table["arm"] == "dallrec") & (table["over"] == "base")], ["detectable"]
     )
