@@ -116,15 +116,17 @@ BY_DATASET: dict[str, dict[str, dict[str, Any]]] = {
         "LightGCN": {"epochs": 12},
     },
     "matinee": {
-        "MF-BPR": {"epochs": 30, "batch_size": 4096, "learning_rate": 0.006},
-        "NMF": {"epochs": 20, "learning_rate": 0.005, "model": {"dropout": 0.2, "prior": 2.0}},
-        "NGCF": {"epochs": 20, "eval_every": 2},
-        "LightGCN": {"epochs": 20, "learning_rate": 0.03, "eval_every": 2, "model": {"layers": 3}},
+        "MF-BPR": {"epochs": 30, "batch_size": 4096, "min_steps": 20, "learning_rate": 0.012},
+        "NMF": {"epochs": 20, "min_steps": 20, "learning_rate": 0.007}
+        | {"model": {"dropout": 0.2, "prior": 2.0}},
+        "NGCF": {"epochs": 20, "min_steps": 10, "learning_rate": 0.05, "eval_every": 2},
+        "LightGCN": {"epochs": 20, "min_steps": 10, "learning_rate": 0.05, "eval_every": 2}
+        | {"model": {"layers": 3}},
         "MMGCN": {"epochs": 16, "min_steps": 10, "learning_rate": 0.01, "eval_every": 2},
-        "GRCN": {"epochs": 12, "min_steps": 10, "learning_rate": 0.01, "eval_every": 2}
+        "GRCN": {"epochs": 12, "min_steps": 5, "learning_rate": 0.02, "eval_every": 2}
         | {"model": {}},
-        "MMSSL": {"epochs": 12, "min_steps": 10, "learning_rate": 0.02, "eval_every": 2}
-        | {"model": {}},
+        "MMSSL": {"epochs": 12, "min_steps": 5, "learning_rate": 0.02, "eval_every": 2}
+        | {"model": {"contrast_users": 256}},
     },
 }
 """What is different for a dataset: backbone → setting → value.
