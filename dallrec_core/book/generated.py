@@ -18,10 +18,10 @@ from dallrec_core.chain.profiles import profiles
 from dallrec_core.llm.ledger import COUNTS, ledger_table
 
 HEADLINE = """```{figure} headline.png
-:alt: Differences that the written data make for each recommender, over base and over the best control, with 95 % intervals on each yardstick.
+:alt: Differences that the written data make for each recommender, over base, over the best control and over the untuned model, with 95 % intervals on each yardstick.
 :width: 100%
 
-What the written data gain, per recommender: over base (circles) and over the best control (squares), with 95 % intervals.
+What the written data gain, per recommender: over base (circles), over the best control (squares) and over the same model without fine-tuning (`zero_shot`, diamonds), with simultaneous 95 % intervals.
 ```
 
 <div class="cell_output" style="overflow-x: auto" tabindex="0" role="region" aria-label="Gains per recommender">

@@ -86,7 +86,7 @@ def forest(table: pd.DataFrame) -> Figure:
         ax.scatter([line.difference], [row], color=colour, s=70, zorder=3)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
-    ax.set(xlabel="difference from the base arm (simultaneous 95 % interval)", ylim=(-0.6, len(table) - 0.4))
+    ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
     return closed(figure)
 
 
@@ -94,7 +94,7 @@ def headline(table: pd.DataFrame) -> Figure:
     """Draw gains with their 95 % intervals: a panel per metric, a line per backbone and rival.
 
     Args:
-        table: columns metric, backbone, over ("base" or a control's name), difference, low, high
+        table: columns metric, backbone, over ("base" or another arm's name), difference, low, high
             (absolute units of the metric).
     """
     rows = table[["backbone", "over"]].drop_duplicates()
@@ -104,14 +104,14 @@ def headline(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(max(1, len(metrics)), 1.1 + 0.34 * len(rows))
     for ax, metric in zip(axes, metrics, strict=False):
         for line in table[table["metric"] == metric].itertuples(index=False):
-            own, base = place[line.backbone, line.over], line.over == "base"
-            colour = COLOURS["dallrec" if base else line.over]
+            own, colour = place[line.backbone, line.over], COLOURS[line.over]
+            if line.over == "base":
+                colour = COLOURS["dallrec"]
+            mark = {"base": "o", "zero_shot": "D"}.get(line.over, "s")
             ax.plot([line.low, line.high], [own, own], color=colour, linewidth=3)
-            ax.scatter(
-                line.difference, own, color=colour, s=70, marker="o" if base else "s", zorder=3
-            )
+            ax.scatter(line.difference, own, color=colour, s=70, marker=mark, zorder=3)
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(title=metric, xlabel="difference (simultaneous 95 % interval)", ylim=(0.6 - len(rows), 0.6))
+        ax.set(title=metric, xlabel="difference (95 % interval)", ylim=(0.6 - len(rows), 0.6))
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_yticks(list(place.values()), [f"{name} over {over}" for name, over in place])
