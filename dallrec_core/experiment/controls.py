@@ -110,7 +110,13 @@ def random_edges(
     """
     owners = np.sort(to_match["user"].to_numpy(np.int64))
     known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
-    _check_room(known // n_items, owners, n_items)
+    wanted = to_match["user"].value_counts()
+    free = n_items - pd.Series(known // n_items).value_counts().reindex(wanted.index, fill_value=0)
+    for user in sorted(wanted.index[wanted > free])[:1]:
+        raise UserError(
+            f"user {user} should get {wanted[user]} random edges "
+            f"but has only {free[user]} free items"
+        )
     random = np.random.default_rng(seed)
     chosen, pending = np.empty(0, np.int64), owners
     while len(pending):
@@ -122,18 +128,6 @@ def random_edges(
         chosen, pending = np.concatenate([chosen, keys[free]]), pending[~free]
     pairs = random.permutation(np.sort(chosen))
     return deal(to_match, pd.DataFrame({"user": pairs // n_items, "item": pairs % n_items}))
-
-
-def _check_room(known_users: np.ndarray, owners: np.ndarray, n_items: int) -> None:
-    users, wanted = np.unique(owners, return_counts=True)
-    size = int(max(known_users.max(initial=0), users.max(initial=0))) + 1
-    free = n_items - np.bincount(known_users, minlength=size)[users]
-    short = np.flatnonzero(wanted > free)
-    if len(short):
-        raise UserError(
-            f"user {users[short[0]]} should get {wanted[short[0]]} random edges "
-            f"but has only {free[short[0]]} free items"
-        )
 
 
 def no_answers(answers: pd.DataFrame) -> pd.DataFrame:
@@ -162,12 +156,7 @@ def features(
         written: features by modality, each float32 [N, width].
         kind: one of `FEATURES`.
         seed: of the permutation or the noise.
-
-    Raises:
-        UserError: for an unknown kind.
     """
-    if kind not in FEATURES:
-        raise UserError(f"feature control '{kind}' is unknown; use {', '.join(FEATURES)}")
     made = {}
     for position, (name, matrix) in enumerate(sorted(written.items())):
         length = np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -178,8 +167,7 @@ def features(
             value = length.mean() / np.sqrt(matrix.shape[1]) if matrix.size else 0.0
             made[name] = np.full(matrix.shape, value, np.float32)
         else:
-            random = np.random.default_rng([seed, 31, position])
-            rows = random.standard_normal(matrix.shape)
+            rows = np.random.default_rng([seed, 31, position]).standard_normal(matrix.shape)
             rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
             made[name] = rows.astype(np.float32)
     return {name: made[name] for name in written}

@@ -31,13 +31,6 @@ COLOURS = {
 }
 """Okabe-Ito colours by meaning; the same arm has the same colour on every page."""
 
-# dashed, for eyes that see no colours
-CONTROLS = frozenset(
-    ("random", "popular", "self", "text_knn", "zero_shot")
-    + ("shuffled", "constant", "noise", "given_text")
-)
-"""Names of the control arms, whose curves are dashed."""
-
 _WIDTH = 7.0
 
 

@@ -176,12 +176,12 @@ def test_gains_have_a_panel_per_yardstick_and_a_line_per_group() -> None:
             "high": 0.5,
         }
     )
-    figure = drawn(plots.gains(table, "metric", "auc", "AUC", by="who", marks={"this run": 0.66}))
+    figure = drawn(plots.gains(table, "metric", "auc", "AUC", by="who"))
     assert [ax.get_title() for ax in figure.axes] == ["recall@20", "preference@20"]
     (bars, other) = figure.axes[0].containers
     assert bars.lines[0].get_xydata().tolist() == [[0.5, 0.1], [0.7, 0.2]]
     assert other.lines[2][0].get_segments()[1].tolist() == [[0.7, 0.0], [0.7, 0.5]]
-    assert all(name in labels(figure) for name in ("coin", "model", "this run", "AUC"))
+    assert all(name in labels(figure) for name in ("coin", "model", "AUC"))
 
 
 def test_gains_over_words_keep_their_order() -> None:
