@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -91,128 +91,31 @@ ARMS = tuple(RECIPES)
 """Names of the arms, in the order of tables."""
 
 
-class Sources(NamedTuple):
-    """What arms are made from."""
-
-    train: pd.DataFrame
-    """columns user, item"""
-    n_users: int
-    """number of users, U"""
-    n_items: int
-    """number of items, N"""
-    answers: pd.DataFrame
-    """schema `added`: what the language model said"""
-    vectors: Mapping[str, Features]
-    """item features, `given` by the dataset, `written` by the language model, and, for the arm
-    `given_text`, `composed` by a template (`texts.composed`)"""
-    documents: Mapping[str, Sequence[features.Document]]
-    """given texts by modality, for `text_knn`"""
-    unused: pd.DataFrame
-    """validation and test pairs, which the `oracle` by taste never adds"""
-    taste: np.ndarray | None = None
-    """true tastes [U, N]; None where they are not known"""
-    zero_shot: pd.DataFrame | None = None
-    """schema `added`: answers of the untuned model to the same questions; None: not asked"""
-    held_back: pd.DataFrame | None = None
-    """real interactions that thinning took out of training; None without thinning"""
-
-
-def build(names: Sequence[str], sources: Sources, *, seed: int = 0) -> dict[str, Arm]:
-    """Return the arms by name, in the order of the table of recipes.
-
-    Args:
-        names: out of `ARMS`.
-        sources: what they are made from.
-        seed: of random edges, of shuffling and of noise.
-
-    Raises:
-        UserError: for an unknown name, or an arm whose source is not there.
-    """
-    unknown = [name for name in names if name not in RECIPES]
-    if unknown:
-        raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
-    answers = sources.answers
-    return {
-        name: Arm(
-            _edges(recipe.edges, sources, seed),
-            _features(recipe.features, sources.vectors, seed),
-            negatives=controls.no_answers(answers) if recipe.negatives else _no_pairs(),
-            guesses_of="base" if recipe.edges == "self" else "",
-        )
-        for name, recipe in RECIPES.items()
-        if name in names
-    }
-
-
-def _edges(kind: str, sources: Sources, seed: int) -> pd.DataFrame:
-    added, train = controls.written(sources.answers), sources.train
-    if kind == "none":
-        return added.iloc[:0]
-    if kind == "random":
-        return controls.random_edges(added, train, sources.n_items, seed)
-    if kind == "popular":
-        return controls.popular(added, train, sources.n_users, sources.n_items)
-    if kind == "text_knn":
-        vectors = features.encode(sources.documents, "tfidf", seed=seed).vectors
-        return controls.text_knn(added, train, sources.n_users, vectors)
-    if kind == "zero_shot":
-        if sources.zero_shot is None:
-            raise UserError(
-                "arm 'zero_shot' needs the untuned model's answers; ask it: -p 03.ask_untuned=true"
-            )
-        return controls.zero_shot(added, sources.zero_shot)
-    if kind == "oracle":
-        return _oracle(added, sources, seed)
-    return added  # written; and self, where each training puts its own guesses in their place
-
-
-def _oracle(added: pd.DataFrame, sources: Sources, seed: int) -> pd.DataFrame:
-    """Each user's dearest items where tastes are known, else real interactions held back."""
-    if sources.taste is not None:
-        known = pd.concat([sources.train, sources.unused])
-        return controls.best(added, torch.from_numpy(sources.taste), known)
-    if sources.held_back is None:
-        raise UserError(
-            "arm 'oracle' needs to know what users like: true tastes, or real interactions held "
-            "back; leave it out, or thin the training data, for example -p 01.train_fraction=0.8"
-        )
-    return controls.held_back_edges(added, sources.held_back, seed)
-
-
-def _features(kind: str, made: Mapping[str, Features], seed: int) -> Features:
-    if kind in controls.FEATURES:
-        return controls.features(made["written"], kind, seed=seed)
-    if kind in ("attributes", "summary"):
-        return {**made["given"], kind: made["written"][kind]}
-    return made["composed" if kind == "given_text" else kind]
-
-
-# ---------------------------------------------------------------- from the pages of a run
-
-
-class Prepared(NamedTuple):
-    """Everything that the recommenders of a run are trained on."""
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the recommenders of a run are trained on, and what it was made from."""
 
     data: TrainingView
-    """the training view"""
+    "The training view."
     study: Study
-    """the split"""
+    "The split."
     answers: pd.DataFrame
-    """schema `added`: what the language model said about unseen pairs"""
-    arms: dict[str, Arm]
-    """in the order of the table of recipes"""
-    texts: dict[str, texts.Texts]
-    """`given` and `written` documents of the items, with counts"""
-    features: dict[str, features.Features]
-    """the same as vectors, with counts"""
+    "Schema `added`: what the language model said about unseen pairs."
+    texts: Mapping[str, texts.Texts]
+    """Documents of the items, with counts: `given` by the dataset, `written` by the language model,
+    and, for the arm `given_text`, `composed` by a template."""
+    features: Mapping[str, features.Features]
+    "The same as vectors, with counts."
+    zero_shot: pd.DataFrame | None = None
+    "Schema `added`: answers of the untuned model to the same questions; None: not asked."
+    held_back: pd.DataFrame | None = None
+    "Real interactions that thinning took out of training; None without thinning."
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+    "In the order of the table of recipes."
 
 
 def prepare(
-    folder_of: Callable[[str], Path],
-    names: Sequence[str],
-    *,
-    encoder: str = "tfidf",
-    seed: int = 0,
+    folder_of: Callable[[str], Path], names: Sequence[str], *, encoder: str = "tfidf", seed: int = 0
 ) -> Prepared:
     """Read what pages 01 to 05 of a run left, and build the arms.
 
@@ -229,7 +132,7 @@ def prepare(
     first, asked = folder_of("01_data"), folder_of("03_interactions")
     data, truth = load_data(first), load_truth(first)
     validation, test = (read_table(first / f"{n}.parquet", "split") for n in ("validation", "test"))
-    answers = read_table(asked / "interactions.parquet", "added")
+    taste = None if truth is None else truth.taste
     written = [
         read_table(folder_of("04_attributes") / "attributes.parquet", "attributes"),
         read_table(folder_of("05_summaries") / "summaries.parquet", "summaries"),
@@ -238,25 +141,87 @@ def prepare(
     if "given_text" in names:
         said["composed"] = texts.composed(data)
     encode = features.open_encoder(encoder, seed=seed)
-    vectors = {kind: features.encode(made.documents, encode) for kind, made in said.items()}
-    shape = data.n_users, data.n_items
-    study = Study(data.train, validation, test, *shape, None if truth is None else truth.taste)
-    sources = Sources(
-        data.train,
-        *shape,
-        answers,
-        {kind: made.vectors for kind, made in vectors.items()},
-        said["given"].documents,
-        pd.concat([validation, test]),
-        study.taste,
+    ready = Prepared(
+        data,
+        Study(data.train, validation, test, data.n_users, data.n_items, taste),
+        read_table(asked / "interactions.parquet", "added"),
+        said,
+        {kind: features.encode(made.documents, encode) for kind, made in said.items()},
         _if_there(asked / "zero_shot.parquet", "added"),
         _if_there(first / "held_back.parquet", "split"),
     )
-    if "oracle" in names and sources.taste is None and sources.held_back is None:
+    if "oracle" in names and taste is None and ready.held_back is None:
         names = [name for name in names if name != "oracle"]
         print("oracle is left out: nothing is known of what users like beyond the split.")
-    return Prepared(data, study, answers, build(names, sources, seed=seed), said, vectors)
+    return replace(ready, arms=build(names, ready, seed=seed))
 
 
 def _if_there(path: Path, schema: str) -> pd.DataFrame | None:
     return read_table(path, schema) if path.is_file() else None
+
+
+def build(names: Sequence[str], ready: Prepared, *, seed: int = 0) -> dict[str, Arm]:
+    """Return the arms by name, in the order of the table of recipes.
+
+    Args:
+        names: out of `ARMS`.
+        ready: what they are made from.
+        seed: of random edges, of shuffling and of noise.
+
+    Raises:
+        UserError: for an unknown name, or an arm whose source is not there.
+    """
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown:
+        raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
+    answers = ready.answers
+    return {
+        name: Arm(
+            _edges(recipe.edges, ready, seed),
+            _features(recipe.features, ready, seed),
+            negatives=controls.no_answers(answers) if recipe.negatives else _no_pairs(),
+            guesses_of="base" if recipe.edges == "self" else "",
+        )
+        for name, recipe in RECIPES.items()
+        if name in names
+    }
+
+
+def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
+    added, study = controls.written(ready.answers), ready.study
+    if kind == "none":
+        return added.iloc[:0]
+    if kind == "random":
+        return controls.random_edges(added, study.train, study.n_items, seed)
+    if kind == "popular":
+        return controls.popular(added, study.train, study.n_users, study.n_items)
+    if kind == "text_knn":
+        vectors = features.encode(ready.texts["given"].documents, "tfidf", seed=seed).vectors
+        return controls.text_knn(added, study.train, study.n_users, vectors)
+    if kind == "zero_shot":
+        if ready.zero_shot is None:
+            raise UserError(
+                "arm 'zero_shot' needs the untuned model's answers; ask it: -p 03.ask_untuned=true"
+            )
+        return controls.zero_shot(added, ready.zero_shot)
+    if kind == "oracle":  # the dearest items where tastes are known, else real interactions
+        if study.taste is not None:
+            known = pd.concat([study.seen, study.test[["user", "item"]]])
+            return controls.best(added, torch.from_numpy(study.taste), known)
+        if ready.held_back is None:
+            raise UserError(
+                "arm 'oracle' needs to know what users like: true tastes, or real interactions "
+                "held back; leave it out, or thin the training data, for example -p "
+                "01.train_fraction=0.8"
+            )
+        return controls.held_back_edges(added, ready.held_back, seed)
+    return added  # written; and self, where each training puts its own guesses in their place
+
+
+def _features(kind: str, ready: Prepared, seed: int) -> Features:
+    made = {name: each.vectors for name, each in ready.features.items()}
+    if kind in controls.FEATURES:
+        return controls.features(made["written"], kind, seed=seed)
+    if kind in texts.MODALITIES:
+        return {**made["given"], kind: made["written"][kind]}
+    return made["composed" if kind == "given_text" else kind]

@@ -142,9 +142,7 @@ def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: in
     ranks = []
     for column, size in (("user", n_users), ("item", n_items)):
         degree = np.bincount(train[column], minlength=size)
-        rank = np.empty(size, dtype=np.int64)
-        rank[np.argsort(-degree, kind="stable")] = np.arange(size)
-        ranks.append(rank)
+        ranks.append(np.argsort(np.argsort(-degree, kind="stable")))
     user_rank, item_rank = ranks
     for frame, label, colour, size in (
         (train, "observed", COLOURS["light"], 2),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_data import movies
 
 from dallrec_core import plots
+from dallrec_core.augmentation.features import Features
+from dallrec_core.augmentation.texts import Texts
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import arms
 
@@ -24,21 +29,20 @@ VECTORS = {
     for value, kind in enumerate(("given", "written", "composed"))
 }
 TASTE = np.random.default_rng(0).random((3, 9)).astype(np.float32)
-SOURCES = arms.Sources(
-    TRAIN,
-    3,
-    9,
+WORDS = [f"word{i % 3} and word{i % 2}" for i in range(9)]
+LEFT = pd.DataFrame({"user": [0, 0, 2], "item": [7, 8, 8]})  # validation and test
+READY = arms.Prepared(
+    movies(3, 9),
+    arms.Study(TRAIN, LEFT[:1], LEFT[1:], 3, 9, TASTE),
     ANSWERS,
-    VECTORS,
-    documents={"summary": [f"word{i % 3} and word{i % 2}" for i in range(9)]},
-    unused=pd.DataFrame({"user": [0, 0, 2], "item": [7, 8, 8]}),
-    taste=TASTE,
+    {"given": Texts({"summary": WORDS}, {})},
+    {kind: Features(vectors, {}) for kind, vectors in VECTORS.items()},
     zero_shot=ANSWERS.assign(p_yes=[0.1, 0.9, 0.2, 0.8]),
 )
 
 
 def make(*names: str, seed: int = 0, **options: object) -> dict[str, arms.Arm]:
-    return arms.build(names, SOURCES._replace(**options), seed=seed)
+    return arms.build(names, replace(READY, **options), seed=seed)
 
 
 def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
@@ -70,7 +74,8 @@ def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:
     loved[[0, 0, 2], [7, 8, 8]] = -9  # in validation or test
     assert make("oracle")["oracle"].edges["item"].tolist() == loved[[0, 2]].argmax(1).tolist()
     back = pd.DataFrame({"user": [0, 1], "item": [5, 5]})
-    real = make("oracle", taste=None, held_back=back)["oracle"].edges
+    unknown = replace(READY.study, taste=None)
+    real = make("oracle", study=unknown, held_back=back)["oracle"].edges
     assert real.to_numpy().tolist() == [[0, 5, 1]]
 
 
@@ -100,9 +105,9 @@ def test_seed() -> None:
     [
         ("orakel", {}, "arm 'orakel' is unknown; use base, dallrec, interactions"),
         ("zero_shot", {"zero_shot": None}, "03.ask_untuned=true"),
-        ("oracle", {"taste": None}, "01.train_fraction=0.8"),
+        ("oracle", {"study": replace(READY.study, taste=None)}, "01.train_fraction=0.8"),
     ],
 )
-def test_an_arm_that_cannot_be_made(name: str, lacking: dict[str, None], message: str) -> None:
+def test_an_arm_that_cannot_be_made(name: str, lacking: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make("base", name, **lacking)

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from distributed import LocalCluster
 from pydantic import ValidationError
-from torch import Tensor, nn
 
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study, grid, run_grid, trainings
 from dallrec_core.experiment.grid import Training, path_of
 from dallrec_core.experiment.scores import inside, score_arm
-from dallrec_core.recommenders import Graph, base, training
+from dallrec_core.recommenders import Graph, training
 from dallrec_core.recommenders.ranking import Ranking
 from dallrec_core.recommenders.training import TrainSettings
 
 U, N = 40, 130
 FAST = {
     name: TrainSettings(epochs=2, batch_size=256, eval_every=1, model={"dim": 4})
-    for name in ("MF-BPR", "LightGCN")
+    for name in ("MF-BPR", "LightGCN", "MMGCN")
 }
 
 
@@ -142,9 +139,8 @@ def assert_same(one, two):
 
 def test_processes_give_the_same_as_one(study, arms, tmp_path):
     big = {"x": np.random.default_rng(0).random((N, 2500)).astype(np.float32)}  # goes as a file
-    small = FAST | {"MMGCN": TrainSettings(epochs=1, batch_size=256, model={"dim": 4})}
     arms = {name: replace(arm, features=big) for name, arm in arms.items()}
-    listed = trainings(["MF-BPR", "MMGCN", "Popularity"], arms, [0, 1], small)
+    listed = trainings(["MF-BPR", "MMGCN", "Popularity"], arms, [0, 1], FAST)
     two, one = (run_grid(study, arms, listed, tmp_path / str(n), jobs=n) for n in (2, 1))
     assert_same(one, two)
 
@@ -193,65 +189,31 @@ def test_features_are_part_of_the_key():
 # ---------------------------------------------------------------- what a backbone does not read
 
 
-@dataclass(frozen=True)
-class NoOptions:
-    """Options of `Reader`."""
-
-
-class Reader(base.DotProduct):
-    """A user vector against a linear map of the item's features."""
-
-    uses_features = True
-
-    def __init__(self, graph, config, features) -> None:
-        super().__init__(graph)
-        self.users = nn.Embedding(graph.n_users, 3)
-        self.rows = torch.cat(list(features.values()), dim=1)
-        self.map = nn.Linear(self.rows.shape[1], 3)
-
-    def user_item_vectors(self) -> tuple[Tensor, Tensor]:
-        return self.users.weight, self.map(self.rows)
-
-    def loss(self, users, positives, negatives, weights=None) -> Tensor:
-        of_users, of_items = self.user_item_vectors()
-        difference = of_items[positives] - of_items[negatives]
-        return -nn.functional.logsigmoid((of_users[users] * difference).sum(1)).mean()
-
-
-@pytest.fixture
-def reader() -> Iterator[str]:
-    base.register("Reader", NoOptions)(Reader)
-    yield "Reader"
-    del base._REGISTRY["Reader"]
-
-
 def rows(seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     return {name: random.random((N, 4)).astype(np.float32) for name in ("attributes", "summary")}
 
 
-def test_arms_that_differ_in_unread_features_are_trained_once(study, reader, tmp_path):
+def test_arms_that_differ_in_unread_features_are_trained_once(study, tmp_path):
     arms = {"base": Arm(features=rows(0)), "written": Arm(features=rows(1))}
-    settings = FAST | {reader: TrainSettings(epochs=1, batch_size=256, eval_every=1)}
-    listed = trainings(("MF-BPR", "EASE", reader), arms, [0], settings)
+    listed = trainings(("MF-BPR", "EASE", "MMGCN"), arms, [0], FAST)
     scores, runs, curves = run_grid(study, arms, listed, tmp_path, jobs=1)
-    assert len(list((tmp_path / "trainings").glob("*.npz"))) == 4  # 2 of the reader
-    own = ["MF-BPR/base/0", "EASE/base/0", "Reader/base/0", "Reader/written/0"]
+    assert len(list((tmp_path / "trainings").glob("*.npz"))) == 4  # 2 of MMGCN
+    own = ["MF-BPR/base/0", "EASE/base/0", "MMGCN/base/0", "MMGCN/written/0"]
     assert runs.loc[~runs["shared"], "run"].tolist() == own
     assert len(runs) == len(listed) == 6 and set(curves["arm"]) == {"base", "written"}
     by_run = scores.pivot_table("value", ["metric", "user"], "run", sort=False)
     for name in ("MF-BPR", "EASE"):
         assert by_run[f"{name}/base/0"].equals(by_run[f"{name}/written/0"].rename("other"))
-    assert not np.array_equal(by_run["Reader/base/0"], by_run["Reader/written/0"], equal_nan=True)
+    assert not np.array_equal(by_run["MMGCN/base/0"], by_run["MMGCN/written/0"], equal_nan=True)
 
 
 @pytest.mark.filterwarnings("error:The given NumPy array is not writ")
-def test_features_may_be_read_only_as_other_processes_get_them(study, reader, tmp_path):
+def test_features_may_be_read_only_as_other_processes_get_them(study, tmp_path):
     given = rows(0)
     for matrix in given.values():
         matrix.setflags(write=False)
-    settings = {reader: TrainSettings(epochs=1, batch_size=256)}
-    listed = trainings([reader], ["base"], [0], settings)
+    listed = trainings(["MMGCN"], ["base"], [0], FAST)
     run_grid(study, {"base": Arm(features=given)}, listed, tmp_path, jobs=1)
 
 
@@ -352,27 +314,6 @@ def test_own_guesses_are_those_of_the_same_training(study, guessing, tmp_path, m
     )
     with pytest.raises(UserError, match="arm 'base' is not defined; there are self"):
         run_grid(study, {"self": guessing["self"]}, listed[:1], tmp_path)
-
-
-def test_a_killed_grid_goes_on_and_gives_the_same_tables(
-    outcome, study, arms, tmp_path, monkeypatch
-):
-    _, expected = outcome
-    run, started = grid.train_one, []
-
-    def killed(*work):
-        started.append(work)
-        if len(started) == 3:
-            raise KeyboardInterrupt
-        run(*work)
-
-    monkeypatch.setattr(grid, "train_one", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_grid(study, arms, planned(arms), tmp_path, jobs=1)
-    assert len(list((tmp_path / "trainings").glob("*.json"))) == 2
-    found = run_grid(study, arms, planned(arms), tmp_path, jobs=1)
-    assert len(started) == 3 + 4  # the two finished ones are not started again
-    assert_same(expected, found)
 
 
 def test_a_scheduler_needs_dask_and_an_address(study, arms, tmp_path, monkeypatch):

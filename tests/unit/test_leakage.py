@@ -70,7 +70,7 @@ def check(
     study = Study(data.train, validation, test, data.n_users, data.n_items)
     answers = asked(data) if answers is None else answers
     arms = {"base": Arm(), "dallrec": Arm(answers if edges is None else edges)}
-    return leakage.check(folder.joinpath, Prepared(data, study, answers, arms, {}, {}))
+    return leakage.check(folder.joinpath, Prepared(data, study, answers, {}, {}, arms=arms))
 
 
 def found(table: pd.DataFrame, words: str) -> Any:
