@@ -164,7 +164,7 @@ def features(
             order = np.random.default_rng([seed, 30]).permutation(len(matrix))
             made[name] = matrix[order]
         elif kind == "constant":
-            value = length.mean() / np.sqrt(matrix.shape[1]) if matrix.size else 0.0
+            value = length.mean() / np.sqrt(matrix.shape[1])
             made[name] = np.full(matrix.shape, value, np.float32)
         else:
             rows = np.random.default_rng([seed, 31, position]).standard_normal(matrix.shape)

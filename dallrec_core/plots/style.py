@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 COLOURS = {
     "base": "#5b6470",
@@ -48,10 +49,6 @@ def use_style() -> None:
         "legend.frameon": False,
     }
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=look)
-    try:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:
-        return
     set_matplotlib_formats("retina")
 
 

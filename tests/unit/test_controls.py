@@ -179,9 +179,3 @@ def test_noise_has_the_length_of_each_row_and_nothing_else_of_it() -> None:
     noise = controls.features({"x": big}, "noise")["x"]
     assert abs(np.corrcoef(noise.ravel(), big.ravel())[0, 1]) < 0.03
     assert abs(noise.mean(axis=0)).max() < 0.2
-
-
-@pytest.mark.parametrize("kind", controls.FEATURES)
-def test_no_features(kind: str) -> None:
-    assert controls.features({}, kind) == {}
-    assert controls.features({"x": ROWS[:0]}, kind)["x"].shape == (0, 4)

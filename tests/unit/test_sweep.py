@@ -144,26 +144,24 @@ def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypat
         assert done.exit_code == 2 and message in done.output
 
 
-def test_the_oracle_is_left_out_where_nothing_is_known(runs, capsys) -> None:
-    layers = [{"06_recommenders": {"epochs": 1, "arms": ["base", "dallrec", "oracle"]}}]
-    sweep("x", layers, backbones=["Popularity"], seeds=1, jobs=1)
-    assert set(tables(runs / "x")["runs"]["arm"]) == {"base", "dallrec"}
-    assert "oracle is left out" in capsys.readouterr().out
-
-
-def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch) -> None:
+def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch, capsys) -> None:
     write_run("x", [])
+    monkeypatch.setattr(chain, "run_chain", never)
     like = read_table(runs / "x/03_interactions/interactions.parquet", "added")
     others = random_edges(like, DATA.train, DATA.n_items, 7)
     untuned = like.assign(item=others["item"], added=False)
     write_table(untuned, runs / "x/03_interactions/zero_shot.parquet", "added")
+    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
+    options = {"backbones": ["Popularity"], "arms": arms, "seeds": 1, "jobs": 1, "as_is": True}
+    sweep("x", SMALL, **options)
+    expected = {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20}
+    assert tables(runs / "x")["runs"].set_index("arm")["added"].to_dict() == expected
+    assert "oracle is left out" in capsys.readouterr().out
     back = others[others["user"] < 12].assign(rating=4.0, timestamp=pd.NA)
     write_table(back, runs / "x/01_data/held_back.parquet", "split")
-    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
-    monkeypatch.setattr(chain, "run_chain", never)
-    sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1, as_is=True)
+    sweep("x", SMALL, **options)
     added = tables(runs / "x")["runs"].set_index("arm")["added"].to_dict()
-    assert added == {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20, "oracle": 12}
+    assert added == expected | {"oracle": 12}
 
 
 def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
