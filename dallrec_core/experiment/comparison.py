@@ -177,8 +177,8 @@ def compare(
             pair = of_base.loc[seeds].to_numpy(), other.loc[seeds].to_numpy()
             effect = paired_bootstrap(*pair, seed, resamples=resamples)
             rows.append({"backbone": backbone, "arm": arm} | effect)
-    table = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    return table.assign(p_holm=holm(table["p_value"]))[_COLUMNS]
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.assign(p_holm=holm(table["p_value"]))
 
 
 _COLUMNS = [
@@ -202,20 +202,14 @@ class Part(NamedTuple):
 
 def compare_parts(parts: Iterable[Part], *, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
     """Return `compare` of every part, labelled; p_holm is adjusted over all rows together."""
-    tables = [
-        compare(part.scores, part.metric, part.base, seed=seed, resamples=resamples).assign(
-            **part.labels
-        )
-        for part in parts
-    ]
+    options = {"seed": seed, "resamples": resamples}
+    tables = [compare(*part[:3], **options).assign(**part.labels) for part in parts]
     table = pd.concat(tables, ignore_index=True)
     return table.assign(p_holm=holm(table["p_value"]))
 
 
 def without_repeats(
-    scores: pd.DataFrame,
-    runs: pd.DataFrame,
-    keep: Collection[str] = ("base", "dallrec"),
+    scores: pd.DataFrame, runs: pd.DataFrame, keep: Collection[str] = ("base", "dallrec")
 ) -> pd.DataFrame:
     """Leave out arms that a backbone could not tell from an earlier one.
 
@@ -260,6 +254,7 @@ def compare_groups(
     Returns:
         The columns of `compare` and `group`.
     """
+    scores = scores[scores["metric"] == metric]
     group_of = scores["user"].map(groups.astype(str))
     names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
     parts = [
@@ -359,6 +354,4 @@ def _bootstrap_means(
 
 def holm(p_values: pd.Series | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for their number after Holm (1979)."""
-    if not len(p_values):
-        return np.empty(0)
     return np.asarray(multipletests(np.asarray(p_values, float), method="holm")[1])

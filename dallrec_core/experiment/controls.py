@@ -82,9 +82,8 @@ def zero_shot(to_match: pd.DataFrame, untuned: pd.DataFrame) -> pd.DataFrame:
         to_match: the edges to match.
         untuned: schema `added`: what the model without adapter said; unread answers come last.
     """
-    return deal(
-        to_match, untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
-    )
+    order = untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
+    return deal(to_match, order)
 
 
 def held_back_edges(to_match: pd.DataFrame, held_back: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -111,11 +110,11 @@ def random_edges(
     owners = np.sort(to_match["user"].to_numpy(np.int64))
     known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
     wanted = to_match["user"].value_counts()
-    free = n_items - pd.Series(known // n_items).value_counts().reindex(wanted.index, fill_value=0)
-    for user in sorted(wanted.index[wanted > free])[:1]:
+    room = n_items - pd.Series(known // n_items).value_counts().reindex(wanted.index, fill_value=0)
+    for user in sorted(wanted.index[wanted > room])[:1]:
         raise UserError(
             f"user {user} should get {wanted[user]} random edges "
-            f"but has only {free[user]} free items"
+            f"but has only {room[user]} free items"
         )
     random = np.random.default_rng(seed)
     chosen, pending = np.empty(0, np.int64), owners

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -143,19 +143,17 @@ def run_grid(
     missing = [name for name in needed if name not in arms]
     if missing:
         raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(arms)}")
-    jobs_of = [(t, arms[t.arm]) for t in grid]
+    planned = [(t, arms[t.arm]) for t in grid]
     # whose guesses are other arms' edges has to be trained first
     guides = {
         t.run: (replace(t, arm=arm.guesses_of), arms[arm.guesses_of])
-        for t, arm in jobs_of
+        for t, arm in planned
         if arm.guesses_of
     }
-    first = [*guides.values(), *(job for job in jobs_of if job[0].run not in guides)]
-    guesses = {run: path_of(study, guide, folder) for run, guide in guides.items()}
-    _train(study, first, folder, jobs, scheduler, set(guesses.values()))
+    _train(study, guides.values(), folder, jobs, scheduler, guessing=True)
     complete = [
-        (t, _with_guesses(arm, guesses[t.run])) if t.run in guides else (t, arm)
-        for t, arm in jobs_of
+        (t, _with_guesses(arm, path_of(study, guides[t.run], folder)) if t.run in guides else arm)
+        for t, arm in planned
     ]
     _train(study, complete, folder, jobs, scheduler)
     return _collect(study, complete, folder, ks, variants_at)
@@ -206,28 +204,27 @@ def _code(backbone: str) -> str:
 
 def _train(
     study: Study,
-    needed: Sequence[Job],
+    needed: Iterable[Job],
     folder: Path,
     jobs: int,
     scheduler: str,
-    guessing: Collection[Path] = (),
+    guessing: bool = False,
 ) -> None:
     """Train what is not finished, the dearest first."""
     todo: dict[Path, Job] = {}
+    endings = [".npz", ".json"] + [GUESSES] * guessing
     for job in needed:
         path = path_of(study, job, folder)
-        endings = [".npz", ".json"] + [GUESSES] * (path in guessing)
         if not all(path.with_suffix(ending).is_file() for ending in endings):
             todo.setdefault(path, reduced(job))
     dear = sorted(todo, key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
-    works = [(study, todo[path], path, path in guessing) for path in dear]
-    count = min(jobs or joblib.cpu_count(), len(works))
+    count = min(jobs or joblib.cpu_count(), len(dear))
     with _processes(count, scheduler):
         done = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(train_one)(*work) for work in works
+            joblib.delayed(train_one)(study, todo[path], path, guessing) for path in dear
         )
         try:
-            for _ in progress(done, total=len(works), desc="training", unit="trainings"):
+            for _ in progress(done, total=len(dear), desc="training", unit="trainings"):
                 pass
         except TerminatedWorkerError as error:
             raise UserError(
