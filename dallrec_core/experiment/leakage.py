@@ -170,13 +170,12 @@ def check(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
     Raises:
         UserError: naming every check whose verdict is `LEAK`, or where a file is missing.
     """
-    data, n_items = ready.data, ready.data.n_items
+    study, n_items = ready.study, ready.study.n_items
     split = read_json(folder_of("01_data") / "dataset.json")["split"]
-    of_split = {"training": data.train, "validation": ready.study.validation}
-    of_split["test"] = ready.study.test
-    held_out = pd.concat([of_split["validation"], of_split["test"]])
+    of_split = {"training": study.train, "validation": study.validation, "test": study.test}
+    held_out = pd.concat([study.validation, study.test])
     # what is a training pair, too, is known anyway, and counted below
-    held_out = held_out[~inside(held_out, data.train, n_items)]
+    held_out = held_out[~inside(held_out, study.train, n_items)]
     repeats = "counted" if split == "published" else LEAK
     counts = [
         (
@@ -187,11 +186,8 @@ def check(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
         )
         for one, other in combinations(of_split, 2)
     ]
-    counts += _instruction_counts(folder_of("02_finetune"), data, held_out)
-    wording = read_json(folder_of("02_finetune") / "model.json")["wording"]
-    counts += _prompt_counts(folder_of("03_interactions"), ready, held_out, wording)
-    for arm in [name for name, arm in ready.arms.items() if len(arm.edges)]:
-        edges = ready.arms[arm].edges
+    counts += _text_counts(folder_of("02_finetune"), folder_of("03_interactions"), ready, held_out)
+    for arm, edges in ((name, arm.edges) for name, arm in ready.arms.items() if len(arm.edges)):
         for name in ("validation", "test"):
             found = inside(edges, of_split[name], n_items).sum()
             counts.append((f"edges of {arm} that are {name} pairs", found, len(edges), "counted"))
@@ -209,27 +205,22 @@ Count = tuple[str, int, int, str]
 """What was looked for, how often it was found, among how many, and the verdict if it was."""
 
 
-def _instruction_counts(tuning: Path, data: TrainingView, held_out: pd.DataFrame) -> list[Count]:
-    model = read_json(tuning / "model.json")
+def _text_counts(
+    tuning: Path, asking: Path, ready: Prepared, held_out: pd.DataFrame
+) -> list[Count]:
+    """Look for held-out pairs in what the model was tuned on and in what it was asked."""
+    data, model = ready.data, read_json(tuning / "model.json")
     records = read_instructions(tuning / "instructions" / "interactions.jsonl")
     examples = parts(data, model["n_examples"], model["held_out"], model["seed"]).examples
     named = in_instructions(records, examples, data, held_out, model["wording"])
-    blind = named["drawn"].sum()
-    return [
-        ("held-out pairs named by instructions", len(named) - blind, len(records), LEAK),
-        ("no answers of instructions, drawn blindly", blind, len(records), "counted"),
-    ]
-
-
-def _prompt_counts(
-    asking: Path, ready: Prepared, held_out: pd.DataFrame, wording: str
-) -> list[Count]:
-    data, seed = ready.data, 0
+    blind, seed = named["drawn"].sum(), 0
     if (asking / "rule.json").is_file():  # an imported table of answers has no rule and no items
         seed = read_json(asking / "rule.json")["seed"]
         data = replace(data, items=read_table(asking / "items.parquet", "items"))
-    asked = in_prompts(ready.answers, data, held_out, wording, seed)
+    asked = in_prompts(ready.answers, data, held_out, model["wording"], seed)
     return [
+        ("held-out pairs named by instructions", len(named) - blind, len(records), LEAK),
+        ("no answers of instructions, drawn blindly", blind, len(records), "counted"),
         ("prompts that show a held-out pair", (asked["shows"] > 0).sum(), len(asked), LEAK),
         ("prompts not made from training data", (~asked["rebuilt"]).sum(), len(asked), LEAK),
     ]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dallrec_core.plots.style import COLOURS, canvas, closed
+from dallrec_core.plots.style import COLOURS, canvas
 
 
 def over_epochs(
@@ -36,7 +36,7 @@ def over_epochs(
         ax.set(title=name, xlabel="epoch", ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(ylabel)
-    return closed(figure)
+    return figure
 
 
 def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
@@ -64,7 +64,7 @@ def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
     arms = dict.fromkeys(str(arm) for arm in runs["arm"])
     handles = [Line2D([], [], label=arm, **_line(arm)) for arm in arms]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return closed(figure)
+    return figure
 
 
 def _line(arm: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def forest(table: pd.DataFrame) -> Figure:
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
     ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
-    return closed(figure)
+    return figure
 
 
 def headline(table: pd.DataFrame) -> Figure:
@@ -118,7 +118,7 @@ def headline(table: pd.DataFrame) -> Figure:
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_yticks(list(place.values()), [f"{name} over {over}" for name, over in place])
-    return closed(figure)
+    return figure
 
 
 def gains(
@@ -165,7 +165,7 @@ def gains(
     if by:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 3))
-    return closed(figure)
+    return figure
 
 
 _LINES = (("dallrec", "o"), ("random", "s"), ("attributes", "^"), ("summaries", "D"), ("bad", "v"))

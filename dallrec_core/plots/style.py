@@ -55,10 +55,5 @@ def use_style() -> None:
 def canvas(columns: int = 1, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """Return a figure of the page's width and its panels, side by side; the height in inches."""
     figure, axes = plt.subplots(1, columns, figsize=(_WIDTH, height), squeeze=False)
+    plt.close(figure)  # so that a notebook shows it once, as the value of its cell
     return figure, list(axes[0])
-
-
-def closed(figure: Figure) -> Figure:
-    """Close a finished figure, so that a notebook shows it once, and return it."""
-    plt.close(figure)
-    return figure
