@@ -21,39 +21,33 @@ from dallrec_core.experiment.sweep import sweep
 
 DATA = movies(n_users=30, n_items=130)
 ARMS = ("base", "dallrec", "popular", "self")
+PARTS = ("train", "validation", "test")
 SMALL = [{"06_recommenders": {"epochs": 1, "backbones": ["MF-BPR", "Popularity"]}}]
 
 
 def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     """Stand in for stages 01 to 05: the answers depend on the seed of stage 03."""
-    layers: dict[str, dict] = {}
-    for layer in overrides:
-        layers |= layer
-    seed = layers.get("03_interactions", {}).get("seed", 0)
-    rows = DATA.train.assign(timestamp=pd.NA)
-    part = np.random.default_rng(0).random(len(rows))
-    folder = run_dir(run) / "01_data"
-    for name, low, high in (("train", 0, 0.6), ("validation", 0.6, 0.8), ("test", 0.8, 1)):
-        write_table(rows[(part >= low) & (part < high)], folder / f"{name}.parquet", "split")
-    write_table(DATA.items, folder / "items.parquet", "items")
+    layers = {page: values for layer in overrides for page, values in layer.items()}
+    seed, folder = layers.get("03_interactions", {}).get("seed", 0), run_dir(run)
     names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
-    write_json({name: getattr(DATA, name) for name in names}, folder / "dataset.json")
-    like = pd.DataFrame({"user": np.arange(20), "item": 0})
-    chosen = random_edges(like, rows, DATA.n_items, seed)
-    answers = {"answer": "yes", "added": True, "strategy": "x", "prompt_key": "k", "p_yes": 0.9}
-    write_table(
-        chosen.assign(**answers), run_dir(run) / "03_interactions/interactions.parquet", "added"
-    )
+    write_json({n: getattr(DATA, n) for n in names}, folder / "01_data" / "dataset.json")
     edge = {"pairs": 9, "precision": 0.5, "low": 0.25, "high": 0.75}
     judged = {"precision_at_edge": edge, "confirmed": False}
-    write_json(judged, run_dir(run) / "03_interactions/calibration.json")
+    write_json(judged, folder / "03_interactions" / "calibration.json")
+    rows = DATA.train.assign(timestamp=pd.NA)
+    part = np.digitize(np.random.default_rng(0).random(len(rows)), [0.6, 0.8])
+    chosen = random_edges(pd.DataFrame({"user": np.arange(20), "item": 0}), rows, 130, seed)
+    answers = {"answer": "yes", "added": True, "strategy": "x", "prompt_key": "k", "p_yes": 0.9}
     said = {"field": "genres", "value": "Drama", "origin": "written", "raw": "", "parsed": True}
-    wrote = pd.DataFrame({"item": [0]})
-    write_table(
-        wrote.assign(**said), run_dir(run) / "04_attributes/attributes.parquet", "attributes"
-    )
     text = {"summary": "It is good.", "tokens": 3, "truncated": False}
-    write_table(wrote.assign(**text), run_dir(run) / "05_summaries/summaries.parquet", "summaries")
+    tables = {f"01_data/{name}": ("split", rows[part == k]) for k, name in enumerate(PARTS)} | {
+        "01_data/items": ("items", DATA.items),
+        "03_interactions/interactions": ("added", chosen.assign(**answers)),
+        "04_attributes/attributes": ("attributes", pd.DataFrame([said]).assign(item=0)),
+        "05_summaries/summaries": ("summaries", pd.DataFrame([text]).assign(item=0)),
+    }
+    for name, (schema, frame) in tables.items():
+        write_table(frame, folder / f"{name}.parquet", schema)
 
 
 def never(*_: object, **__: object) -> None:
