@@ -202,8 +202,9 @@ class Part(NamedTuple):
 
 def compare_parts(parts: Iterable[Part], *, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
     """Return `compare` of every part, labelled; p_holm is adjusted over all rows together."""
-    options = {"seed": seed, "resamples": resamples}
-    tables = [compare(*part[:3], **options).assign(**part.labels) for part in parts]
+    tables = [
+        compare(*part[:3], seed=seed, resamples=resamples).assign(**part.labels) for part in parts
+    ]
     table = pd.concat(tables, ignore_index=True)
     return table.assign(p_holm=holm(table["p_value"]))
 

@@ -107,7 +107,6 @@ def random_edges(
     Raises:
         UserError: when a user has not that many free items.
     """
-    owners = np.sort(to_match["user"].to_numpy(np.int64))
     known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
     wanted = to_match["user"].value_counts()
     room = n_items - pd.Series(known // n_items).value_counts().reindex(wanted.index, fill_value=0)
@@ -117,7 +116,7 @@ def random_edges(
             f"but has only {room[user]} free items"
         )
     random = np.random.default_rng(seed)
-    chosen, pending = np.empty(0, np.int64), owners
+    chosen, pending = np.empty(0, np.int64), np.sort(to_match["user"].to_numpy(np.int64))
     while len(pending):
         keys = pending * n_items + random.integers(0, n_items, len(pending))
         # a pair is kept at its first draw, unless it is known already
