@@ -89,21 +89,16 @@ def trainings(
     Raises:
         UserError: for an unknown backbone.
     """
-    known = SETTINGS | dict(settings or {})
-
-    def changed(how: TrainSettings) -> TrainSettings:
+    known, grid = SETTINGS | dict(settings or {}), []
+    for backbone in backbones:
+        how = known.get(backbone, TrainSettings())
         if hard_negatives:
             how = replace(how, hard_negative_share=hard_negatives)
         if epochs:
             how = replace(how, epochs=epochs, eval_every=min(how.eval_every, epochs))
-        return how
-
-    return [
-        Training(backbone, arm, seed, changed(known.get(backbone, TrainSettings())))
-        for backbone in backbones
-        for arm in arms
-        for seed in (seeds[:1] if recommenders.model_class(backbone).closed_form else seeds)
-    ]
+        some = seeds[:1] if recommenders.model_class(backbone).closed_form else seeds
+        grid += [Training(backbone, arm, seed, how) for arm in arms for seed in some]
+    return grid
 
 
 def run_grid(
