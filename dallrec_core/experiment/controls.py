@@ -154,7 +154,12 @@ def features(
         written: features by modality, each float32 [N, width].
         kind: one of `FEATURES`.
         seed: of the permutation or the noise.
+
+    Raises:
+        UserError: for an unknown kind.
     """
+    if kind not in FEATURES:
+        raise UserError(f"feature control '{kind}' is unknown; use {', '.join(FEATURES)}")
     made = {}
     for position, (name, matrix) in enumerate(sorted(written.items())):
         length = np.linalg.norm(matrix, axis=1, keepdims=True)

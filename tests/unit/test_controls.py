@@ -173,3 +173,8 @@ def test_noise_has_the_length_of_each_row_and_nothing_else_of_it() -> None:
     noise = controls.features({"x": big}, "noise")["x"]
     assert abs(np.corrcoef(noise.ravel(), big.ravel())[0, 1]) < 0.03
     assert abs(noise.mean(axis=0)).max() < 0.2
+
+
+def test_unknown_feature_control() -> None:
+    with pytest.raises(UserError, match="'zeros' is unknown; use shuffled, constant, noise"):
+        controls.features(WRITTEN, "zeros")
