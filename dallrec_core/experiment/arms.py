@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dallrec_core.augmentation import TrainingView, features, load_data, load_truth, texts
+from dallrec_core.augmentation import TrainingView, features, load_data, load_truth
 from dallrec_core.chain.artefacts import read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import controls
@@ -101,7 +101,7 @@ class Prepared:
     "The split."
     answers: pd.DataFrame
     "Schema `added`: what the language model said about unseen pairs."
-    texts: Mapping[str, texts.Texts]
+    texts: Mapping[str, features.Texts]
     """Documents of the items, with counts: `given` by the dataset, `written` by the language model,
     and, for the arm `given_text`, `composed` by a template."""
     features: Mapping[str, features.Features]
@@ -137,9 +137,9 @@ def prepare(
         read_table(folder_of("04_attributes") / "attributes.parquet", "attributes"),
         read_table(folder_of("05_summaries") / "summaries.parquet", "summaries"),
     ]
-    said = {"given": texts.given(data), "written": texts.written(data, *written)}
+    said = {"given": features.given(data), "written": features.written(data, *written)}
     if "given_text" in names:
-        said["composed"] = texts.composed(data)
+        said["composed"] = features.composed(data)
     encode = features.open_encoder(encoder, seed=seed)
     ready = Prepared(
         data,
@@ -196,7 +196,8 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
     if kind == "popular":
         return controls.popular(added, study.train, study.n_users, study.n_items)
     if kind == "text_knn":
-        vectors = features.encode(ready.texts["given"].documents, "tfidf", seed=seed).vectors
+        encoder = features.open_encoder("tfidf", seed)
+        vectors = features.encode(ready.texts["given"].documents, encoder).vectors
         return controls.text_knn(added, study.train, study.n_users, vectors)
     if kind == "zero_shot":
         if ready.zero_shot is None:
@@ -222,6 +223,6 @@ def _features(kind: str, ready: Prepared, seed: int) -> Features:
     made = {name: each.vectors for name, each in ready.features.items()}
     if kind in controls.FEATURES:
         return controls.features(made["written"], kind, seed=seed)
-    if kind in texts.MODALITIES:
+    if kind in ("attributes", "summary"):
         return {**made["given"], kind: made["written"][kind]}
     return made["composed" if kind == "given_text" else kind]

@@ -26,7 +26,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from dallrec_core import recommenders
 from dallrec_core.chain.artefacts import atomic, read_json, write_json
-from dallrec_core.chain.machine import peak_mib
+from dallrec_core.chain.notebook import peak_mib
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm

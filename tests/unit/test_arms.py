@@ -10,8 +10,7 @@ import pytest
 from tiny_data import movies
 
 from dallrec_core import plots
-from dallrec_core.augmentation.features import Features
-from dallrec_core.augmentation.texts import Texts
+from dallrec_core.augmentation.features import Features, Texts
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import arms
 

@@ -190,4 +190,4 @@ def test_answers_of_a_quality_that_cannot_be() -> None:
     with pytest.raises(UserError, match=r"AUC of simulated answers is 0\.4"):
         benches.degraded(ASKED, TRUTH, 0.4)
     with pytest.raises(UserError, match="all or none are really liked"):
-        benches.degraded(ASKED, TRUTH._replace(liked_from=9.0), 0.8)
+        benches.degraded(ASKED, benches.replace(TRUTH, liked_from=9.0), 0.8)

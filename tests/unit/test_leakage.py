@@ -41,7 +41,7 @@ def asked(data: TrainingView) -> pd.DataFrame:
     """Questions about two unseen items of each user, with the keys of their prompts."""
     rows = []
     for user in range(data.n_users):
-        items = np.setdiff1d(np.arange(data.n_items), data.items_of(user))[-2:]
+        items = np.setdiff1d(np.arange(data.n_items), np.concatenate(data.tastes(user)))[-2:]
         for item in items:
             key = interactions.prompt_key(data.prompt(user, int(item), seed=3))
             rows.append((user, int(item), key))
