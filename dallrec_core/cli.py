@@ -118,7 +118,11 @@ def book(run_name: str, force: bool) -> None:
 @click.option("--arms", default="", help="Arms, separated by commas [default: those of page 6].")
 @click.option("--seeds", default=5, show_default=True, help="Trainings per backbone and arm.")
 @click.option(
-    "--regenerations", default=1, show_default=True, help="Times the language model writes anew."
+    "--regenerations",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Times the language model writes anew.",
 )
 @click.option("--as-is", is_flag=True, help="Take pages 01 to 05 as they are on disk.")
 @click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")

@@ -94,7 +94,7 @@ def downloads(profile: Profile) -> list[str]:
     wanted = []
     if dataset not in ("matinee", "files") and not is_here(dataset):
         wanted.append(f"the data of {dataset}")
-    known = model == "standin" or Path(model).exists()
+    known = model in ("standin", "smollm2") or Path(model).exists()
     if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):
         wanted.append(f"the model {model}")
     return wanted

@@ -58,6 +58,13 @@ def run_dir(run: str) -> Path:
     return runs_dir() / run
 
 
+def cache_dir() -> Path:
+    """Return the platform's folder for what can be fetched or made again."""
+    import pooch
+
+    return Path(pooch.os_cache("dallrec"))
+
+
 def data_dir() -> Path:
     """Return the folder of data files: `DALLREC_DATA_DIR`, else the platform's cache folder.
 
@@ -66,9 +73,7 @@ def data_dir() -> Path:
     """
     named = os.environ.get("DALLREC_DATA_DIR", "")
     if not named:
-        import pooch
-
-        return Path(pooch.os_cache("dallrec"))
+        return cache_dir()
     folder = Path(named).expanduser().resolve()
     if not folder.is_dir():
         raise UserError(

@@ -21,14 +21,15 @@ where the corrected p is below .05, and that is where the interval leaves out ze
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dallrec_core.errors import UserError
+from dallrec_core.experiment.arms import CONTROLS
 
 LEVEL = 0.05
 """How often a family of comparisons without any true difference may show one."""
@@ -37,12 +38,6 @@ POWER = 0.8
 
 NO_EFFECT = "no detectable effect"
 """The finding where the interval contains zero."""
-
-CONTROLS = frozenset(
-    ("random", "popular", "self", "text_knn", "zero_shot")
-    + ("shuffled", "constant", "noise", "given_text")
-)
-"""Arms that a written one has to beat. The oracle is none: it is a ceiling."""
 
 
 def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
@@ -60,34 +55,22 @@ def best_controls(runs: pd.DataFrame) -> dict[str, str]:
     Args:
         runs: schema `runs`; rows that share an earlier row's training are no candidates.
     """
-    known = runs[runs["arm"].isin(CONTROLS)]
-    known = known[~known["shared"]] if "shared" in known else known
+    known = runs[runs["arm"].isin(CONTROLS) & ~runs["shared"]]
     means = known.groupby(["backbone", "arm"], sort=False)["validation"].mean().dropna()
     return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
 
 
-def effects(
-    scores: pd.DataFrame,
-    runs: pd.DataFrame,
-    metrics: Sequence[str],
-    *,
-    of: str = "dallrec",
-    base: str = "base",
-    controls: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """Compare every arm with base, and one arm with its rivals, on every yardstick.
+def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Compare every arm with base, and `dallrec` with its rivals, on every yardstick.
 
     The rivals are the best control of each backbone and, where it was trained, `zero_shot`, which
-    tells what fine-tuning is worth. There are two families: what is said of the one arm, and of all
-    the others.
+    tells what fine-tuning is worth. There are two families: what is said of `dallrec`, and of all
+    other arms.
 
     Args:
         scores: schema `scores`.
         runs: schema `runs`.
         metrics: for example from `yardsticks`.
-        of: the arm that is compared with its rivals.
-        base: the arm that the others are compared with.
-        controls: control to compare with, by backbone. Default: `best_controls`.
 
     Returns:
         The columns of `compare`, and over (the name of the arm compared with).
@@ -95,17 +78,18 @@ def effects(
     Raises:
         UserError: as `compare` does.
     """
-    chosen = best_controls(runs) if controls is None else controls
-    scores = without_repeats(scores, runs, keep=(base, of))
-    parts = [compare(scores, metrics, base).assign(over=base)]
-    for backbone, of_backbone in scores.groupby("backbone", sort=False):
-        for rival in dict.fromkeys((chosen.get(str(backbone), base), "zero_shot")):
-            pair = of_backbone[of_backbone["arm"].isin((of, rival))]
-            if rival not in (base, of) and pair["arm"].nunique() == 2:
-                parts.append(compare(pair, metrics, rival).assign(over=rival))
-    table = pd.concat(parts, ignore_index=True)
-    table = table.sort_values("metric", key=lambda m: m.map(metrics.index), kind="stable")
-    return pd.concat([judged(table[table["arm"] == of]), judged(table[table["arm"] != of])])
+    scores, best = without_repeats(scores, runs), best_controls(runs)
+    parts = []
+    for metric in metrics:
+        parts.append(Part(scores, metric, "base", {"over": "base"}))
+        for backbone, of_backbone in scores.groupby("backbone", sort=False):
+            for rival in (best.get(str(backbone)), "zero_shot"):
+                pair = of_backbone[of_backbone["arm"].isin(("dallrec", rival))]
+                if rival and pair["arm"].nunique() == 2:
+                    parts.append(Part(pair, metric, rival, {"over": rival}))
+    table = compare_parts(parts)
+    ours = table["arm"] == "dallrec"
+    return pd.concat([judged(table[rows]) for rows in (ours, ~ours)])
 
 
 def effect_table(
@@ -220,6 +204,25 @@ base and other are the arms' means over users and seeds, relative is the differe
 base (NaN where that is 0), se and df are those of the module's equations, and the rest is from
 `judged`. users and seeds are what was compared: where seeds is 1, the interval is for that seed.
 """
+
+
+class Part(NamedTuple):
+    """One of several comparisons that make a table."""
+
+    scores: pd.DataFrame
+    """as for `compare`"""
+    metrics: str | Sequence[str]
+    """what is compared"""
+    base: str
+    """the arm to compare with"""
+    labels: dict[str, str]
+    """columns of its rows, and what they say"""
+
+
+def compare_parts(parts: Iterable[Part]) -> pd.DataFrame:
+    """Return `compare` of every part, labelled; all rows together are one family."""
+    tables = [compare(*part[:3]).assign(**part.labels) for part in parts]
+    return judged(pd.concat(tables, ignore_index=True))
 
 
 def _compared(base: pd.DataFrame, other: pd.DataFrame, what: str) -> dict[str, Any]:
@@ -341,10 +344,9 @@ def compare_groups(
     """
     group_of = scores["user"].map(groups.astype(str))
     names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
-    parts = [
-        compare(scores[group_of == name], metrics, base).assign(group=name)
+    table = compare_parts(
+        Part(scores[group_of == name], metrics, base, {"group": name})
         for name in names
         if (group_of == name).any()
-    ]
-    table = judged(pd.concat(parts, ignore_index=True))
+    )
     return table.sort_values(["backbone", "arm"], kind="stable", ignore_index=True)

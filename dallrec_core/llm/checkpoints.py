@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from dallrec_core.chain.artefacts import read_json, sha256
 from dallrec_core.errors import UserError
+from dallrec_core.llm import gguf
 
 BUNDLED: dict[str, Path] = {"standin": Path(__file__).with_name("standin")}
 """Models shipped inside the package, by name."""
@@ -46,13 +47,16 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """Find the files of model `name`, downloading them when it is a hub id.
 
     Args:
-        name: a bundled name, a folder, or a Hugging Face id such as `Qwen/Qwen2.5-1.5B-Instruct`.
+        name: a bundled name, `smollm2`, a folder, a GGUF file, or a Hugging Face id such as
+            `Qwen/Qwen2.5-1.5B-Instruct`.
         revision: branch, tag or commit of a hub model; empty for the newest.
 
     Raises:
         UserError: when nothing of that name exists.
     """
     folder = BUNDLED.get(name, Path(name).expanduser())
+    if name == gguf.SMOLLM2 or folder.suffix == ".gguf":
+        folder = gguf.taken_apart(gguf.smollm2() if name == gguf.SMOLLM2 else folder)
     if not folder.is_dir() or not name:
         folder = _download(name, revision)
         return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")

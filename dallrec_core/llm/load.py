@@ -112,7 +112,7 @@ def load(
     """Load a causal language model and, on top of it, a LoRA adapter.
 
     Args:
-        name: bundled name (`standin`), folder, or Hugging Face id.
+        name: bundled name (`standin`), `smollm2`, folder, GGUF file, or Hugging Face id.
         adapter: folder of a LoRA adapter trained on this model.
         device: `auto` (cuda, else mps, else cpu) or a torch device such as `cuda:1`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`. Auto is bfloat16 on CUDA devices that
