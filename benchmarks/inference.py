@@ -115,12 +115,13 @@ def alike(run: str, deals: int, seeds: int, backbone: str = "MF-BPR") -> dict[st
     """Train `deals` arms of random edges and compare every two of them, by both rules."""
     ready = experiment.prepare(lambda name: run_dir(run) / name, ["base", "dallrec"])
     study, added = ready.study, ready.arms["dallrec"].edges
-    arms = {
-        f"deal {deal}": experiment.Arm(
-            controls.random_edges(added, study.train, study.n_items, 1000 + deal)
+    arms = {}
+    for arm in range(deals):
+        drawn = tuple(
+            controls.random_edges(added, study.train, study.n_items, 1000 * arm + deal)
+            for deal in range(seeds)
         )
-        for deal in range(deals)
-    }
+        arms[f"random {arm}"] = experiment.Arm(drawn[0], deals=drawn)
     grid = experiment.trainings([backbone], arms, range(seeds), settings_for(ready.data.name))
     with tempfile.TemporaryDirectory() as folder:
         scores, _, _ = experiment.run_grid(study, arms, grid, Path(folder), ks=(20,))

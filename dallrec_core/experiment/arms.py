@@ -39,9 +39,18 @@ class Arm:
     "Where the edges enter; see `recommenders.graph.INSERTIONS`."
     negatives: pd.DataFrame = field(default_factory=_no_pairs)
     "Pairs to prefer as negatives, columns user, item; how often, `TrainSettings` says."
+    deals: tuple[pd.DataFrame, ...] = ()
+    """Other dealings of `edges`, where chance chose them: training seed s takes number s, so that
+    the differences between seeds hold the luck of the dealing too."""
     guesses_of: str = ""
     """Name of an arm. The items of `edges` are then replaced by the best guesses of the same
     backbone, trained on that arm with the same seed; so each training has edges of its own."""
+
+    def of_seed(self, seed: int) -> Arm:
+        """Return the arm as the training with a seed sees it."""
+        if not self.deals:
+            return self
+        return replace(self, edges=self.deals[seed % len(self.deals)], deals=())
 
     @cached_property
     def digest(self) -> str:
@@ -90,6 +99,9 @@ RECIPES: dict[str, Recipe] = {
 }
 """By name of the arm. Where backbones use no features, several of them are the same."""
 
+DEALS = 10
+"""Times that random edges are dealt; more seeds than that begin anew."""
+
 ARMS = tuple(RECIPES)
 """Names of the arms, in the order of tables."""
 
@@ -124,8 +136,8 @@ def prepare(
 
     Args:
         folder_of: from a page's name to the folder of its artefacts.
-        names: of the arms. `oracle` is left out, and said so, where nothing is known of what users
-            like beyond the split.
+        names: of the arms. Left out, and said so, are `oracle` where nothing is known of what users
+            like beyond the split, and `zero_shot` where the untuned model was not asked.
         encoder: how item texts become vectors, see `features.open_encoder`.
         seed: of the encoder, random edges, shuffling and noise.
 
@@ -153,9 +165,14 @@ def prepare(
         _if_there(asked / "zero_shot.parquet", "added"),
         _if_there(first / "held_back.parquet", "split"),
     )
-    if "oracle" in names and taste is None and ready.held_back is None:
-        names = [name for name in names if name != "oracle"]
-        print("oracle is left out: nothing is known of what users like beyond the split.")
+    lacking = {}
+    if taste is None and ready.held_back is None:
+        lacking["oracle"] = "nothing is known of what users like beyond the split"
+    if ready.zero_shot is None:
+        lacking["zero_shot"] = "page 3 did not ask the untuned model (ask_untuned)"
+    for name in [name for name in lacking if name in names]:
+        print(f"{name} is left out: {lacking[name]}.")
+    names = [name for name in names if name not in lacking]
     return replace(ready, arms=build(names, ready, seed=seed))
 
 
@@ -183,6 +200,7 @@ def build(names: Sequence[str], ready: Prepared, *, seed: int = 0) -> dict[str, 
             _edges(recipe.edges, ready, seed),
             _features(recipe.features, ready, seed),
             negatives=controls.no_answers(answers) if recipe.negatives else _no_pairs(),
+            deals=_deals(ready, seed) if recipe.edges == "random" else (),
             guesses_of="base" if recipe.edges == "self" else "",
         )
         for name, recipe in RECIPES.items()
@@ -220,6 +238,10 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
             )
         return controls.held_back_edges(added, ready.held_back, seed)
     return added  # written; and self, where each training puts its own guesses in their place
+
+
+def _deals(ready: Prepared, seed: int) -> tuple[pd.DataFrame, ...]:
+    return tuple(_edges("random", ready, seed + deal) for deal in range(DEALS))
 
 
 def _features(kind: str, ready: Prepared, seed: int) -> Features:

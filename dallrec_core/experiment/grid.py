@@ -138,7 +138,7 @@ def run_grid(
     missing = [name for name in needed if name not in arms]
     if missing:
         raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(arms)}")
-    planned = [(t, arms[t.arm]) for t in grid]
+    planned = [(t, arms[t.arm].of_seed(t.seed)) for t in grid]
     # whose guesses are other arms' edges has to be trained first
     guides = {
         t.run: (replace(t, arm=arm.guesses_of), arms[arm.guesses_of])
