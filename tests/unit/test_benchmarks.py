@@ -28,8 +28,8 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks import data as arrays  # noqa: E402
 from dallrec_core.recommenders import build, training  # noqa: E402
-from dallrec_core.recommenders.evaluation import Ranking, rank  # noqa: E402
 from dallrec_core.recommenders.ngcf import NGCFConfig  # noqa: E402
+from dallrec_core.recommenders.ranking import Ranking, rank  # noqa: E402
 
 KEYS = {"valid_recall@20", "seconds_per_epoch", "cpu_seconds_to_target", "peak_mib"}
 

@@ -10,17 +10,13 @@ import torch
 
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.evaluation import (
-    Pairs,
-    Ranking,
     cold_and_warm,
-    coverage,
     degree_groups,
     evaluate,
     preference_at_k,
-    rank,
     score,
 )
-from dallrec_core.recommenders.ranking import top_items
+from dallrec_core.recommenders.ranking import Pairs, Ranking, coverage, rank, top_items
 
 KS = (1, 5, 20)
 THEIRS = {"recall": "recall_{}", "precision": "P_{}", "ndcg": "ndcg_cut_{}", "hit": "success_{}"}

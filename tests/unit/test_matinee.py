@@ -234,7 +234,8 @@ def test_shown_does_not_depend_on_which_films_come_along(films):
 def test_learning_and_true_edges_help(data):
     """Popularity is no match for EASE, and edges by true taste raise both yardsticks."""
     from dallrec_core.recommenders import Graph, build
-    from dallrec_core.recommenders.evaluation import evaluate, preference_at_k, rank
+    from dallrec_core.recommenders.evaluation import evaluate, preference_at_k
+    from dallrec_core.recommenders.ranking import rank
 
     parts = split(data, "random", seed=0)
     known = pd.concat([parts.train, parts.validation])
