@@ -31,7 +31,6 @@ from torch import Tensor
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.ranking import top_items
 
 MAX_EASE_ITEMS = 12_000
 """Largest catalogue for which EASE's dense item-item matrices are still reasonable."""
@@ -53,9 +52,8 @@ class Popularity(Recommender):
         self, graph: Graph, config: PopularityConfig, features: Features | None = None
     ) -> None:
         super().__init__(graph)
-        self.popularity: Tensor
-        weight = torch.zeros(graph.n_items).index_add_(0, graph.items, graph.loss_weights)
-        self.register_buffer("popularity", weight)
+        nothing = torch.zeros(graph.n_items)
+        self.popularity = nothing.index_add_(0, graph.items, graph.loss_weights)
 
     def scores(self, users: Tensor) -> Tensor:
         """Return the popularity of all items for each of `users` (int64 [B]), float32 [B, N]."""
@@ -88,12 +86,12 @@ class ItemKNN(Recommender):
 
     def scores(self, users: Tensor) -> Tensor:
         """Return the summed similarities of all items for `users` (int64 [B]), float32 [B, N]."""
-        rows = self.interactions[users.cpu().numpy()] @ self.similarity
-        return torch.from_numpy(rows.toarray()).to(users.device)
+        rows = self.interactions[users.numpy()] @ self.similarity
+        return torch.from_numpy(rows.toarray())
 
 
 def similar_items(
-    interactions: sparse.csr_matrix, neighbours: int, shrink: float, block: int = 256
+    interactions: sparse.csr_matrix, neighbours: int, shrink: float, block: int = 512
 ) -> sparse.csr_matrix:
     """Return S transposed, sparse float32 [N, N]: column i holds the neighbours of item i.
 
@@ -103,23 +101,24 @@ def similar_items(
         shrink: added to the denominator.
         block: items compared with all others at a time.
     """
-    n_items = interactions.shape[1]
     columns = interactions.tocsc()
+    n_items = columns.shape[1]
     norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel())
-    items, others, values = [], [], []
+    data, rows, ends = [], [], [0]
     for start in range(0, n_items, block):
-        products = (columns[:, start : start + block].T @ interactions).toarray()
-        np.fill_diagonal(products[:, start:], 0)
-        lengths = norms[start : start + block, None] * norms + shrink
-        alike = np.full_like(products, -np.inf)
-        np.divide(products, lengths, out=alike, where=products > 0)
-        best = top_items(torch.from_numpy(alike), min(neighbours, n_items))
-        item, place = np.nonzero(best >= 0)
-        items.append(start + item)
-        others.append(best[item, place])
-        values.append(alike[item, others[-1]])
-    entries = np.concatenate(values), (np.concatenate(others), np.concatenate(items))
-    return sparse.csr_matrix(entries, (n_items, n_items), dtype=np.float32)
+        products = (columns[:, start : start + block].T @ interactions).tocsr()
+        for offset in range(products.shape[0]):
+            part = slice(products.indptr[offset], products.indptr[offset + 1])
+            others = products.indices[part]
+            values = products.data[part] / (norms[start + offset] * norms[others] + shrink)
+            values[others == start + offset] = 0
+            best = np.lexsort((others, -values))[:neighbours]
+            best = best[values[best] > 0]
+            data.append(values[best])
+            rows.append(others[best])
+            ends.append(ends[-1] + len(best))
+    matrix = (np.concatenate(data), np.concatenate(rows), np.array(ends))
+    return sparse.csc_matrix(matrix, (n_items, n_items), dtype=np.float32).tocsr()
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,10 @@ class EASE(Recommender):
             gram.addmm_(rows.T, rows)
         gram.diagonal().add_(self.l2)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        weights = inverse / -inverse.diagonal()
-        self.weights: Tensor
-        self.register_buffer("weights", weights.fill_diagonal_(0))
+        self.weights = (inverse / -inverse.diagonal()).fill_diagonal_(0)
 
     def _rows(self, users: Tensor) -> Tensor:
-        return torch.from_numpy(self.interactions[users.cpu().numpy()].toarray()).to(users.device)
+        return torch.from_numpy(self.interactions[users.numpy()].toarray())
 
     def scores(self, users: Tensor) -> Tensor:
         """Return `X_u W` for `users` (int64 [B]), float32 [B, N]."""

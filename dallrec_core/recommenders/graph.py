@@ -82,28 +82,20 @@ class Graph:
             raise UserError("there are no training interactions")
         order, rising = ["user", "item", "added", "weight"], [True, True, True, False]
         frame = frame.sort_values(order, ascending=rising).drop_duplicates(["user", "item"])
-        users, items, weights, loss_weights = (
-            torch.from_numpy(frame[column].to_numpy(copy=True))
-            for column in ("user", "item", "weight", "weight")
-        )
-        added = torch.from_numpy(frame["added"].to_numpy(copy=True))
-        if insertion != "both":
-            (weights if insertion == "loss" else loss_weights)[added] = 0
+        added, weight = frame["added"], frame["weight"]
+        columns = [
+            frame["user"],
+            frame["item"],
+            weight.mask(added & (insertion == "loss"), 0),
+            weight.mask(added & (insertion == "adjacency"), 0),
+        ]
         hard = np.empty(0, np.int64)
         if negatives is not None:
             said = _edges(negatives.filter(["user", "item"]), n_users, n_items, "hard negatives")
             hard = np.setdiff1d(*(part["user"] * n_items + part["item"] for part in (said, frame)))
-        return cls(
-            n_users,
-            n_items,
-            users,
-            items,
-            weights,
-            loss_weights,
-            int((~added).sum()),
-            torch.from_numpy(hard // n_items),
-            torch.from_numpy(hard % n_items),
-        )
+        edges = [torch.tensor(column.to_numpy()) for column in columns]
+        disliked = [torch.from_numpy(codes) for codes in np.divmod(hard, n_items)]
+        return cls(n_users, n_items, *edges, int((~added).sum()), *disliked)
 
     @cached_property
     def item_degrees(self) -> Tensor:

@@ -56,8 +56,7 @@ class Modality(nn.Module):
 
     def __init__(self, graph: Graph, features: Tensor, config: GRCNConfig) -> None:
         super().__init__()
-        self.features: Tensor
-        self.register_buffer("features", features.float(), persistent=False)
+        self.features = features.float()
         self.routings = config.routings
         self.preferences = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
         self.project = nn.Linear(features.shape[1], config.dim)

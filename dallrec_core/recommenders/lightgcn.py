@@ -53,8 +53,7 @@ class LightGCN(DotProduct):
         self.l2 = config.l2_for(graph)
         self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
         nn.init.normal_(self.ego, std=config.init_std)
-        self.adjacency: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
 
     def loss(
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None

@@ -131,6 +131,6 @@ def contrast(view: Tensor, final: Tensor, temperature: float) -> Tensor:
     view, final = functional.normalize(view), functional.normalize(final)
     across = view @ final.T / temperature
     within = view @ view.T / temperature
-    itself = torch.eye(len(view), dtype=torch.bool, device=view.device)
+    itself = torch.eye(len(view), dtype=torch.bool)
     within = within.masked_fill(itself, -torch.inf)
     return (torch.cat([across, within], dim=1).logsumexp(dim=1) - across.diagonal()).mean()

@@ -54,8 +54,7 @@ class Modality(nn.Module):
     def __init__(self, graph: Graph, features: Tensor, config: MMGCNConfig) -> None:
         super().__init__()
         d, count = config.dim, config.layers
-        self.features: Tensor
-        self.register_buffer("features", features.float(), persistent=False)
+        self.features = features.float()
         self.preferences = nn.Parameter(torch.randn(graph.n_users, d) * config.init_std)
         self.project = nn.Linear(features.shape[1], d)
         self.neighbours = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(count))
@@ -97,12 +96,9 @@ class MMGCN(MultiModal):
         )
         # D^-1 A = D^-½ Ã D^½ with LightGCN's symmetric Ã
         degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
-        self.adjacency: Tensor
-        self.left: Tensor
-        self.right: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
-        self.register_buffer("left", degrees.rsqrt().nan_to_num(posinf=0.0), persistent=False)
-        self.register_buffer("right", degrees.sqrt(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
+        self.left = degrees.rsqrt().nan_to_num(posinf=0.0)
+        self.right = degrees.sqrt()
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the mean over modalities of the vectors of users [U, d] and of items [N, d]."""

@@ -145,7 +145,7 @@ class Critic(nn.Module):
 
     def loss(self, fake: Tensor, real: Tensor, penalty: float) -> Tensor:
         """Return `D(fake) - D(real) + penalty · (‖∇D(mix)‖ - 1)²`, averaged over rows [n, N]."""
-        share = torch.rand(len(fake), 1, device=fake.device)
+        share = torch.rand(len(fake), 1)
         mix = (share * real + (1 - share) * fake).requires_grad_()
         (slope,) = torch.autograd.grad(self(mix).sum(), mix, create_graph=True)
         smooth = (torch.linalg.vector_norm(slope, dim=1) - 1).square().mean()
@@ -172,10 +172,8 @@ class MMSSL(DotProduct):
         self.attention = ModalityAttention(config.dim, config.heads)
         self.critic = Critic(graph.n_items, config.critic_width)
         self.observed = graph.matrix(graph.weights)
-        self.adjacency: Tensor
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
-        for name in self.names:
-            self.register_buffer(f"features_{name}", features[name].float(), persistent=False)
+        self.adjacency = graph.normalised_adjacency()
+        self.features = {name: features[name].float() for name in self.names}
         # persistent: a resumed run continues with the same graphs
         self.learned: Tensor
         self.steps: Tensor
@@ -198,7 +196,7 @@ class MMSSL(DotProduct):
             nodes = users, positives + self.n_users, negatives + self.n_users
             loss = loss + self.l2 * batch_l2(self.ids, *nodes)
         some = users.unique()
-        some = some[torch.randperm(len(some), device=some.device)]
+        some = some[torch.randperm(len(some))]
         if config.contrast:
             chosen = some[: config.contrast_users]
             for view in views:
@@ -224,15 +222,11 @@ class MMSSL(DotProduct):
 
     def _modal_vectors(self) -> list[Tensor]:
         """Return x^m [U + N, d] of every modality."""
-        result = []
+        result, nobody = [], torch.zeros(self.n_users, self.config.dim)
         for name in self.names:
-            projected = self.project[name](getattr(self, f"features_{name}"))
-            nobody = projected.new_zeros(self.n_users, self.config.dim)
-            users = multiply(self.adjacency, torch.cat([nobody, projected]))[: self.n_users]
-            items = multiply(self.adjacency, torch.cat([users, torch.zeros_like(projected)]))[
-                self.n_users :
-            ]
-            result.append(torch.cat([users, items]))
+            items = torch.cat([nobody, self.project[name](self.features[name])])
+            users = multiply(self.adjacency, items)  # its other rows are zero
+            result.append(users + multiply(self.adjacency, users))
         return result
 
     def _vectors(self) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -251,7 +245,7 @@ class MMSSL(DotProduct):
         users, items = self.split(self.ids)
         of_users = functional.embedding_bag(chosen, items, mode="mean")
         flat, count = chosen.flatten(), chosen.shape[1]
-        who = torch.arange(self.n_users, device=flat.device).repeat_interleave(count)
+        who = torch.arange(self.n_users).repeat_interleave(count)
         sums = torch.zeros_like(items).index_add(0, flat, users.index_select(0, who))
         degrees = torch.bincount(flat, minlength=self.n_items).clamp(min=1)[:, None]
         return torch.cat([of_users, sums / degrees])
@@ -259,7 +253,7 @@ class MMSSL(DotProduct):
     def _adversarial(self, users: Tensor, modal: list[Tensor], final: Tensor) -> Tensor:
         """Return `adversary · L_G + L_D` on the rows of `users` [n]."""
         with torch.no_grad():
-            rows = torch.from_numpy(self.observed[users.cpu().numpy()].toarray()).to(users.device)
+            rows = torch.from_numpy(self.observed[users.numpy()].toarray())
             noise = -torch.empty_like(rows).exponential_().log()
             soft = ((rows + noise) / NOISE_TEMPERATURE).softmax(dim=1)
             similarity = SIMILARITY_WEIGHT * self._cosines(users, final)

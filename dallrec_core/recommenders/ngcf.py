@@ -64,18 +64,12 @@ class NGCF(DotProduct):
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         # Â X = left ⊙ Ã (right ⊙ X) + self ⊙ X, with LightGCN's symmetric Ã = D^-½ A D^-½
         degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
-        right = degrees.sqrt()
-        left = degrees.sqrt() / (degrees + 1)
+        self.adjacency = graph.normalised_adjacency()
+        self.itself = 1 / (degrees + 1)
+        self.right = degrees.sqrt()
+        self.left = degrees.sqrt() / (degrees + 1)
         if config.normalisation == "symmetric":
-            left = right = (degrees / (degrees + 1)).sqrt()
-        self.left: Tensor
-        self.right: Tensor
-        self.itself: Tensor
-        self.adjacency: Tensor
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
-        self.register_buffer("itself", 1 / (degrees + 1), persistent=False)
-        self.register_buffer("adjacency", graph.normalised_adjacency(), persistent=False)
+            self.left = self.right = (degrees / (degrees + 1)).sqrt()
 
     def loss(
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None

@@ -63,7 +63,7 @@ def dropout(hidden: Tensor, share: float, training: bool) -> Tensor:
     dropped = round(share * 256)
     if not training or not dropped:
         return hidden
-    words = torch.empty(-(-hidden.numel() // 8), dtype=torch.int64, device=hidden.device)
+    words = torch.empty(-(-hidden.numel() // 8), dtype=torch.int64)
     random = words.random_(-(2**63), None).view(torch.uint8)[: hidden.numel()].view(hidden.shape)
     return hidden * (random >= dropped) * (256 / (256 - dropped))
 
@@ -96,7 +96,7 @@ class NMF(Recommender):
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
         user_part, item_part = self.of_user(self.users), self.of_item(self.items)
         user, shared = self.users.index_select(0, users), user_part.index_select(0, users)
-        margin = torch.zeros(len(users), device=users.device)
+        margin = torch.zeros(len(users))
         for items, sign in ((positives, 1), (negatives, -1)):
             product = user * self.items.index_select(0, items)
             hidden = self.of_product(product) + shared + item_part.index_select(0, items)

@@ -18,7 +18,7 @@ Scored = Recommender | tuple[Tensor, Tensor] | Tensor
 
 
 CACHED_SCORES = 2**18
-"""Scores in a block of users, 1 MiB."""
+"""Scores in a block of users, which stay in the processor's cache: 1 MiB."""
 
 
 class Pairs:
@@ -37,9 +37,6 @@ class Pairs:
             keys = np.sort(keys)
             keys = keys[np.diff(keys, prepend=-1) > 0]
         self.keys = keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Tell for broadcastable `users` and `items` which pairs are members; item -1 is none."""
@@ -81,9 +78,7 @@ class Ranking:
 
 
 @torch.no_grad()
-def rank(
-    model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100, *, block: int = 0
-) -> Ranking:
+def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100) -> Ranking:
     """Rank all items for `users`, leaving out those they are known to have.
 
     Args:
@@ -91,37 +86,34 @@ def rank(
         known: columns user, item: pairs that are not ranked (train, and validation at test time).
         users: int64 [n].
         depth: length of the lists.
-        block: users scored at a time; 0 chooses as many as make a block of scores stay in the
-            processor's cache.
 
     Raises:
         UserError: when a score is NaN.
     """
-    score, n_items, device = scoring(model)
+    score, n_items = scoring(model)
     pairs = Pairs(known, n_items)
     users = np.asarray(users, dtype=np.int64)
-    block = block or min(max(CACHED_SCORES // n_items, 64), 1024)
+    block = min(max(CACHED_SCORES // n_items, 64), 1024)
     items = np.full((len(users), depth), -1, np.int32)
     for start in range(0, len(users), block):
         part = users[start : start + block]
-        scores = score(torch.tensor(part, device=device)).float().contiguous()
+        scores = score(torch.from_numpy(part)).float().contiguous()
         rows, columns = pairs.of(part)
-        own = torch.from_numpy(rows * n_items + columns).to(device)
+        own = torch.from_numpy(rows * n_items + columns)
         scores.view(-1).index_fill_(0, own, -torch.inf)
         best = top_items(scores, min(depth, n_items))
         items[start : start + len(part), : best.shape[1]] = best
     return Ranking(users, items)
 
 
-def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
-    """Return (users [B] -> scores [B, N], N, the device users must be on)."""
+def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Return (users [B] -> scores [B, N], N)."""
     if isinstance(model, Recommender):
-        tensors = [*model.parameters(), *model.buffers(), torch.empty(0)]
-        return model.scorer(), model.n_items, tensors[0].device
+        return model.scorer(), model.n_items
     if isinstance(model, tuple):
         vectors, items = model
-        return lambda users: vectors[users] @ items.T, len(items), items.device
-    return lambda users: model[users], model.shape[1], model.device
+        return lambda users: vectors[users] @ items.T, len(items)
+    return lambda users: model[users], model.shape[1]
 
 
 def top_items(scores: Tensor, depth: int) -> np.ndarray:
@@ -139,7 +131,7 @@ def top_items(scores: Tensor, depth: int) -> np.ndarray:
     Raises:
         UserError: when a score is NaN.
     """
-    table = scores.cpu().numpy()
+    table = scores.numpy()
     if np.isnan(table.max()):
         raise UserError("the model's scores are not numbers (NaN); its training diverged")
     rows, n_items = table.shape

@@ -40,8 +40,6 @@ class TrainSettings:
     "Looks without a better nDCG@20 before training stops."
     threads: PositiveInt = 1
     "CPU threads. With one, results do not depend on the number of cores."
-    device: str = "cpu"
-    "Torch device. Results are reproducible seed for seed on the CPU only."
     model: Mapping[str, Any] = field(default_factory=dict)
     "Options of the backbone (for example dim, layers, l2), handed to `build` as its config."
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
@@ -109,7 +109,7 @@ def propagate(matrix: Tensor, embeddings: Tensor, layers: int) -> Tensor:
 # ---------------------------------------------------------------- values that differ by edge
 
 
-class Bipartite(nn.Module):
+class Bipartite:
     """Message passing between users and items with values that differ from edge to edge.
 
     The interaction matrix `R` of `[U, N]` is kept in both orientations with one order of its E
@@ -136,19 +136,11 @@ class Bipartite(nn.Module):
     def __init__(
         self, users: Tensor, items: Tensor, weights: Tensor, size: tuple[int, int]
     ) -> None:
-        super().__init__()
-        order = torch.argsort(items, stable=True)
-        transposed = csr(items[order], users[order], weights[order], size[::-1])
-        self.users: Tensor
-        self.items: Tensor
-        self.order: Tensor
-        self.by_user: Tensor
-        self.by_item: Tensor
-        self.register_buffer("users", users, persistent=False)
-        self.register_buffer("items", items, persistent=False)
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("by_user", csr(users, items, weights, size), persistent=False)
-        self.register_buffer("by_item", transposed, persistent=False)
+        self.users, self.items = users, items
+        self.order = torch.argsort(items, stable=True)
+        self.by_user = csr(users, items, weights, size)
+        turned = (column[self.order] for column in (items, users, weights))
+        self.by_item = csr(*turned, size[::-1])
 
     def dots(self, x: Tensor, y: Tensor) -> Tensor:
         """Return `x_u · y_i` of every edge [E], for `x` [U, d] and `y` [N, d]."""

@@ -94,7 +94,7 @@ def fit(
         UserError: when the loss is no longer a number, naming the settings to change.
     """
     started = time.perf_counter()
-    run = _Run(model.to(settings.device), graph, validation, settings, seed, known, checkpoint)
+    run = _Run(model, graph, validation, settings, seed, known, checkpoint)
     with threads(settings.threads), torch.random.fork_rng():
         if model.closed_form:
             run.history.append({"epoch": 0, "loss": np.nan, "validation": run.validate()})
@@ -162,13 +162,11 @@ class _Run:
         settings = self.settings
         self.model.train()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0]))
-        total = torch.zeros((), device=settings.device)
+        total = torch.zeros(())
         for step, batch in enumerate(sampler.epoch(np.random.default_rng([self.seed, epoch]))):
             self._set_learning_rate((epoch - 1 + step / sampler.steps) / settings.epochs)
             self.optimiser.zero_grad(set_to_none=True)
-            users, positives, negatives = (part.to(settings.device) for part in batch[:3])
-            weights = None if batch.weights is None else batch.weights.to(settings.device)
-            loss = self.model.loss(users, positives, negatives, weights)
+            loss = self.model.loss(*batch)
             loss.backward()
             self.optimiser.step()
             total += loss.detach()
@@ -216,9 +214,8 @@ class _Run:
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.is_file():
             return
-        device = self.settings.device
         try:
-            state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            state = torch.load(self.checkpoint, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
             return  # a damaged checkpoint costs time, not correctness
         if state.get("key") == self._key():

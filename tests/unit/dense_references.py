@@ -131,7 +131,7 @@ def mmssl(model, R: Tensor) -> Tensor:
     to_users, modal, views = adjacency[:U, U:], [], []
     for m, name in enumerate(model.names):
         layer = model.project[name]
-        f = getattr(model, f"features_{name}") @ layer.weight.T + layer.bias
+        f = model.features[name] @ layer.weight.T + layer.bias
         users = to_users @ f
         modal.append(torch.cat([users, to_users.T @ users]))
         chosen = torch.zeros(U, N).scatter(1, model.learned[m], 1.0)
