@@ -131,46 +131,12 @@ def test_every_weight_is_trained(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_labels_do_not_matter(name):
-    """Renaming users and items, with their embeddings and features, renames the scores."""
-    graph, frame = toy()
-    model = made(name, graph)
-    user_of, item_of = torch.randperm(U), torch.randperm(N)  # new code of each old one
-    renamed = frame.assign(user=user_of.numpy()[frame["user"]], item=item_of.numpy()[frame["item"]])
-    again = Graph.from_frame(renamed, U, N)
-    given = None
-    if model_class(name).uses_features:
-        given = {key: _moved(value, item_of) for key, value in features().items()}
-    other = build(name, again, given, SMALL).eval()
-    nodes = torch.cat([user_of, item_of + U])
-    orders = {U: user_of, N: item_of, U + N: nodes}
-    state = {}
-    for key, value in model.state_dict().items():
-        if key == "learned":
-            value = torch.stack([_moved(item_of[part], user_of) for part in value])
-        elif value.ndim == 2 and len(value) in orders and not key.startswith("critic"):
-            value = _moved(value, orders[len(value)])
-        state[key] = value
-    other.load_state_dict(state)
-    scores = other.scores(torch.arange(U))[user_of][:, item_of]
-    torch.testing.assert_close(scores, model.scores(torch.arange(U)), atol=2e-6, rtol=2e-5)
-
-
-def _moved(rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    result = torch.empty_like(rows)
-    result[new] = rows
-    return result
-
-
-@pytest.mark.parametrize("name", REFERENCES)
 def test_overfits_twenty_users(name):
     random = np.random.default_rng(1)
     rows = [(u, i) for u in range(20) for i in random.choice(30, 5, replace=False)]
     train = pd.DataFrame(rows, columns=["user", "item"])
     graph = Graph.from_frame(train, 20, 30)
-    given = features(30) if model_class(name).uses_features else None
-    config = {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {})
-    model = build(name, graph, given, config)
+    model = made(name, graph, {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {}))
     settings = TrainSettings(
         epochs=300, batch_size=100, learning_rate=0.02, schedule="cosine", eval_every=300
     )
