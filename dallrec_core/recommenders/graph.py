@@ -83,19 +83,23 @@ class Graph:
         order, rising = ["user", "item", "added", "weight"], [True, True, True, False]
         frame = frame.sort_values(order, ascending=rising).drop_duplicates(["user", "item"])
         added, weight = frame["added"], frame["weight"]
-        columns = [
-            frame["user"],
-            frame["item"],
-            weight.mask(added & (insertion == "loss"), 0),
-            weight.mask(added & (insertion == "adjacency"), 0),
-        ]
+        in_messages = weight.mask(added & (insertion == "loss"), 0)
+        in_loss = weight.mask(added & (insertion == "adjacency"), 0)
         hard = np.empty(0, np.int64)
         if negatives is not None:
             said = _edges(negatives.filter(["user", "item"]), n_users, n_items, "hard negatives")
             hard = np.setdiff1d(*(part["user"] * n_items + part["item"] for part in (said, frame)))
-        edges = [torch.tensor(column.to_numpy()) for column in columns]
-        disliked = [torch.from_numpy(codes) for codes in np.divmod(hard, n_items)]
-        return cls(n_users, n_items, *edges, int((~added).sum()), *disliked)
+        return cls(
+            n_users,
+            n_items,
+            users=torch.tensor(frame["user"].to_numpy()),
+            items=torch.tensor(frame["item"].to_numpy()),
+            weights=torch.tensor(in_messages.to_numpy()),
+            loss_weights=torch.tensor(in_loss.to_numpy()),
+            observed=int((~added).sum()),
+            hard_users=torch.from_numpy(hard // n_items),
+            hard_items=torch.from_numpy(hard % n_items),
+        )
 
     @cached_property
     def item_degrees(self) -> Tensor:

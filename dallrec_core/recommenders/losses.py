@@ -43,26 +43,27 @@ class _Bpr(torch.autograd.Function):
         # positive and negative of each triple, side by side
         pairs = torch.stack([positives, negatives], 1).view(-1).int()
         slopes = torch.stack([slopes, -slopes], 1).view(-1)
-        by_user = 2 * pointers(users, len(user_table))
-        for_users = product(by_user, pairs, slopes, item_table)
-        order = torch.argsort(pairs, stable=True)
-        by_item = pointers(pairs, len(item_table))
-        for_items = product(by_item, users.int()[order >> 1], slopes[order], user_table)
+        counts = []
         if l2:
-            for table, gradient, looked_up in (
-                (user_table, for_users, users),
-                (item_table, for_items, pairs),
-            ):
-                counts = l2 * _counts(table, looked_up)
-                total += torch.linalg.vector_norm(table, dim=1).square() @ counts / 2
-                gradient.addcmul_(table, counts[:, None], value=1 / len(users))
-        ctx.save_for_backward(for_users, for_items)
+            for table, rows in ((user_table, users), (item_table, pairs)):
+                counts.append(l2 * _counts(table, rows))
+                total += torch.linalg.vector_norm(table, dim=1).square() @ counts[-1] / 2
+        ctx.save_for_backward(user_table, item_table, users, pairs, slopes, *counts)
         return total / len(users)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        for_users, for_items = ctx.saved_tensors
-        return for_users * gradients[0], for_items * gradients[0], None, None, None, None, None
+        user_table, item_table, users, pairs, slopes, *counts = ctx.saved_tensors
+        slopes = slopes * gradients[0]
+        for_users = product(2 * pointers(users, len(user_table)), pairs, slopes, item_table)
+        order = torch.argsort(pairs, stable=True)
+        starts, triples = pointers(pairs, len(item_table)), order >> 1
+        for_items = product(starts, users.int()[triples], slopes[order], user_table)
+        penalised = zip((user_table, item_table), (for_users, for_items), counts, strict=False)
+        for table, gradient, count in penalised:
+            factors = (count * gradients[0])[:, None]
+            gradient.addcmul_(table, factors, value=1 / len(users))
+        return for_users, for_items, None, None, None, None, None
 
 
 def _margins(

@@ -97,7 +97,7 @@ def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100
     items = np.full((len(users), depth), -1, np.int32)
     for start in range(0, len(users), block):
         part = users[start : start + block]
-        scores = score(torch.from_numpy(part)).float().contiguous()
+        scores = score(torch.tensor(part)).float().contiguous()
         rows, columns = pairs.of(part)
         own = torch.from_numpy(rows * n_items + columns)
         scores.view(-1).index_fill_(0, own, -torch.inf)

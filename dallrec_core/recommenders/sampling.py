@@ -80,12 +80,13 @@ class Sampler:
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
         edges, negatives = (self._dealt if self.kind == "edges" else self._of_users)(random)
-        parts = (np.array_split(column, self.steps) for column in (edges, negatives))
-        for chosen, others in zip(*parts, strict=True):
-            columns = self._users[chosen], self._items[chosen], others
-            users, items, none = map(torch.from_numpy, columns)
-            weights = None if self._weights is None else torch.from_numpy(self._weights[chosen])
-            yield Batch(users, items, none, weights)
+        columns = [self._users[edges], self._items[edges], negatives]
+        if self._weights is not None:
+            columns.append(self._weights[edges])
+        batches = (np.array_split(column, self.steps) for column in columns)
+        for batch in zip(*batches, strict=True):
+            users, items, others, *weights = map(torch.from_numpy, batch)
+            yield Batch(users, items, others, weights[0] if weights else None)
 
     def _dealt(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return every edge and its negative, batch by batch."""

@@ -137,10 +137,9 @@ class Bipartite:
         self, users: Tensor, items: Tensor, weights: Tensor, size: tuple[int, int]
     ) -> None:
         self.users, self.items = users, items
-        self.order = torch.argsort(items, stable=True)
+        self.order = order = torch.argsort(items, stable=True)
         self.by_user = csr(users, items, weights, size)
-        turned = (column[self.order] for column in (items, users, weights))
-        self.by_item = csr(*turned, size[::-1])
+        self.by_item = csr(items[order], users[order], weights[order], size[::-1])
 
     def dots(self, x: Tensor, y: Tensor) -> Tensor:
         """Return `x_u · y_i` of every edge [E], for `x` [U, d] and `y` [N, d]."""
