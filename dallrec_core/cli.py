@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dallrec_core import __version__
-from dallrec_core.errors import UserError
+from dallrec_core.errors import PageFailed, UserError
 
 
 class Commands(click.Group):
@@ -24,20 +24,19 @@ class Commands(click.Group):
         """Run the command; user errors exit with 2, failed notebooks with 1, Ctrl-C with 130."""
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(2)
+        except (UserError, PageFailed) as error:
+            said, status = f"error: {error}", 2 if isinstance(error, UserError) else 1
         except KeyboardInterrupt:
             # Tasks that were waiting for a kernel would complain with a traceback at the exit.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-            click.echo("stopped; the same command continues from here", err=True)
-            sys.exit(130)
+            said, status = "stopped; the same command continues from here", 130
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has left: not our error
                 raise
             place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {place}{error.strerror or error}", err=True)
-            sys.exit(2)
+            said, status = f"error: {place}{error.strerror or error}", 2
+        click.echo(said, err=True)
+        sys.exit(status)
 
 
 PROFILE = click.option(
@@ -45,12 +44,9 @@ PROFILE = click.option(
 )
 RUN = click.option("--run", "run_name", help="Name of the run [default: that of the profile].")
 PARAMETERS = click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    multiple=True,
-    help="Set a notebook parameter: page.name=value (YAML), e.g. 06_recommenders.seeds=5.",
-)
+    "-p", "parameters", multiple=True, metavar="PAGE.NAME=VALUE",
+    help="Set a parameter of a notebook (in YAML), e.g. 06_recommenders.seeds=5.",
+)  # fmt: skip
 TASKS = ("interactions", "attributes", "summaries")
 FINISHED_RUN = click.option("--run", "run_name", default="smoke", show_default=True)
 
@@ -61,9 +57,13 @@ def main() -> None:
     """Run the DALLRec book: its notebooks, its pages, its data."""
 
 
-def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
+def _chosen(profile: str, run_name: str | None, parameters: tuple[str, ...]) -> tuple[str, Any]:
+    """Return the name of the run and its layers of parameters."""
+    from dallrec_core.chain.parameters import parse_overrides
+    from dallrec_core.chain.profiles import load_profile
+
+    chosen = load_profile(profile)
+    return run_name or chosen.name, [chosen.parameters, parse_overrides(parameters)]
 
 
 @main.command()
@@ -76,35 +76,25 @@ def _say(line: str) -> None:
 @click.option("--force", is_flag=True, help="Run the considered pages even when they are fresh.")
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why.")
 def run(
-    profile: str,
-    run_name: str | None,
-    parameters: tuple[str, ...],
     first: str | None,
     last: str | None,
     only: tuple[str, ...],
     force: bool,
     dry_run: bool,
+    **given: Any,
 ) -> None:
     """Execute the notebooks that are not fresh, in order."""
     from dallrec_core import chain
     from dallrec_core.chain.pages import select
-    from dallrec_core.chain.parameters import parse_overrides
     from dallrec_core.chain.places import run_dir
-    from dallrec_core.chain.profiles import load_profile
 
-    chosen = load_profile(profile)
-    name = run_name or chosen.name
+    name, layers = _chosen(**given)
     considered = select(first, last, only)
-    what = name, [chosen.parameters, parse_overrides(parameters)], considered, force
     if dry_run:
-        for step in chain.plan(*what):
+        for step in chain.plan(name, layers, considered, force):
             click.echo(f"{step.page.name:<18} {step.state}")
         return
-    try:
-        chain.run_chain(*what, say=_say)
-    except chain.PageFailed as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    chain.run_chain(name, layers, considered, force, say=click.echo)
     click.echo(f"run '{name}' is complete in {run_dir(name)}")
 
 
@@ -115,42 +105,44 @@ def book(run_name: str, force: bool) -> None:
     """Build the book from the executed notebooks of a run; print the path of its first page."""
     from dallrec_core.book.build import build
 
-    click.echo(build(run_name, force=force, say=_say))
+    click.echo(build(run_name, force=force, say=click.echo))
 
 
 @main.command()
 @PROFILE
 @RUN
 @PARAMETERS
-@click.option("--backbones", help="Recommenders, separated by commas [default: those of page 6].")
-@click.option("--arms", help="Arms, separated by commas [default: those of page 6].")
+@click.option(
+    "--backbones", default="", help="Recommenders, separated by commas [default: those of page 6]."
+)
+@click.option("--arms", default="", help="Arms, separated by commas [default: those of page 6].")
 @click.option("--seeds", default=5, show_default=True, help="Trainings per backbone and arm.")
 @click.option(
-    "--regenerations", default=1, show_default=True, help="Times the language model writes anew."
+    "--regenerations",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Times the language model writes anew.",
 )
 @click.option("--as-is", is_flag=True, help="Take pages 01 to 05 as they are on disk.")
 @click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")
 @click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
 def sweep(
     profile: str,
-    run_name: str | None,
+    run_name: str,
     parameters: tuple[str, ...],
-    backbones: str | None,
-    arms: str | None,
+    backbones: str,
+    arms: str,
     **options: Any,
 ) -> None:
     """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
-    from dallrec_core.chain.parameters import parse_overrides
     from dallrec_core.chain.places import run_dir
-    from dallrec_core.chain.profiles import load_profile
     from dallrec_core.experiment.comparison import effect_table
     from dallrec_core.experiment.sweep import sweep as run_sweep
 
-    chosen = load_profile(profile)
-    name = run_name or chosen.name
-    lists = [[n.strip() for n in (text or "").split(",") if n] for text in (backbones, arms)]
-    layers = [chosen.parameters, parse_overrides(parameters)]
-    table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=_say, **options)
+    name, layers = _chosen(profile, run_name, parameters)
+    lists = [[n.strip() for n in text.split(",") if n] for text in (backbones, arms)]
+    table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=click.echo, **options)
     click.echo(effect_table(table, ("effect", "p", "detectable", "finding")).to_string())
     click.echo(f"tables in {run_dir(name) / 'sweep'}")
 
@@ -159,7 +151,7 @@ def sweep(
 @click.argument("name")
 def data(name: str) -> None:
     """Fetch a dataset, or verify the copy that is already here (e.g. ml-1m)."""
-    from dallrec_core.data.download import fetch_or_verify
+    from dallrec_core.data import fetch_or_verify
 
     for line in fetch_or_verify(name):
         click.echo(line)

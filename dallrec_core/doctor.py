@@ -10,170 +10,91 @@ import os
 import platform
 import re
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
+import torch
+from huggingface_hub import try_to_load_from_cache
 
 from dallrec_core.chain.pages import PAGES
 from dallrec_core.chain.parameters import resolve
-from dallrec_core.chain.places import book_root, runs_dir
+from dallrec_core.chain.places import book_root, data_dir, runs_dir
 from dallrec_core.chain.profiles import Profile, profiles
-from dallrec_core.data import books
-from dallrec_core.data.download import data_dir
-from dallrec_core.data.origins import RECIPES, folder_of
-from dallrec_core.errors import UserError
+from dallrec_core.data.download import is_here
 
 GIB = 2**30
-_SUPPORTED = ((3, 11), (3, 13))
+KINDS = {"memory_gib": "memory", "disk_gib": "free disk", "gpu_gib": "GPU memory"}
+"""What a profile may need, in words."""
 
 
 def examine() -> Iterator[str]:
-    """Yield the report line by line: machine, packages, GPU, data, profiles."""
-    yield from _machine()
-    yield from _packages()
-    yield _gpu()
-    yield from _data()
-    yield from _profiles()
-
-
-def _line(what: str, found: str, problem: str = "") -> str:
-    return f"{'!!' if problem else 'ok'}  {what:<14} {found}{f' - {problem}' if problem else ''}"
-
-
-def _machine() -> Iterator[str]:
-    low, high = _SUPPORTED
-    fits = low <= sys.version_info[:2] <= high
-    yield _line("Python", platform.python_version(), "" if fits else "3.11, 3.12 or 3.13 is needed")
-    memory = _memory_gib()
-    yield _line("cores", f"{os.cpu_count()} ({platform.system()}, {platform.machine()})")
-    yield _line("memory", f"{memory:.0f} GiB", "" if memory > 7 else "8 GiB are needed")
-    yield _line("disk", f"{_disk_gib():.0f} GiB free at {_existing(runs_dir())}")
-
-
-def _memory_gib() -> float:
-    return float(psutil.virtual_memory().total / GIB)
-
-
-def _disk_gib() -> float:
-    return shutil.disk_usage(_existing(runs_dir())).free / GIB
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _packages() -> Iterator[str]:
-    wanted = locked(book_root() / "requirements.lock")
-    differing = []
-    for name, version in wanted.items():
-        try:
-            found = metadata.version(name).split("+")[0]
-        except metadata.PackageNotFoundError:
-            found = "absent"
-        if found != version:
-            differing.append(f"{name} is {found}, locked {version}")
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    problem = "; ".join(differing[:5]) + more
-    yield _line("packages", f"{len(wanted)} pinned in requirements.lock", problem)
-
-
-def locked(path: Path) -> dict[str, str]:
-    """Return the versions that a lock file pins for every platform, by distribution name.
-
-    Raises:
-        UserError: when the file cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)", line) for line in lines]
-    return {pin[1]: pin[2] for pin in pins if pin}
-
-
-def _gpu() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        return _line("GPU", "none for torch: everything runs on the CPU")
-    name, bf16 = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported()
-    four_bit = "with" if _has("bitsandbytes") else "without"
-    kind = "bfloat16" if bf16 else "float16"
-    return _line("GPU", f"{name}, {_gpu_gib():.0f} GiB, {kind}, {four_bit} bitsandbytes")
-
-
-def _gpu_gib() -> float:
-    import torch
-
-    if not torch.cuda.is_available():
-        return 0.0
-    return float(torch.cuda.get_device_properties(0).total_memory / GIB)
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _data() -> Iterator[str]:
-    for name in ("ml-100k", "ml-1m", "book-crossing", "published", "published-book"):
-        place = data_dir() / folder_of(name)
-        absent = "fetched when first used"
-        if name == "book-crossing":  # the one publisher whose server does not answer everywhere
-            absent = f"absent; if its server does not answer, put BX-*.csv into {place}"
-        yield _line(name, f"in {place}" if has_data(name) else absent)
-
-
-def has_data(name: str) -> bool:
-    """Tell whether all files of a dataset are on this machine."""
-    recipe = RECIPES.get(folder_of(name))
-    files = recipe.files if recipe else {}
-    return all((data_dir() / folder_of(name) / file).is_file() for file in files)
-
-
-def _profiles() -> Iterator[str]:
+    """Yield the report line by line: machine, packages, data, profiles."""
+    here = resources()
+    gpu = torch.cuda.get_device_name() if here["gpu_gib"] else "no GPU that torch sees"
+    yield f"Python    {platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield f"machine   {os.cpu_count()} cores, {gpu}; GiB: " + ", ".join(
+        f"{here[kind]:.0f} {words}" for kind, words in KINDS.items()
+    )
+    lock = book_root() / "requirements.lock"
+    if lock.is_file():  # an installed library does not know it
+        yield f"packages  {_packages(lock)}"
+    names = [name for name in ("ml-100k", "ml-1m", "book-crossing", "published") if is_here(name)]
+    yield f"data      {data_dir()} holds {', '.join(names) or 'nothing yet'}"
     for profile in profiles():
-        lacks, fetches = lacking(profile), downloads(profile)
+        lacks, fetches = lacking(profile, here), downloads(profile)
         state = f"lacks {'; '.join(lacks)}" if lacks else "can run here"
-        state += f" (downloads {', '.join(fetches)} first)" if fetches else ""
-        yield f"{'--' if lacks else 'ok'}  profile {profile.name}: {state}"
-        yield f"      {profile.description} {profile.hardware}"
+        state += f" (downloads {' and '.join(fetches)} first)" if fetches else ""
+        yield f"profile   {profile.name}: {state}"
+        yield f"          {profile.description} {profile.hardware}"
 
 
-def lacking(profile: Profile) -> list[str]:
-    """Return what this machine lacks for a profile, in words; nothing when it can run."""
-    have = {"memory_gib": _memory_gib(), "disk_gib": _disk_gib(), "gpu_gib": _gpu_gib()}
-    words = {"memory_gib": "GiB of memory", "disk_gib": "GiB of free disk", "gpu_gib": "GiB GPU"}
+def resources() -> dict[str, float]:
+    """Return how much this machine has of what profiles may need, in GiB."""
+    folder = next(each for each in (runs_dir(), *runs_dir().parents) if each.exists())
+    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    sizes = psutil.virtual_memory().total, shutil.disk_usage(folder).free, gpu
+    return {kind: size / GIB for kind, size in zip(KINDS, sizes, strict=True)}
+
+
+def _packages(lock: Path) -> str:
+    """Say which packages are not those of the lock."""
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    found = {name: _version(name) for name, _ in pins}
+    differing = [f"{n} is {found[n]}, locked {pin}" for n, pin in pins if found[n] != pin]
+    return "; ".join(differing) or f"all {len(pins)} are those of {lock.name}"
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def lacking(profile: Profile, here: Mapping[str, float]) -> list[str]:
+    """Return what a machine with so many GiB lacks for a profile, in words."""
     # Machines sold as 8 or 16 GiB report a little less.
     lacks = [
-        f"{need:g} {words[what]} (here {have[what]:.0f})"
-        for what, need in profile.needs.items()
-        if have[what] < 0.9 * need
+        f"{need:g} GiB of {KINDS[kind]} (here {here[kind]:.0f})"
+        for kind, need in profile.needs.items()
+        if here[kind] < 0.9 * need
     ]
-    if _chosen(profile).get("quantize") == "4bit" and not _has("bitsandbytes"):
+    four_bit = resolve(PAGES[1], profile.parameters)["quantize"] == "4bit"
+    if four_bit and importlib.util.find_spec("bitsandbytes") is None:
         lacks.append("bitsandbytes (pip install 'dallrec-core[gpu]')")
     return lacks
 
 
 def downloads(profile: Profile) -> list[str]:
     """Return what a profile fetches from the network because it is not here yet."""
-    from huggingface_hub import try_to_load_from_cache
-
-    chosen = _chosen(profile)
-    dataset, model = chosen["dataset"], chosen["language_model"]
-    wanted = [] if has_data(dataset) else [f"the data of {dataset}"]
-    if dataset == "published-book" and not chosen["keep_untitled"] and not books.has_catalogue():
-        wanted.append(f"the titles of its books ({books.BOOKS})")
-    known = model == "standin" or Path(model).exists()
+    dataset = resolve(PAGES[0], profile.parameters)["dataset"]
+    model = resolve(PAGES[1], profile.parameters)["language_model"]
+    wanted = []
+    if dataset not in ("matinee", "files") and not is_here(dataset):
+        wanted.append(f"the data of {dataset}")
+    known = model in ("standin", "smollm2") or Path(model).exists()
     if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):
         wanted.append(f"the model {model}")
     return wanted
-
-
-def _chosen(profile: Profile) -> dict[str, Any]:
-    """Return the parameters of the data and fine-tuning stages under a profile."""
-    first, second = PAGES[:2]
-    return {**resolve(first, profile.parameters), **resolve(second, profile.parameters)}

@@ -1,4 +1,4 @@
-"""The one exception a reader of this book is meant to see."""
+"""What the command line tells in one line instead of with a traceback."""
 
 from __future__ import annotations
 
@@ -8,4 +8,11 @@ class UserError(Exception):
 
     The message says what is wrong, where (file, row, column, parameter) and what to do about it.
     The command line prints it as one line without a traceback and exits with status 2.
+    """
+
+
+class PageFailed(Exception):
+    """A notebook stopped with an error that is not the user's; the message says where.
+
+    The command line exits with status 1.
     """

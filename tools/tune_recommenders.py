@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from dallrec_core import data as datasets
-from dallrec_core.augmentation import TrainingView, features, texts
+from dallrec_core.augmentation import TrainingView, features
 from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Features, Graph, build, model_class, names
 from dallrec_core.recommenders.evaluation import evaluate
@@ -31,9 +31,8 @@ from dallrec_core.recommenders.training import TrainSettings, fit, settings_for
 
 def given_features(data: datasets.Dataset, train: pd.DataFrame) -> Features:
     about = (data.name, data.noun, data.attribute, data.like_threshold, data.n_users, data.n_items)
-    vectors = features.encode(
-        texts.given(TrainingView(*about, train, data.items)).documents
-    ).vectors
+    view = TrainingView(*about, train, data.items)
+    vectors = features.encode(features.given(view).documents).vectors
     return {name: torch.from_numpy(matrix) for name, matrix in vectors.items()}
 
 

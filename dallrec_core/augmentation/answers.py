@@ -1,15 +1,51 @@
-"""Parsers of the texts that a model writes: genres, facts, summaries.
+"""From a question to an answer: who asks, and what is read from the texts that come back.
 
-They never raise: they return what they could read. Callers count the failures and show them.
+The parsers never raise: they return what they could read. Callers count the failures and show them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from dallrec_core.augmentation.prompts import FACT_FIELDS
+import numpy as np
+
+from dallrec_core.augmentation.prompts import FACT_FIELDS, NO_WORDS, YES_WORDS, Prompt
+
+# ---------------------------------------------------------------- asking
+
+
+class Asker(NamedTuple):
+    """A model that can be asked; every task of this room takes one."""
+
+    lm: Any
+    """from `llm.open_model`"""
+    wording: str = "default"
+    """one of `prompts.WORDINGS`"""
+    cache: Any = None
+    """an `llm.AnswerCache`; None keeps no answer"""
+
+    def p_yes(self, prompts: Sequence[Prompt]) -> np.ndarray:
+        """Return the probability of yes, [n]; NaN where the model says neither yes nor no."""
+        from dallrec_core.llm.score import p_yes
+
+        return np.asarray(p_yes(self.lm, prompts, YES_WORDS, NO_WORDS, cache=self.cache))
+
+    def write(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Any]:
+        """Return one answer per prompt, greedy: `llm.generate.Generated` with text and tokens."""
+        from dallrec_core.llm.generate import generate
+
+        return generate(self.lm, prompts, max_new_tokens=max_new_tokens, cache=self.cache)
+
+    def log_likelihood(self, questions: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return the log-likelihood of answers after their instructions, [n]."""
+        from dallrec_core.llm.generate import log_likelihood
+
+        return log_likelihood(self.lm, questions, cache=self.cache)
+
+
+# ---------------------------------------------------------------- reading
 
 
 class Parsed(NamedTuple):

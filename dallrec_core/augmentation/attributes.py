@@ -9,29 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.answers import Parsed, parse_facts, parse_genres
-from dallrec_core.augmentation.asking import Asker
-from dallrec_core.augmentation.prompts import (
-    Prompt,
-    facts_answer,
-    facts_prompt,
-    genres_answer,
-    genres_prompt,
-    record,
-    split_values,
-)
-from dallrec_core.augmentation.view import Parts, TrainingView
+from dallrec_core.augmentation import prompts
+from dallrec_core.augmentation.answers import Asker, Parsed, parse_facts, parse_genres
+from dallrec_core.augmentation.prompts import Prompt
+from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
 """An item with so many values counts as complete (paper: "three words")."""
-COLUMNS = ("item", "field", "value", "origin", "raw", "parsed", "reason")
-"""Columns of the written table; ``field`` is the dataset's attribute or the name of a fact."""
+GENRE_TOKENS, FACT_TOKENS = 24, 48
+"""Longest answers about genres and about facts."""
 
 
 # ---------------------------------------------------------------- examples and held-out items
@@ -50,14 +41,12 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     rng = np.random.default_rng([seed, 10])
     sizes = np.array([len(values) for values in data.values])
     three = rng.permutation(np.flatnonzero(sizes == COMPLETE))
-    cut = min(n, len(three) - min(held_out, len(three) // 4))
+    cut = n_examples(len(three), n, held_out)
     others = rng.permutation(np.flatnonzero((sizes >= 2) & (sizes != COMPLETE)))[: n - cut]
     notes = [] if cut == n else [_shortage(data, len(three), cut, len(others))]
-    facts = np.array([], dtype=np.int64)
-    if data.fact_fields:
-        complete = data.items[list(data.fact_fields)].notna().all(axis=1)
-        facts = rng.permutation(np.flatnonzero(complete))
-    split = min(n, len(facts) - min(held_out, len(facts) // 4))
+    documented = [all(data.facts(item).values()) for item in range(data.n_items)]
+    facts = rng.permutation(np.flatnonzero(documented if data.fact_fields else []))
+    split = n_examples(len(facts), n, held_out)
     if data.fact_fields and split < n:
         notes.append(f"facts: {len(facts)} items have them, so {split} examples instead of {n}")
     examples = _cases(np.concatenate([three[:cut], others]), facts[:split])
@@ -72,34 +61,31 @@ def _shortage(data: TrainingView, three: int, used: int, others: int) -> str:
 
 
 def _cases(genres: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
-    frames = [
-        # the first value is shown, then the first two, alternating
-        pd.DataFrame({"item": items, "field": field, "known": 1 + np.arange(len(items)) % 2})
-        for field, items in (("genres", genres), ("facts", facts))
-    ]
-    return pd.concat(frames, ignore_index=True).astype({"item": "int32"})
+    fields = ["genres"] * len(genres) + ["facts"] * len(facts)
+    cases = pd.DataFrame({"item": np.concatenate([genres, facts]), "field": fields})
+    # the first value is shown, then the first two, alternating
+    cases["known"] = 1 + cases.groupby("field").cumcount() % 2
+    return cases.astype({"item": "int32"})
+
+
+def _prompt(
+    data: TrainingView, field: str, item: int, wording: str, shown: Sequence[str] | None = None
+) -> Prompt:
+    row = data.rows[item]
+    if field == "facts":
+        return prompts.facts_prompt(data.noun, row, data.fact_fields, wording)
+    return prompts.genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
 
 
 def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
     """Prompt and right answer of one case: item, field and known, as a named tuple."""
-    if case.field == "facts":
-        answer = facts_answer(data.facts(case.item), wording)
-        return _facts_prompt(data, case.item, wording), answer
     values = data.values[case.item][:COMPLETE]
+    if case.field == "facts":
+        answer = prompts.facts_answer(data.facts(case.item), wording)
+    else:
+        answer = prompts.genres_answer(values, data.noun, wording)
     shown = values[: min(case.known, len(values) - 1)]
-    answer = genres_answer(values, data.noun, wording)
-    return _genres_prompt(data, case.item, wording, shown), answer
-
-
-def _genres_prompt(
-    data: TrainingView, item: int, wording: str, shown: Sequence[str] | None = None
-) -> Prompt:
-    row = data.rows[item]
-    return genres_prompt(data.noun, row, wording, shown=shown, attribute=data.attribute)
-
-
-def _facts_prompt(data: TrainingView, item: int, wording: str) -> Prompt:
-    return facts_prompt(data.noun, data.rows[item], wording, fields=data.fact_fields)
+    return _prompt(data, case.field, case.item, wording, shown), answer
 
 
 def instructions(
@@ -107,7 +93,7 @@ def instructions(
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
     questions = (_question(data, case, wording) for case in cases.itertuples())
-    return [record(prompt.text, answer, wording) for prompt, answer in questions]
+    return [prompts.record(prompt.text, answer, wording) for prompt, answer in questions]
 
 
 # ---------------------------------------------------------------- asking
@@ -118,8 +104,8 @@ def augment(
     data: TrainingView,
     *,
     max_items: int = 0,
-    max_new_tokens: int = 24,
-    fact_tokens: int = 48,
+    max_new_tokens: int = GENRE_TOKENS,
+    fact_tokens: int = FACT_TOKENS,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask about every item with fewer than three values, and about missing facts.
 
@@ -139,8 +125,13 @@ def augment(
     """
     rows, counts = given(data), Counter[str]()
     counts["given values"] = len(rows)
-    genres = _genre_answers(asker, data, max_items, max_new_tokens)
-    for item, field, raw, read in chain(genres, _fact_answers(asker, data, max_items, fact_tokens)):
+    genres = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
+    facts = [item for item in range(data.n_items) if not all(data.facts(item).values())]
+    answers = [
+        *_answers(asker, data, "genres", data.most_seen(genres, max_items), max_new_tokens),
+        *_answers(asker, data, "facts", data.most_seen(facts, max_items), fact_tokens),
+    ]
+    for item, field, raw, read in answers:
         counts[f"{field}: asked"] += 1
         counts[f"{field}: values written"] += len(read.values)
         reason = read.reason
@@ -157,7 +148,7 @@ def augment(
 
 
 def given(data: TrainingView) -> list[tuple[Any, ...]]:
-    """Return the values that the dataset gives, as rows of `COLUMNS`."""
+    """Return the values that the dataset gives, as rows for `table`."""
     return [
         (item, field, value, "given", "", True, "")
         for item in range(data.n_items)
@@ -167,30 +158,26 @@ def given(data: TrainingView) -> list[tuple[Any, ...]]:
 
 
 def table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    """Return rows of `COLUMNS` as a frame of the schema `attributes`, by item and field."""
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"item": "int32", "parsed": bool})
+    """Return rows as a frame of the schema `attributes` (and ``reason``), by item and field.
+
+    ``field`` is the dataset's attribute or the name of a fact.
+    """
+    columns = ["item", "field", "value", "origin", "raw", "parsed", "reason"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"item": "int32", "parsed": bool})
     return frame.sort_values(["item", "field"], kind="stable", ignore_index=True)
 
 
-Answer = tuple[int, str, str, Parsed]
-"""Item, field, the raw answer, and the new values read from it."""
-
-
-def _genre_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
-    items = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
-    items = data.most_seen(items, limit)
-    written = asker.write([_genres_prompt(data, item, asker.wording) for item in items], tokens)
-    for item, answer in zip(items, written, strict=True):
-        read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
-        new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
-        yield item, data.attribute, answer.text, read._replace(values=new)
-
-
-def _fact_answers(asker: Asker, data: TrainingView, limit: int, tokens: int) -> Iterator[Answer]:
-    items = [item for item in range(data.n_items) if not all(data.facts(item).values())]
-    items = data.most_seen(items, limit)
-    written = asker.write([_facts_prompt(data, item, asker.wording) for item in items], tokens)
-    for item, answer in zip(items, written, strict=True):
+def _answers(
+    asker: Asker, data: TrainingView, kind: str, items: list[int], max_new_tokens: int
+) -> Iterator[tuple[int, str, str, Parsed]]:
+    """Yield item, field, the raw answer, and the new values read from it."""
+    questions = [_prompt(data, kind, item, asker.wording) for item in items]
+    for item, answer in zip(items, asker.write(questions, max_new_tokens), strict=True):
+        if kind == "genres":
+            read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
+            new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
+            yield item, data.attribute, answer.text, read._replace(values=new)
+            continue
         facts = parse_facts(answer.text, data.fact_fields)
         for field in (name for name, values in data.facts(item).items() if not values):
             reason = "" if field in facts else f"no {field} in the answer"
@@ -228,11 +215,7 @@ def f1(predicted: Iterable[set[str]], right: Iterable[set[str]]) -> dict[str, fl
 
 
 def evaluate(
-    asker: Asker,
-    data: TrainingView,
-    cases: pd.DataFrame,
-    max_new_tokens: int = 24,
-    fact_tokens: int = 48,
+    asker: Asker, data: TrainingView, cases: pd.DataFrame
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure answers on held-out cases of `parts`.
 
@@ -242,9 +225,9 @@ def evaluate(
         and the share of right answers per fact; and the cases with raw answers.
     """
     genres, facts = (cases[cases["field"] == field].copy() for field in ("genres", "facts"))
-    for part, tokens in ((genres, max_new_tokens), (facts, fact_tokens)):
-        prompts = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
-        part["raw"] = [answer.text for answer in asker.write(prompts, tokens)]
+    for part, tokens in ((genres, GENRE_TOKENS), (facts, FACT_TOKENS)):
+        questions = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
+        part["raw"] = [answer.text for answer in asker.write(questions, tokens)]
     scores = _genre_scores(data, genres) | _fact_scores(data, facts)
     return scores, pd.concat([genres, facts], ignore_index=True)
 
@@ -269,13 +252,10 @@ def _fact_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
     said = [parse_facts(raw, data.fact_fields) for raw in cases["raw"]]
     for field in data.fact_fields if len(cases) else ():
         right = [data.facts(item)[field] for item in cases["item"]]
-        same = [_folded(s.get(field, ())) == _folded(r) for s, r in zip(said, right, strict=True)]
+        pairs = zip([facts.get(field, ()) for facts in said], right, strict=True)
+        same = [set(map(str.casefold, a)) == set(map(str.casefold, b)) for a, b in pairs]
         scores[field] = float(np.mean(same))
     return scores
-
-
-def _folded(values: Iterable[str]) -> set[str]:
-    return {value.casefold() for value in values}
 
 
 def compare(
@@ -298,6 +278,6 @@ def compare(
         right = truth.set_index("item")["attributes" if field == data.attribute else field]
         said = group.groupby("item")["value"].agg(set)
         old = given[given["field"] == field].groupby("item")["value"].agg(set).to_dict()
-        missing = [set(split_values(right[i])) - old.get(i, set()) for i in said.index]
+        missing = [set(prompts.split_values(right[i])) - old.get(i, set()) for i in said.index]
         out[str(field)] = {"n": len(said), **f1([values - {""} for values in said], missing)}
     return out

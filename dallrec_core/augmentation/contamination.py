@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.asking import Asker
+from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.prompts import Prompt, genres_answer, genres_prompt
 from dallrec_core.augmentation.selection import wilson
 from dallrec_core.augmentation.view import TrainingView
@@ -126,8 +126,7 @@ def summary(probes: Mapping[str, tuple[pd.DataFrame, float]]) -> pd.DataFrame:
         n, k = len(table), int(table["recited"].sum())
         low, high = wilson(k, n)
         verdict = "above chance" if low > chance else "not above chance" if n else "not asked"
-        share = k / n if n else np.nan
-        rows.append((name, n, share, float(low), float(high), chance, verdict))
+        rows.append((name, n, table["recited"].mean(), float(low), float(high), chance, verdict))
     columns = ["probe", "asked", "recited", "low", "high", "chance", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -148,8 +147,8 @@ def precision_by_recital(
         interval low and high; groups without a pair are left out.
     """
     item = added["item"]
-    group = np.where(item.isin(probed), "not recited", "not probed")
-    group = np.where(item.isin(recited), "recited", group)
+    kinds = ["recited", "not recited"]
+    group = np.select([item.isin(recited), item.isin(probed)], kinds, "not probed")
     frame = pd.DataFrame({"items": group, "liked": liked}).groupby("items", sort=True)["liked"]
     table = frame.agg(pairs="size", precision="mean").reset_index()
     right = table["precision"] * table["pairs"]

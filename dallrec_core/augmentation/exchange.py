@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,9 +25,9 @@ from dallrec_core.chain.freshness import MANIFEST, STARTED
 from dallrec_core.chain.pages import find_page, remedy
 from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.data.checks import Table
+from dallrec_core.data.checks import Table, id_text
 from dallrec_core.data.files import normal_attributes
-from dallrec_core.data.tables import codes_in, read_table_file, row_word
+from dallrec_core.data.tables import codes_in, read_table_file
 from dallrec_core.errors import UserError
 
 BY_HAND = {"key": "by hand"}
@@ -83,11 +82,8 @@ def export_alpaca(run: str, folder: Path) -> list[Path]:
     made = sorted((run_dir(run) / "02_finetune" / "instructions").glob("*.jsonl"))
     if not made:
         raise UserError(f"run '{run}' has no instructions; {remedy(run, '02')}")
-    index = folder / "dataset_info.json"
+    index, written = folder / "dataset_info.json", []
     entries = read_json(index) if index.is_file() else {}
-    if not isinstance(entries, dict):
-        raise UserError(f"{index} is not a json object of datasets")
-    written = []
     for file in made:
         name = f"dallrec_{file.stem}"
         written.append(write_json(read_instructions(file), folder / f"{name}.json"))
@@ -116,42 +112,43 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
     Raises:
         UserError: when the run lacks what is needed, or an id holds a tab or a line break.
     """
-
-    def read(page: str, table: str, schema: str = "") -> pd.DataFrame:
-        return read_table(run_dir(run) / page / f"{table}.parquet", schema or table)
-
-    data, names = load_data(run_dir(run) / "01_data"), ("train", "validation", "test")
-    train, validation, test = (read("01_data", name, "split") for name in names)
-    items = data.items
+    place = run_dir(run)
+    data = load_data(place / "01_data")
+    splits, items = {"train": data.train}, data.items
+    for short, name in (("valid", "validation"), ("test", "test")):
+        splits[short] = read_table(place / "01_data" / f"{name}.parquet", "split")
+    users = read_table(place / "01_data" / "users.parquet", "users")
     if augmented:
-        pairs = read("03_interactions", "interactions", "added").query("added")[["user", "item"]]
-        train = pd.concat([train, pairs], ignore_index=True)
-        items = written_attributes.merged(data, read("04_attributes", "attributes"))
-        summaries = read("05_summaries", "summaries").set_index("item")["summary"]
-        items["summary"] = items["item"].map(summaries)
-    splits = {"train": train, "valid": validation, "test": test}
+        answers = read_table(place / "03_interactions" / "interactions.parquet", "added")
+        pairs = answers.loc[answers["added"], ["user", "item"]]
+        splits["train"] = pd.concat([splits["train"], pairs], ignore_index=True)
+        new = read_table(place / "04_attributes" / "attributes.parquet", "attributes")
+        summaries = read_table(place / "05_summaries" / "summaries.parquet", "summaries")
+        items = written_attributes.merged(data, new)
+        items["summary"] = items["item"].map(summaries.set_index("item")["summary"])
     whole = pd.concat(splits.values()).notna().all()
     numbers = [name for name in ("rating", "timestamp") if whole[name]]
-    users = _tokens(read("01_data", "users"), "user_id")
-    ids = {"user": users, "item": _tokens(items, "item_id")}
+    ids = {"user": _tokens(users["user_id"]), "item": _tokens(items["item_id"])}
     tables = {f"{run}.item": _item_columns(items, data.attribute)}
     for name, part in splits.items():
         columns = {f"{what}_id:token": known[part[what]] for what, known in ids.items()}
         columns |= {f"{number}:float": part[number].to_numpy() for number in numbers}
         tables[f"{run}.{name}.inter"] = pd.DataFrame(columns)
-    written = [_write_table(table, folder / run / name) for name, table in tables.items()]
+    written = []
+    for name, table in tables.items():
+        text = table.to_csv(sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
+        written.append(_write_text(text, folder / run / name))
     load = {"inter": ["user_id", "item_id", *numbers]}
     about = {"data_path": "./", "benchmark_filename": list(splits), "load_col": load}
     return [*written, _write_text(yaml.safe_dump(about, sort_keys=False), folder / f"{run}.yaml")]
 
 
-def _tokens(frame: pd.DataFrame, column: str) -> np.ndarray:
+def _tokens(ids: pd.Series) -> np.ndarray:
     """Ids as RecBole's files can hold them, object [n]."""
-    ids = frame[column].astype(str)
-    for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]") | (ids == ""))[:1]:
+    for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]"))[:1]:
         raise UserError(
-            f"{column} {ids[row]!r} (row {row}) is empty or holds a tab or a line break, which "
-            "RecBole's files cannot"
+            f"{ids.name} {ids[row]!r} (row {row}) holds a tab or a line break, which RecBole's "
+            "files cannot"
         )
     return ids.to_numpy(object)
 
@@ -159,20 +156,18 @@ def _tokens(frame: pd.DataFrame, column: str) -> np.ndarray:
 def _item_columns(items: pd.DataFrame, attribute: str) -> pd.DataFrame:
     columns = {"item_id:token": items["item_id"], "title:token_seq": items["title"].map(one_line)}
     columns["year:float"] = items["year"]
-    filled = [c for c in items if items[c].notna().any()]
-    for column in [c for c in ("attributes", "director", "country", "language") if c in filled]:
-        # a value of several words is one token of the list
-        tokens = [["_".join(v.split()) for v in split_values(text)] for text in items[column]]
-        name = attribute if column == "attributes" else column
-        columns[f"{name}:token_seq"] = pd.Series(map(" ".join, tokens))
-    for column in [c for c in ("author", "text", "summary") if c in filled]:
-        columns[f"{column}:token_seq"] = items[column].map(one_line)
+    kinds = dict.fromkeys(("attributes", "director", "country", "language"), _value_list)
+    kinds |= dict.fromkeys(("author", "text", "summary"), one_line)
+    for column, text_of in kinds.items():
+        if column in items and items[column].notna().any():
+            name = attribute if column == "attributes" else column
+            columns[f"{name}:token_seq"] = items[column].map(text_of)
     return pd.DataFrame(columns)
 
 
-def _write_table(frame: pd.DataFrame, path: Path) -> Path:
-    text = frame.to_csv(sep="\t", index=False, quoting=csv.QUOTE_NONE, lineterminator="\n")
-    return _write_text(text, path)
+def _value_list(text: object) -> str:
+    """Values as RecBole's list: a value of several words is one token of it."""
+    return " ".join("_".join(value.split()) for value in split_values(text))
 
 
 def _write_text(text: str, path: Path) -> Path:
@@ -202,10 +197,14 @@ def import_table(task: str, file: Path, run: str) -> str:
     Raises:
         UserError: naming file, row and column of what does not fit.
     """
-    readers = {"interactions": _interactions, "attributes": _attributes, "summaries": _summaries}
+    reader, *needed = TABLES[task]
     page, data = find_page(task), load_data(run_dir(run) / "01_data")
-    source = Table(read_table_file(file), str(file), row=row_word(file))
-    frame, said = readers[task](source, data, run)
+    source = Table(read_table_file(file), str(file))
+    for column in needed:
+        if column not in source.frame:
+            names = ", ".join(f"'{name}'" for name in source.frame) or "none"
+            raise UserError(f"{file}: column '{column}' is missing; it has {names}")
+    frame, said = reader(source, data, run)
     folder = run_dir(run) / page.name
     with locked(run):
         # everything else there was made from other answers, the executed page included
@@ -219,7 +218,6 @@ def import_table(task: str, file: Path, run: str) -> str:
 
 
 def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
-    _require(source, "user_id", "item_id")
     p = np.ones(len(source.frame))
     if "p_yes" in source.frame:
         p = pd.to_numeric(source.frame["p_yes"], errors="coerce").to_numpy(float)
@@ -230,33 +228,32 @@ def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataF
     twice = frame.duplicated(["user", "item"])
     _refuse(source, twice, "item_id", "stands there twice for its user")
     known = data.seen(users, items)
-    left = f" ({known.sum():,} are training interactions already and were left out)"
-    said = f"{(~known).sum():,} pairs are added{left if known.any() else ''}"
-    return frame[~known].reset_index(drop=True), said
+    said = f"{(~known).sum():,} pairs are added"
+    if known.any():
+        said += f" ({known.sum():,} are training interactions already and were left out)"
+    return frame[~known], said
 
 
 def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
-    _require(source, "item_id", "value")
-    items = _codes(source, "item", run)
-    texts = [normal_attributes(value) for value in source.frame["value"]]
-    _refuse(source, [not text for text in texts], "value", "is empty")
-    fields, valid = [data.attribute] * len(texts), (data.attribute, *data.fact_fields)
-    if "field" in source.frame:
-        fields = source.texts("field").tolist()
-        problem = f"is no field of this dataset ({', '.join(valid)})"
-        _refuse(source, [field not in valid for field in fields], "field", problem)
+    items, valid = _codes(source, "item", run), (data.attribute, *data.fact_fields)
+    texts = source.frame["value"].map(normal_attributes)
+    _refuse(source, texts == "", "value", "is empty")
+    named = "field" in source.frame
+    fields = source.texts("field") if named else pd.Series(data.attribute, texts.index)
+    problem = f"is no field of this dataset ({', '.join(valid)})"
+    _refuse(source, ~fields.isin(valid), "field", problem)
     rows = written_attributes.given(data)
-    known, before = {row[:3] for row in rows}, len(rows)
     for item, field, text in zip(items, fields, texts, strict=True):
-        for value in (v for v in text.split("|") if (item, field, v) not in known):
-            known.add((item, field, value))
+        for value in text.split("|"):
             rows.append((item, field, value, "written", text, True, "imported"))
-    said = f"{len(rows) - before:,} values are added to {before:,} given ones"
-    return written_attributes.table(rows), said
+    # a value that is given already stands first
+    frame = written_attributes.table(rows).drop_duplicates(["item", "field", "value"])
+    new = int((frame["origin"] == "written").sum())
+    said = f"{new:,} values are added to {len(frame) - new:,} given ones"
+    return frame, said
 
 
 def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
-    _require(source, "item_id", "summary")
     texts = source.texts("summary")
     frame = pd.DataFrame({"item": _codes(source, "item", run), "summary": texts})
     _refuse(source, frame["item"].duplicated(), "item_id", "stands there twice")
@@ -266,28 +263,26 @@ def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFram
     return frame.sort_values("item", ignore_index=True), said
 
 
-def _require(source: Table, *columns: str) -> None:
-    """Raise when one of the columns is missing."""
-    for column in columns:
-        if column not in source.frame:
-            names = ", ".join(f"'{name}'" for name in source.frame) or "none"
-            raise UserError(f"{source.source}: column '{column}' is missing; it has {names}")
+TABLES = {
+    "interactions": (_interactions, "user_id", "item_id"),
+    "attributes": (_attributes, "item_id", "value"),
+    "summaries": (_summaries, "item_id", "summary"),
+}
+"""By task: what makes the page's table of a foreign one, and the columns that one must have."""
 
 
 def _codes(source: Table, what: str, run: str) -> np.ndarray:
     """Codes of the ids in a column, int32 [n]."""
     known = read_table(run_dir(run) / "01_data" / f"{what}s.parquet", f"{what}s")
-    places, names = source.ids(f"{what}_id")
-    codes = codes_in(pd.Series(names), known[f"{what}_id"])[places]
+    codes = codes_in(source.frame[f"{what}_id"].map(id_text), known[f"{what}_id"])
     _refuse(source, codes < 0, f"{what}_id", f"is no {what} of run '{run}'")
-    return known[what].to_numpy(np.int32)[codes]
+    return codes
 
 
-def _refuse(source: Table, bad: Sequence[bool] | Any, column: str, problem: str) -> None:
+def _refuse(source: Table, bad: np.ndarray | pd.Series, column: str, problem: str) -> None:
     """Raise for the first row where `bad` is true."""
-    if np.any(bad):
-        remedy = "Correct the cell, or remove the row."
-        source.refuse(np.asarray(bad), column, f"{{value}} {problem}", remedy)
+    remedy = "Correct the cell, or remove the row."
+    source.refuse(np.asarray(bad), column, f"{{value}} {problem}", remedy)
 
 
 # ---------------------------------------------------------------- taking in an adapter
@@ -307,12 +302,11 @@ def import_adapter(task: str, folder: Path, run: str) -> str:
     Raises:
         UserError: when it is no such adapter, or was made for another model than the run's.
     """
-    from dallrec_core.llm.load import adapter_identity, find_checkpoint
+    from dallrec_core.llm.checkpoints import adapter_identity, find_checkpoint
 
     page = run_dir(run) / "02_finetune"
     model = read_json(page / "model.json")
-    base = find_checkpoint(model["language_model"], model["revision"] or None)
-    adapter_identity(folder, base)
+    adapter_identity(folder, find_checkpoint(model["language_model"], model["revision"] or None))
     with locked(run), atomic(page / "adapters" / task) as partial:
         partial.mkdir()
         for name in ("adapter_config.json", "adapter_model.safetensors"):

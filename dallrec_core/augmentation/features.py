@@ -1,21 +1,29 @@
-"""Item texts as vectors, the features of the multi-modal recommenders.
+"""Item features: what is known about each item in words, and these words as vectors.
 
-Three kinds of encoder, chosen by one word: TF-IDF with a truncated singular value decomposition
-(offline, no weights to download), any text encoder of Hugging Face, or a language model's own
-hidden states. Which one is used never depends on the arm: arms differ in the texts alone.
+Words are given by the dataset or written by a language model, in two modalities. `attributes` is a
+set of values per item, each kept whole ("Film-Noir" is one value, not two words); `summary` is
+running text. Every modality has one document per item, by item code, which is empty where nothing
+is known.
+
+Vectors come from one of three kinds of encoder, chosen by one word: TF-IDF with a truncated
+singular value decomposition (offline, no weights to download), any text encoder of Hugging Face, or
+a language model's own hidden states. Which one is used never depends on the arm: arms differ in the
+texts alone.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from dallrec_core.errors import UserError
+from dallrec_core.augmentation.prompts import name_text, one_line, split_values
+from dallrec_core.augmentation.summaries import compose
+from dallrec_core.augmentation.view import TrainingView, check_codes
 
 Document = str | tuple[str, ...]
 """Running text, or values that stay whole ("Film-Noir" is one token); empty: nothing is known."""
@@ -29,6 +37,80 @@ Encoder = Callable[[Sequence[Document]], Vectors]
 _TINY = 1e-6  # a row shorter than that is rounding noise, which no scaling turns into a direction
 
 
+# ---------------------------------------------------------------- words
+
+
+class Texts(NamedTuple):
+    """Documents by modality, and what was counted while they were put together."""
+
+    documents: dict[str, list[Document]]
+    """one list of N documents per modality"""
+    counts: dict[str, int]
+    """how many items have something new, and how many kept what was given"""
+
+
+def given(data: TrainingView) -> Texts:
+    """Return what the dataset itself says: its attributes and facts; title, year and text."""
+    documents: dict[str, list[Document]] = {"attributes": [], "summary": []}
+    for item, row in enumerate(data.rows):
+        facts = {"author": split_values(row.get("author")), **data.facts(item)}
+        named = [_named(data, name, value) for name, values in facts.items() for value in values]
+        documents["attributes"].append((*data.values[item], *named))
+        text = one_line(row.get("text"))
+        documents["summary"].append(f"{name_text(row)}. {text}" if text else name_text(row))
+    return Texts(documents, {})
+
+
+def composed(data: TrainingView) -> Texts:
+    """Return what the dataset says, with sentences that a template makes of it.
+
+    They look like a language model's summaries and hold nothing that was not given: the arm
+    `given_text`.
+    """
+    sentences: list[Document] = [compose(data, item) for item in range(data.n_items)]
+    return Texts(given(data).documents | {"summary": sentences}, {})
+
+
+def written(data: TrainingView, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Texts:
+    """Return what a language model made of it; what was not written stays as it was given.
+
+    Args:
+        data: the items.
+        attributes: schema `attributes`; readable written values are added to the given ones.
+        summaries: schema `summaries`; a summary takes the place of the given text. Either table may
+            cover only part of the items.
+
+    Raises:
+        UserError: for an item code that does not exist.
+    """
+    check_codes(attributes, "attributes", item=data.n_items)
+    check_codes(summaries, "summaries", item=data.n_items)
+    before, documents = given(data).documents, given(data).documents
+    usable = attributes[(attributes["origin"] == "written") & attributes["parsed"]]
+    for item, field, value in usable[["item", "field", "value"]].itertuples(index=False):
+        named, values = _named(data, field, value), documents["attributes"][item]
+        if value.strip() and named not in values:
+            documents["attributes"][item] = (*values, named)
+    for item, summary in summaries[["item", "summary"]].itertuples(index=False):
+        if summary.strip():
+            documents["summary"][item] = summary
+    counts: dict[str, int] = {}
+    for name, made in documents.items():
+        changed = sum(old != new for old, new in zip(before[name], made, strict=True))
+        counts[f"{name}: items with something written"] = changed
+        counts[f"{name}: items left as given"] = data.n_items - changed
+        counts[f"{name}: items with nothing at all"] = sum(not document for document in made)
+    return Texts(documents, counts)
+
+
+def _named(data: TrainingView, field: str, value: str) -> str:
+    """A fact keeps its field's name: a director is not the same as an actor of that name."""
+    return value if field == data.attribute else f"{field}: {value}"
+
+
+# ---------------------------------------------------------------- vectors
+
+
 class Features(NamedTuple):
     """One matrix per modality, and what was counted on the way."""
 
@@ -38,117 +120,30 @@ class Features(NamedTuple):
     """by modality: rows of zeros, and texts that the encoder cut short"""
 
 
-def encode(
-    modalities: Mapping[str, Sequence[Document]], encoder: str | Encoder = "tfidf", *, seed: int = 0
-) -> Features:
-    """Turn the documents of any number of modalities into features.
-
-    Rows are scaled to length 1. Otherwise the length of a row would say how much was written
-    about an item (or how common its words are), and the weights would have to learn another scale
-    for every encoder and arm. A document without content becomes a row of zeros and is counted.
-
-    Args:
-        modalities: N documents each.
-        encoder: from `open_encoder`, or a name for it.
-        seed: of TF-IDF's decomposition, where `encoder` is a name.
-
-    Raises:
-        UserError: for an encoder that does not exist.
-    """
-    make = open_encoder(encoder, seed=seed) if isinstance(encoder, str) else encoder
-    vectors: dict[str, np.ndarray] = {}
-    counts: dict[str, int] = {}
-    for name, documents in modalities.items():
-        filled = [i for i, document in enumerate(documents) if _joined(document).strip()]
-        found, cut = make([documents[i] for i in filled])
-        rows = np.zeros((len(documents), found.shape[1]), np.float32)
-        rows[filled] = _unit(found)
-        vectors[name] = rows
-        counts[f"{name}: rows of zeros"] = int((~rows.any(axis=1)).sum())
-        counts[f"{name}: texts cut short"] = cut
-    return Features(vectors, counts)
-
-
-def open_encoder(
-    name: str,
-    *,
-    dim: int = 64,
-    seed: int = 0,
-    device: str = "auto",
-    quantize: str = "none",
-    batch_tokens: int = 16384,
-) -> Encoder:
+def open_encoder(name: str, seed: int = 0) -> Encoder:
     """Load an encoder once, to be used for every arm.
 
     Args:
         name: `tfidf`; `lm:` and a language model (`lm:standin`, `lm:Qwen/Qwen2.5-0.5B`), whose
             last hidden states are averaged; else the folder or Hugging Face id of a text encoder.
-            `@` and a revision pin a hub model.
-        dim: width of the TF-IDF vectors; a model has its own.
         seed: of the decomposition of TF-IDF.
-        device: where a model runs.
-        quantize: how a language model's weights are stored, see `llm.models.load`.
-        batch_tokens: rows x tokens per row of one forward pass of a model.
 
     Raises:
         UserError: when there is no such encoder or it cannot be loaded.
     """
     if name == "tfidf":
-        return lambda documents: (_tfidf(documents, dim, seed), 0)
-    kind, model, revision = _parse(name)
+        return partial(tfidf, seed=seed)
     from dallrec_core.llm import embed, load  # heavy, and TF-IDF does without
 
-    try:
-        if kind == "lm":
-            lm = load.load(model, device=device, quantize=quantize, revision=revision)
-            reader = embed.of_language_model(lm)
-        else:
-            reader = embed.load_encoder(model, device=device, revision=revision)
-    except UserError as error:
-        raise UserError(f"encoder '{name}': {error}. An encoder is {_VALID}") from error
-    return lambda documents: embed.mean_states(
-        reader, [_joined(document) for document in documents], batch_tokens=batch_tokens
-    )
+    if name.startswith("lm:"):
+        reader = embed.of_language_model(load.load(name.removeprefix("lm:")))
+    else:
+        reader = embed.load_encoder(name)
+    return lambda documents: embed.mean_states(reader, [_joined(each) for each in documents])
 
 
-_VALID = (
-    "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging Face id of "
-    "a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
-)
-
-
-def _parse(name: str) -> tuple[str, str, str | None]:
-    """Return "lm" or "encoder", the model's name, and its revision or None."""
-    if name in ("", "lm", "lm:") or difflib.get_close_matches(name.lower(), ["tfidf"]):
-        raise UserError(f"encoder '{name}' is unknown; it should be {_VALID}")
-    kind, _, model = name.partition(":") if name.startswith("lm:") else ("encoder", "", name)
-    if "@" not in model or Path(model).expanduser().is_dir():
-        return kind, model, None
-    model, _, revision = model.rpartition("@")
-    return kind, model, revision or None
-
-
-def _joined(document: Document) -> str:
-    return document if isinstance(document, str) else ", ".join(document)
-
-
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.divide(matrix, length, out=np.zeros_like(matrix), where=length > _TINY)
-
-
-# ---------------------------------------------------------------- TF-IDF
-
-
-def _tokens(document: Document) -> list[str]:
-    """Words of running text; values as they are. Upper and lower case are one."""
-    if isinstance(document, str):
-        return re.findall(r"\w+", document.casefold())
-    return [" ".join(value.casefold().split()) for value in document]
-
-
-def _tfidf(documents: Sequence[Document], dim: int, seed: int) -> np.ndarray:
-    """Return TF-IDF vectors in their `dim` main directions, float32 [n, dim].
+def tfidf(documents: Sequence[Document], dim: int = 64, seed: int = 0) -> Vectors:
+    """Return TF-IDF vectors in their `dim` main directions, an `Encoder`.
 
     A vocabulary of at most `dim` tokens is kept as it is. Columns that are not needed stay zero: so
     a model has equally many weights, and equal initial ones, whatever an arm's vocabulary is.
@@ -159,17 +154,49 @@ def _tfidf(documents: Sequence[Document], dim: int, seed: int) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from threadpoolctl import threadpool_limits
 
-    if dim < 1:
-        raise UserError(f"dim is {dim}; it must be at least 1")
     vectors = np.zeros((len(documents), dim), np.float32)
-    if not any(map(_tokens, documents)):
-        return vectors
-    counts = TfidfVectorizer(analyzer=_tokens, sublinear_tf=True).fit_transform(documents)
-    if counts.shape[1] <= dim:
-        vectors[:, : counts.shape[1]] = counts.toarray()
-        return vectors
-    kept = min(dim, *counts.shape)
-    with threadpool_limits(limits=1):
-        svd = TruncatedSVD(kept, n_iter=10, random_state=seed)
-        vectors[:, :kept] = svd.fit_transform(counts)
-    return vectors
+    if any(map(_tokens, documents)):
+        counts = TfidfVectorizer(analyzer=_tokens, sublinear_tf=True).fit_transform(documents)
+        if counts.shape[1] <= dim:
+            rows = counts.toarray()
+        else:
+            svd = TruncatedSVD(min(dim, *counts.shape), n_iter=10, random_state=seed)
+            with threadpool_limits(limits=1):
+                rows = svd.fit_transform(counts)
+        vectors[:, : rows.shape[1]] = rows
+    return vectors, 0
+
+
+def _tokens(document: Document) -> list[str]:
+    """Words of running text; values as they are. Upper and lower case are one."""
+    if isinstance(document, str):
+        return re.findall(r"\w+", document.casefold())
+    return [" ".join(value.casefold().split()) for value in document]
+
+
+def encode(modalities: Mapping[str, Sequence[Document]], encoder: Encoder = tfidf) -> Features:
+    """Turn the documents of any number of modalities into features.
+
+    Rows are scaled to length 1. Otherwise the length of a row would say how much was written
+    about an item (or how common its words are), and the weights would have to learn another scale
+    for every encoder and arm. A document without content becomes a row of zeros and is counted.
+
+    Args:
+        modalities: N documents each.
+        encoder: from `open_encoder`.
+    """
+    made = Features({}, {})
+    for name, documents in modalities.items():
+        filled = [i for i, document in enumerate(documents) if _joined(document).strip()]
+        found, cut = encoder([documents[i] for i in filled])
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        rows = np.zeros((len(documents), found.shape[1]), np.float32)
+        rows[filled] = np.divide(found, length, out=np.zeros_like(found), where=length > _TINY)
+        made.vectors[name] = rows
+        made.counts[f"{name}: rows of zeros"] = int((~rows.any(axis=1)).sum())
+        made.counts[f"{name}: texts cut short"] = cut
+    return made
+
+
+def _joined(document: Document) -> str:
+    return document if isinstance(document, str) else ", ".join(document)

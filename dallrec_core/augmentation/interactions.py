@@ -7,30 +7,99 @@ the probabilities of the first answer token, so every question yields a number, 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.asking import Asker
-from dallrec_core.augmentation.candidates import (
-    Scorer,
-    base_scores,
-    candidates,
-    cold_items,
-    counting_scores,
-    parts,
-    random_users,
-)
+from dallrec_core.augmentation import candidates
+from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.prompts import Prompt, record, yes_no_answer
-from dallrec_core.augmentation.view import TrainingView, Truth
+from dallrec_core.augmentation.view import Parts, TrainingView, Truth
 from dallrec_core.errors import UserError
 
-__all__ = ["STRATEGIES", "ask", "augment", "counting_scores", "disagreement", "evaluate",
-           "instructions", "parts", "prompt_key", "true_quality"]  # fmt: skip
+if TYPE_CHECKING:
+    from dallrec_core.recommenders.base import Recommender
 
 STRATEGIES = ("candidates", "cold_items", "paper")
 """Ways to choose the pairs that are asked about, by name."""
+
+
+# ---------------------------------------------------------------- examples and held-out pairs
+
+
+def parts(data: TrainingView, n: int = 64, held_out: int = 200, seed: int = 0) -> Parts:
+    """Draw training pairs for fine-tuning and others for evaluation, half liked, half not.
+
+    One pair per user as long as users last; held-out pairs come from users without an example where
+    possible. Where disliked pairs run short (or no ratings exist), unseen items drawn uniformly
+    stand in for them (``origin`` is "drawn" instead of "rated").
+
+    Returns:
+        two frames with user, item (int32), liked (bool), origin, and remarks.
+
+    Raises:
+        UserError: if no user has two liked training items.
+    """
+    users = np.random.default_rng([seed, 0]).permutation(np.flatnonzero(data.user_degree >= 2))
+    taken: set[tuple[int, int]] = set()
+    examples = _draw(data, n, users, taken, np.random.default_rng([seed, 1]))
+    if examples["liked"].nunique() < 2:
+        raise UserError("no training user has enough liked items to make yes and no examples")
+    shown = np.isin(users, examples["user"])
+    users = np.concatenate([users[~shown], users[shown]])
+    others = _draw(data, held_out, users, taken, np.random.default_rng([seed, 2]))
+    notes = _shortages("examples", examples, n) + _shortages("held-out pairs", others, held_out)
+    if both := len(set(examples["user"]) & set(others["user"])):
+        notes.append(f"{both} users have both an example and a held-out pair")
+    return Parts(examples, others, notes)
+
+
+def _draw(
+    data: TrainingView,
+    n: int,
+    users: np.ndarray,
+    taken: set[tuple[int, int]],
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Draw n pairs that are not taken yet, and take them."""
+    want = {True: n - n // 2, False: n // 2}
+    rows: list[tuple[int, int, bool, str]] = []
+    for origin in ("rated", "rated", "rated", "drawn", "drawn", "drawn"):  # passes over all users
+        for user in users.tolist():
+            for liked in sorted((k for k in want if want[k]), key=lambda k: -want[k]):
+                pool = _pool(data, user, liked, origin, rng).tolist()
+                free = [item for item in pool if (user, item) not in taken]
+                if free:
+                    item = free[int(rng.integers(len(free)))]
+                    want[liked] -= 1
+                    taken.add((user, item))
+                    rows.append((user, item, liked, "rated" if liked else origin))
+                    break
+    frame = pd.DataFrame(rows, columns=["user", "item", "liked", "origin"])
+    return frame.astype({"user": "int32", "item": "int32", "liked": bool})
+
+
+def _pool(
+    data: TrainingView, user: int, liked: bool, origin: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Items to draw a pair of this user from; a like must remain to be shown beside it."""
+    likes, dislikes = data.tastes(user)
+    if len(likes) < 1 + liked:
+        return likes[:0]
+    if liked or origin == "rated":
+        return likes if liked else dislikes
+    drawn = rng.integers(0, data.n_items, size=20)
+    return drawn[~data.seen(np.array(user), drawn)]
+
+
+def _shortages(name: str, frame: pd.DataFrame, wanted: int) -> list[str]:
+    notes, drawn = [], int((frame["origin"] == "drawn").sum())
+    if len(frame) < wanted:
+        notes.append(f"{name}: only {len(frame)} of {wanted} could be drawn")
+    if drawn:
+        notes.append(f"{name}: {drawn} of the no answers are unseen items drawn at random")
+    return notes
 
 
 def instructions(
@@ -77,37 +146,39 @@ def augment(
     *,
     strategy: str = "candidates",
     budget: int = 4000,
-    base: Any = None,
+    base: Recommender | None = None,
     seed: int = 0,
-    max_rounds: int = 50,
 ) -> pd.DataFrame:
     """Ask at most `budget` questions about unseen pairs; schema `added`, nothing added yet.
 
     ``candidates``: a fitted `base` recommender proposes (see `candidates.candidates`).
     ``cold_items``: only items without training interactions (see `candidates.cold_items`).
     ``paper``: for each item random users, until one Yes and one No have been found. All unfinished
-    items are asked about in one batch per round, for at most `max_rounds` rounds.
+    items are asked about in one batch per round, for at most `ROUNDS` rounds.
 
     Raises:
         UserError: for an unknown strategy, or ``candidates`` without a base recommender.
     """
-    if strategy not in STRATEGIES:
-        raise UserError(f"unknown strategy {strategy!r}; use one of: {', '.join(STRATEGIES)}")
     if strategy == "paper":
-        return _paper(asker, data, budget, max_rounds, seed)
+        return _paper(asker, data, budget, seed)
     if strategy == "cold_items":
-        return ask(asker, data, cold_items(data, budget=budget, seed=seed), seed, strategy)
-    if base is None:
-        raise UserError("strategy 'candidates' needs a fitted base recommender")
-    return ask(asker, data, candidates(data, base, budget=budget, seed=seed), seed)
+        pairs = candidates.cold_items(data, budget=budget, seed=seed)
+    elif strategy == "candidates" and base is not None:
+        pairs = candidates.candidates(data, base, budget=budget, seed=seed)
+    else:
+        names = ", ".join(STRATEGIES)
+        raise UserError(f"strategy {strategy!r}: use {names}; 'candidates' needs a recommender")
+    return ask(asker, data, pairs, seed, strategy)
 
 
-def _paper(
-    asker: Asker, data: TrainingView, budget: int, max_rounds: int, seed: int
-) -> pd.DataFrame:
+ROUNDS = 50
+"""Users that the strategy ``paper`` asks about each item at most."""
+
+
+def _paper(asker: Asker, data: TrainingView, budget: int, seed: int) -> pd.DataFrame:
     answered = {"yes": np.zeros(data.n_items, bool), "no": np.zeros(data.n_items, bool)}
     rounds: list[pd.DataFrame] = []
-    for users in random_users(data, max_rounds, seed).T:
+    for users in candidates.random_users(data, ROUNDS, seed).T:
         items = np.flatnonzero(~(answered["yes"] & answered["no"]) & (users >= 0))
         items = items[: budget - sum(map(len, rounds))]
         if not len(items):
@@ -116,9 +187,10 @@ def _paper(
         rounds.append(ask(asker, data, pairs, seed, "paper").assign(round=len(rounds)))
         for word, done in answered.items():
             done[rounds[-1].loc[rounds[-1]["answer"] == word, "item"]] = True
-    if not rounds:
-        raise UserError(f"no question could be asked with a budget of {budget}")
     return pd.concat(rounds, ignore_index=True)
+
+
+# ---------------------------------------------------------------- measuring
 
 
 def evaluate(
@@ -143,13 +215,13 @@ def evaluate(
     """
     asked = ask(asker, data, pairs, seed)
     judged = pairs.reset_index(drop=True).assign(p_yes=asked["p_yes"], answer=asked["answer"])
-    liked, unparsed = judged["liked"], judged["answer"] == "unparsed"
+    liked = judged["liked"]
     scores = {
         "n": len(judged),
         "auc": _auc(liked, judged["p_yes"].fillna(0.5)),
-        "accuracy": float((((judged["answer"] == "yes") == liked) & ~unparsed).mean()),
-        "unparsed": int(unparsed.sum()),
-        "counting_auc": _auc(liked, counting_scores(data, judged)),
+        "accuracy": float((judged["answer"] == np.where(liked, "yes", "no")).mean()),
+        "unparsed": int((judged["answer"] == "unparsed").sum()),
+        "counting_auc": _auc(liked, candidates.counting_scores(data, judged)),
     }
     if taste is not None:
         scores["oracle_auc"] = _auc(liked, taste[judged["user"], judged["item"]])
@@ -163,15 +235,6 @@ def _auc(liked: pd.Series, scores: Any) -> float:
 
 
 # ---------------------------------------------------------------- what the answers add
-
-
-def random_unseen(data: TrainingView, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw n user and item codes uniformly among pairs outside training (int64 `[n]` each)."""
-    rng = np.random.default_rng([seed, 30])
-    users = rng.integers(data.n_users, size=4 * n + 100)
-    items = rng.integers(data.n_items, size=len(users))
-    unseen = ~data.seen(users, items)
-    return users[unseen][:n], items[unseen][:n]
 
 
 def true_quality(
@@ -188,15 +251,13 @@ def true_quality(
     Returns:
         By group: pairs, mean taste (in standard deviations), and the share really liked.
     """
-    added = answers[answers["added"]]
-    groups = {
-        "random": random_unseen(data, 10_000, seed),
-        "asked": (answers["user"].to_numpy(), answers["item"].to_numpy()),
-        "added": (added["user"].to_numpy(), added["item"].to_numpy()),
-    }
+    rng, n = np.random.default_rng([seed, 30]), 40_100
+    drawn = {"user": rng.integers(data.n_users, size=n), "item": rng.integers(data.n_items, size=n)}
+    unseen = pd.DataFrame(drawn)[~data.seen(drawn["user"], drawn["item"])]
+    groups = {"random": unseen[:10_000], "asked": answers, "added": answers[answers["added"]]}
     out: dict[str, dict[str, float]] = {}
-    for name, (users, items) in groups.items():
-        taste = truth.taste[users, items]
+    for name, pairs in groups.items():
+        taste = truth.taste[pairs["user"], pairs["item"]]
         liked = taste >= truth.liked_from
         out[name] = {"pairs": len(taste), "mean taste": _mean(taste), "really liked": _mean(liked)}
     return out
@@ -206,7 +267,7 @@ def _mean(values: Any) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def disagreement(answers: pd.DataFrame, base: Scorer | Any, data: TrainingView) -> dict[str, float]:
+def disagreement(answers: pd.DataFrame, base: Recommender, data: TrainingView) -> dict[str, float]:
     """Compare the language model with the base recommender on the pairs that were asked about.
 
     Where they agree, the base could have added the pairs alone. Pairs with items without training
@@ -214,7 +275,7 @@ def disagreement(answers: pd.DataFrame, base: Scorer | Any, data: TrainingView) 
 
     Args:
         answers: schema `added`.
-        base: as for `candidates.candidates`.
+        base: the fitted recommender that proposed them.
         data: the training view.
 
     Returns:
@@ -225,7 +286,7 @@ def disagreement(answers: pd.DataFrame, base: Scorer | Any, data: TrainingView) 
     """
     known = (data.item_degree[answers["item"]] > 0) & answers["p_yes"].notna()
     frame = answers[known].reset_index(drop=True)
-    frame = frame.assign(base=base_scores(frame, base, data))
+    frame = frame.assign(base=candidates.base_scores(frame, base, data))
     by_user = frame.groupby("user")
     rank = by_user["base"].rank(ascending=False, method="first")
     both = (rank <= by_user["added"].transform("sum"))[frame["added"]]

@@ -109,31 +109,24 @@ def interaction_prompt(
 
     All three come as `item_text` writes them.
     """
-    if is_paper(wording):
-        return _paper_interaction(noun, likes, dislikes, target)
-    person = PERSON.get(noun, "user")
-    liked, disliked = ("; ".join(items) or "none" for items in (likes, dislikes))
-    prefix = (
-        f"A {person} liked: {liked}. The {person} disliked: {disliked}. "
-        f"Will the {person} like this {noun}:"
-    )
-    return Prompt(prefix, f" {target}? Answer yes or no.")
-
-
-def _paper_interaction(
-    noun: str, likes: Sequence[str], dislikes: Sequence[str], target: str
-) -> Prompt:
+    if not is_paper(wording):
+        person = PERSON.get(noun, "user")
+        liked, disliked = ("; ".join(items) or "none" for items in (likes, dislikes))
+        prefix = (
+            f"A {person} liked: {liked}. The {person} disliked: {disliked}. "
+            f"Will the {person} like this {noun}:"
+        )
+        return Prompt(prefix, f" {target}? Answer yes or no.")
     head = (
         "Given the user's like and dislike, identify whether the user will like the target "
         f"{noun} by answering yes or no.user likes:"
     )
+    ask = f"Whether the user will like the target {noun}"
     liked, disliked = (", ".join(items) or "None" for items in (likes, dislikes))
     if noun == "book":
-        ask = "Whether the user will like the target book:"
-        return Prompt(f"{head}{liked}.user dislikes: {disliked}.{ask}", f" {target}?")
+        return Prompt(f"{head}{liked}.user dislikes: {disliked}.{ask}:", f" {target}?")
     liked, disliked = (f" {text}" if text != "None" else text for text in (liked, disliked))
-    prefix = f"{head}{liked}, dislikes:{disliked}. Whether the user will like the target {noun}"
-    return Prompt(prefix, f":'{target}'?")
+    return Prompt(f"{head}{liked}, dislikes:{disliked}. {ask}", f":'{target}'?")
 
 
 def genres_prompt(
@@ -157,11 +150,7 @@ def genres_prompt(
 
 
 def facts_prompt(
-    noun: str,
-    row: Mapping[str, Any],
-    wording: str = "default",
-    *,
-    fields: Sequence[str] = ("director", "country", "language"),
+    noun: str, row: Mapping[str, Any], fields: Sequence[str], wording: str = "default"
 ) -> Prompt:
     """Ask for plain facts; the paper always asks for director, actor, country and language."""
     if is_paper(wording):

@@ -8,9 +8,7 @@ that fits the map also sets the threshold from which on answers are believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,12 +25,9 @@ _EDGE = 1e-6  # probabilities are kept this far from 0 and 1 before their logit 
 # ---------------------------------------------------------------- calibration
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """A monotone map from p(yes) to a calibrated probability; made by `fit_calibration`."""
 
-    method: str
-    """One of `METHODS`."""
     temperature: float = 1.0
     """Logits are divided by it; infinite where the answers say nothing about the truth."""
     knots: tuple[tuple[float, float], ...] = ()
@@ -41,9 +36,9 @@ class Calibration:
     def __call__(self, p: Any) -> np.ndarray:
         """Map probabilities [n] to calibrated ones, float32 [n]; NaN stays NaN."""
         p = np.asarray(p, dtype=float)
-        if self.method == "isotonic":
-            p = np.where(np.isnan(p), np.nan, np.interp(p, *np.array(self.knots).T))
-        elif self.method == "temperature":
+        if self.knots:
+            p = np.interp(p, *np.transpose(self.knots))
+        elif self.temperature != 1:
             p = 1 / (1 + np.exp(-_logit(p) / self.temperature))
         return p.astype(np.float32)
 
@@ -73,22 +68,22 @@ def fit_calibration(p: Any, liked: Any, method: str = "isotonic") -> Calibration
 
         stairs = IsotonicRegression(y_min=0, y_max=1).fit(p, liked)
         knots = zip(stairs.X_thresholds_.tolist(), stairs.y_thresholds_.tolist(), strict=True)
-        return Calibration(method, knots=tuple(knots))
+        return Calibration(knots=tuple(knots))
     if method == "none" or liked.all() or not liked.any():
-        return Calibration("none")  # one class alone would drive the temperature to zero
+        return Calibration()  # one class alone would drive the temperature to zero
     from sklearn.linear_model import LogisticRegression
 
     # without an intercept and a penalty, the coefficient of the logit is 1 / temperature
     model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8)
     slope = float(model.fit(_logit(p)[:, None], liked).coef_[0, 0])
-    return Calibration(method, temperature=1 / slope if slope > 0 else float("inf"))
+    return Calibration(temperature=1 / slope if slope > 0 else float("inf"))
 
 
 def _answered(p: Any, liked: Any) -> tuple[np.ndarray, np.ndarray]:
     p, liked = np.asarray(p, dtype=float), np.asarray(liked, dtype=bool)
     answered = ~np.isnan(p)
     if not answered.any():
-        raise UserError("no held-out pair was answered, so nothing can be said about calibration")
+        raise UserError("no held-out pair was answered: no calibration, no threshold")
     return p[answered], liked[answered]
 
 
@@ -162,14 +157,6 @@ def precision_at_edge(p: Any, liked: Any, threshold: float) -> dict[str, float]:
     return {"pairs": n, "precision": precision, "low": float(low), "high": float(high)}
 
 
-def beats_guessing(edge: Mapping[str, float]) -> bool:
-    """Tell whether the interval of `precision_at_edge` lies above one half (NaN does not).
-
-    One half is what guessing reaches on pairs of which half are liked, as held-out pairs are.
-    """
-    return edge["low"] > 0.5
-
-
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:
     """The lowest probability from which on held-out pairs are right with this precision.
 
@@ -186,16 +173,12 @@ def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int =
     Raises:
         UserError: where no pair was answered.
     """
-    frame = judged.dropna(subset=["p_yes"]).sort_values("p_yes", ascending=False)
-    p, right = frame["p_yes"].to_numpy(), frame["liked"].to_numpy(float).cumsum()
-    passed = np.arange(1, len(p) + 1)
-    last_of_tie = np.append(p[1:] != p[:-1], True)[: len(p)]
-    usable = np.flatnonzero((passed >= min(least, len(p))) & last_of_tie)
-    if not len(usable):
-        raise UserError("no held-out pair was answered, so no threshold can be chosen")
-    rate = right[usable] / passed[usable]
-    good = usable[rate >= precision]
-    return float(p[good[-1] if len(good) else usable[np.argmax(rate)]])
+    p, liked = _answered(judged["p_yes"], judged["liked"])
+    # one row per probability, the highest first: how many pairs pass it, and how many are right
+    steps = pd.Series(liked).groupby(p).agg(["size", "sum"]).sort_index(ascending=False).cumsum()
+    rate = (steps["sum"] / steps["size"])[steps["size"] >= min(least, len(p))]
+    good = rate.index[rate >= precision]
+    return float(good[-1] if len(good) else rate.idxmax())
 
 
 # ---------------------------------------------------------------- which pairs become edges
@@ -212,12 +195,12 @@ def share_limits(data: TrainingView, max_share: float) -> Limits | None:
     """
     if not max_share:
         return None
-    # 0.3 * 10 is 2.9999...; a hair is added before rounding down
-    of_user, of_item = (
-        np.maximum(1, np.floor(max_share * degree + 1e-9).astype(np.int64))
-        for degree in (data.user_degree, data.item_degree)
-    )
-    return of_user, of_item
+
+    def most(degree: np.ndarray) -> np.ndarray:
+        # 0.3 * 10 is 2.9999...; a hair is added before rounding down
+        return np.maximum(1, np.floor(max_share * degree + 1e-9).astype(np.int64))
+
+    return most(data.user_degree), most(data.item_degree)
 
 
 def within(

@@ -9,21 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.augmentation.answers import parse_summary, sentences
-from dallrec_core.augmentation.asking import Asker
-from dallrec_core.augmentation.prompts import (
-    PERSON,
-    Prompt,
-    one_line,
-    record,
-    split_values,
-    summary_prompt,
-)
-from dallrec_core.augmentation.view import Parts, TrainingView
-
-COLUMNS = ("item", "summary", "tokens", "truncated", "parsed", "reason")
-"""Columns of the written table."""
-
+from dallrec_core.augmentation import prompts
+from dallrec_core.augmentation.answers import Asker, parse_summary, sentences
+from dallrec_core.augmentation.prompts import Prompt
+from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 # ---------------------------------------------------------------- examples and held-out items
 
@@ -41,7 +30,7 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     rng = np.random.default_rng([seed, 20])
     has_text = np.array([bool(_given(row)) for row in data.rows])
     given, bare = (rng.permutation(np.flatnonzero(has_text == wanted)) for wanted in (True, False))
-    cut = min(n, len(given) - min(held_out, len(given) // 4))
+    cut = n_examples(len(given), n, held_out)
     composed = min(n - cut, len(bare))
     rest = given[cut:] if len(given) else bare[composed:]
     notes = []
@@ -62,7 +51,7 @@ def _cases(data: TrainingView, items: np.ndarray) -> pd.DataFrame:
 
 def _given(row: dict[str, Any]) -> str:
     """The first two sentences of a given text; empty without a text or with fewer."""
-    read = parse_summary(one_line(row.get("text")))
+    read = parse_summary(prompts.one_line(row.get("text")))
     return read.text if read.ok and not read.reason else ""
 
 
@@ -72,8 +61,8 @@ def compose(data: TrainingView, item: int) -> str:
     Which of the phrasings is used depends on the item code only.
     """
     row, values = data.rows[item], [value.lower() for value in data.values[item]]
-    title = one_line(row["title"])
-    maker = one_line(row.get("author")) or one_line(row.get("director"))
+    title = prompts.one_line(row["title"])
+    maker = prompts.one_line(row.get("author")) or prompts.one_line(row.get("director"))
     kind = f"{values[0]} {data.noun}" if values else data.noun
     article = "an" if kind[0] in "aeiou" else "a"
     made = {"book": " written by", "movie": " directed by"}.get(data.noun, " by")
@@ -91,9 +80,10 @@ def _second(data: TrainingView, item: int, values: Sequence[str]) -> str:
     if len(values) > 1:
         listed = ", ".join(values[:-1]) + " and " + values[-1]
         return (f"It combines {listed}.", f"Its themes are {listed}.")[item // 2 % 2]
-    if country := split_values(data.rows[item].get("country")):
+    if country := prompts.split_values(data.rows[item].get("country")):
         return f"It was made in {country[0]}."
-    people = f"{PERSON[data.noun]}s".capitalize() if data.noun in PERSON else "People"
+    person = prompts.PERSON.get(data.noun)
+    people = f"{person}s".capitalize() if person else "People"
     if values:
         return f"{people} who enjoy {values[0]} may like it."
     return f"{people} can find it under this title."
@@ -103,14 +93,12 @@ def instructions(
     data: TrainingView, cases: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
     """Turn cases of `parts` into Alpaca records (nothing here is drawn, so `seed` does nothing)."""
-    return [
-        record(_prompt(data, item, wording).text, summary, wording)
-        for item, summary in zip(cases["item"], cases["summary"], strict=True)
-    ]
+    pairs = cases[["item", "summary"]].itertuples(index=False)
+    return [prompts.record(_prompt(data, i, wording).text, text, wording) for i, text in pairs]
 
 
 def _prompt(data: TrainingView, item: int, wording: str) -> Prompt:
-    return summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
+    return prompts.summary_prompt(data.noun, data.rows[item], wording, attribute=data.attribute)
 
 
 # ---------------------------------------------------------------- asking
@@ -125,13 +113,13 @@ def write(
     ``truncated``: the token limit cut the text before its second sentence ended. ``tokens`` counts
     what the model wrote, before anything was cut off.
     """
-    prompts, rows = [_prompt(data, item, asker.wording) for item in items], []
-    written = asker.write(prompts, max_new_tokens)
-    for item, answer in zip(items, written, strict=True):
+    questions, rows = [_prompt(data, item, asker.wording) for item in items], []
+    for item, answer in zip(items, asker.write(questions, max_new_tokens), strict=True):
         read = parse_summary(answer.text)
         rows.append((item, read.text, answer.tokens, read.truncated, read.ok, read.reason))
+    columns = ["item", "summary", "tokens", "truncated", "parsed", "reason"]
     kinds = {"item": "int32", "tokens": "int32", "truncated": bool, "parsed": bool}
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+    return pd.DataFrame(rows, columns=columns).astype(kinds)
 
 
 def augment(
@@ -187,7 +175,7 @@ def rouge_l(text: str, reference: str) -> float:
 
 
 def evaluate(
-    asker: Asker, data: TrainingView, cases: pd.DataFrame, max_new_tokens: int = 80
+    asker: Asker, data: TrainingView, cases: pd.DataFrame
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Measure summaries of held-out cases of `parts`.
 
@@ -196,7 +184,7 @@ def evaluate(
         where nothing was given, which says how well the composing was learnt); and the written
         summaries.
     """
-    frame = write(asker, data, cases["item"].tolist(), max_new_tokens)
+    frame = write(asker, data, cases["item"].tolist())
     scores = statistics(frame)
     if len(frame):
         pairs = zip(frame["summary"], cases["summary"], strict=True)

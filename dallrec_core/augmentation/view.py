@@ -14,16 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from dallrec_core.augmentation.prompts import (
-    FACT_FIELDS,
-    HISTORY,
-    Prompt,
-    interaction_prompt,
-    is_paper,
-    item_text,
-    split_values,
-)
+from dallrec_core.augmentation import prompts
+from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.chain.artefacts import read_json, read_table
+from dallrec_core.data.base import Truth
 from dallrec_core.errors import UserError
 
 
@@ -36,6 +30,11 @@ class Parts(NamedTuple):
     """other training cases, for measuring it before and after"""
     notes: list[str]
     """what was short and what was done about it, in words"""
+
+
+def n_examples(available: int, n: int, held_out: int) -> int:
+    """How many of the available cases to show: n, but a quarter is held out if they are too few."""
+    return min(n, available - min(held_out, available // 4))
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class TrainingView:
     @cached_property
     def values(self) -> list[tuple[str, ...]]:
         """Known attribute values of each item, by item code."""
-        return [split_values(row.get("attributes")) for row in self.rows]
+        return [prompts.split_values(row.get("attributes")) for row in self.rows]
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...] | None:
@@ -79,20 +78,20 @@ class TrainingView:
     @cached_property
     def attribute_matrix(self) -> csr_array:
         """Which item has which value of the vocabulary; [N, V] of zeros and ones."""
-        column = {value: place for place, value in enumerate(self.vocabulary or ())}
-        columns = [column[value] for values in self.values for value in values]
-        items = np.repeat(np.arange(self.n_items), [len(values) for values in self.values])
-        shape = (self.n_items, len(column))
-        return csr_array((np.ones(len(items)), (items, columns)), shape=shape)
+        from sklearn.preprocessing import MultiLabelBinarizer
+
+        columns = MultiLabelBinarizer(classes=self.vocabulary or (), sparse_output=True)
+        return csr_array(columns.fit_transform(self.values), dtype=float)
 
     @cached_property
     def fact_fields(self) -> tuple[str, ...]:
         """Those of director, actor, country and language that at least one item has."""
-        return tuple(f for f in FACT_FIELDS if f in self.items and self.items[f].notna().any())
+        filled = self.items.columns[self.items.notna().any()]
+        return tuple(field for field in prompts.FACT_FIELDS if field in filled)
 
     def facts(self, item: int) -> dict[str, tuple[str, ...]]:
         """The given facts of an item, by field of `fact_fields`; () where unknown."""
-        return {field: split_values(self.rows[item][field]) for field in self.fact_fields}
+        return {field: prompts.split_values(self.rows[item][field]) for field in self.fact_fields}
 
     def most_seen(self, items: list[int], limit: int) -> list[int]:
         """Those `limit` of the items with most training interactions, by item code; 0: all."""
@@ -113,13 +112,10 @@ class TrainingView:
 
     @cached_property
     def opinions(self) -> csr_array:
-        """What users think of their training items: 1 liked, -1 disliked; int8 [U, N]."""
-        rating = self.train["rating"].to_numpy(float)
-        liked = np.isnan(rating) | (rating >= self.like_threshold)
-        signs, shape = np.where(liked, 1, -1).astype(np.int8), (self.n_users, self.n_items)
-        matrix = csr_array((signs, (self.train["user"], self.train["item"])), shape=shape)
-        matrix.sort_indices()
-        return matrix
+        """What users think of their training items: 1 liked, -1 disliked; int8 [U, N], sorted."""
+        rating, pairs = self.train["rating"], (self.train["user"], self.train["item"])
+        signs = np.where(rating.isna() | (rating >= self.like_threshold), 1, -1).astype(np.int8)
+        return csr_array((signs, pairs), shape=(self.n_users, self.n_items))
 
     def opinion(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Entries of `opinions` for pairs [n]: 1, -1, or 0 for what is no training interaction."""
@@ -130,15 +126,10 @@ class TrainingView:
         """Tell which pairs are training interactions; bool [n]."""
         return self.opinion(users, items) != 0
 
-    def items_of(self, user: int) -> np.ndarray:
-        """Training items of a user, by item code."""
-        row = slice(*self.opinions.indptr[user : user + 2])
-        return self.opinions.indices[row].astype(np.int64)
-
     def tastes(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """Items the user liked and disliked in training, each by item code."""
-        items, signs = self.items_of(user), self.opinions.data
-        liked = signs[slice(*self.opinions.indptr[user : user + 2])] > 0
+        row = slice(*self.opinions.indptr[user : user + 2])
+        items, liked = self.opinions.indices[row].astype(np.int64), self.opinions.data[row] > 0
         return items[liked], items[~liked]
 
     @cached_property
@@ -151,13 +142,16 @@ class TrainingView:
 
     @cached_property
     def _texts(self) -> dict[tuple[str, bool], list[str]]:
-        return {}
+        return {
+            (wording, target): [
+                prompts.item_text(r, self.noun, wording, target=target) for r in self.rows
+            ]
+            for wording in prompts.WORDINGS
+            for target in (False, True)
+        }
 
     def texts(self, wording: str, *, target: bool = False) -> list[str]:
         """Every item as a prompt names it, by item code (see `prompts.item_text`)."""
-        if (wording, target) not in self._texts:
-            named = [item_text(row, self.noun, wording, target=target) for row in self.rows]
-            self._texts[wording, target] = named
         return self._texts[wording, target]
 
     def history(
@@ -168,12 +162,12 @@ class TrainingView:
         The default wording shows up to eight of each, in an order drawn once per user and seed; the
         paper's shows the first five of each by item code (theirs go by file order, which leaks).
         """
-        shown = []
-        for kind, items in enumerate(self.tastes(user)):
-            if not is_paper(wording):
-                items = np.random.default_rng([seed, user, kind]).permutation(items)
-            shown.append(items[items != without][: HISTORY[wording]])
-        return shown[0], shown[1]
+        likes, dislikes = self.tastes(user)
+        if not prompts.is_paper(wording):
+            likes = np.random.default_rng([seed, user, 0]).permutation(likes)
+            dislikes = np.random.default_rng([seed, user, 1]).permutation(dislikes)
+        most = prompts.HISTORY[wording]
+        return likes[likes != without][:most], dislikes[dislikes != without][:most]
 
     def prompt(self, user: int, item: int, wording: str = "default", seed: int = 0) -> Prompt:
         """The question whether `user` would like `item`, with the user's training history."""
@@ -185,44 +179,41 @@ class TrainingView:
         """The question whether somebody with this history (liked, disliked) would like `item`."""
         liked, others = self.texts(wording), self.texts(wording, target=True)
         likes, dislikes = [liked[i] for i in history[0]], [others[i] for i in history[1]]
-        return interaction_prompt(self.noun, likes, dislikes, others[item], wording)
+        return prompts.interaction_prompt(self.noun, likes, dislikes, others[item], wording)
 
 
 def load_data(folder: Path) -> TrainingView:
     """Read the training view from the folder that notebook 01 wrote.
 
     Raises:
-        UserError: when a file or key is missing, or codes do not fit the items table.
+        UserError: when a file is missing, or codes do not fit the items table.
     """
-    about = read_json(folder / "dataset.json")
+    about, file = read_json(folder / "dataset.json"), folder / "items.parquet"
     keys = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
-    missing = [key for key in keys if key not in about]
-    if missing:
-        raise UserError(f"{folder / 'dataset.json'}: key '{missing[0]}' is missing")
     train = read_table(folder / "train.parquet", "split")
-    items = read_table(folder / "items.parquet", "items")
+    items = read_table(file, "items")
     view = TrainingView(**{key: about[key] for key in keys}, train=train, items=items)
     if not np.array_equal(items["item"], np.arange(view.n_items)):
-        file = folder / "items.parquet"
         raise UserError(f"{file}: row i must be item i, for {view.n_items} items")
-    for name, size in (("user", view.n_users), ("item", view.n_items)):
-        bad = np.flatnonzero((train[name] < 0) | (train[name] >= size))
-        if len(bad):
-            where = f"{folder / 'train.parquet'}: row {bad[0]}, column '{name}'"
-            value = train[name].iloc[bad[0]]
-            raise UserError(f"{where} is {value}, but there are {size} {name}s")
+    check_codes(train, str(folder / "train.parquet"), user=view.n_users, item=view.n_items)
     return view
 
 
-class Truth(NamedTuple):
-    """What only a simulation knows; used to judge results, never to make a prompt."""
+def check_codes(frame: pd.DataFrame, where: str, **sizes: int) -> None:
+    """Refuse a table with a code that the data do not have.
 
-    items: pd.DataFrame
-    """item, attributes and facts, complete"""
-    taste: np.ndarray
-    """float32 [U, N], standardised per user"""
-    liked_from: float
-    """the taste from which a user really likes an item"""
+    Args:
+        frame: the table.
+        where: its name in the message.
+        sizes: by column (user, item), how many there are.
+
+    Raises:
+        UserError: naming the first such row, and the column.
+    """
+    for column, size in sizes.items():
+        for row in np.flatnonzero(~frame[column].between(0, size - 1))[:1]:
+            problem = f"is {frame[column].iloc[row]}, but there are {size} {column}s"
+            raise UserError(f"{where}: row {row}, column '{column}' {problem}")
 
 
 def load_truth(folder: Path) -> Truth | None:

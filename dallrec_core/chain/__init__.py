@@ -5,6 +5,6 @@ A notebook begins with `page = chain.begin("03_interactions", globals())`; the c
 """
 
 from dallrec_core.chain.notebook import OpenPage, begin, table
-from dallrec_core.chain.run import PageFailed, plan, run_chain
+from dallrec_core.chain.run import plan, run_chain
 
-__all__ = ["OpenPage", "PageFailed", "begin", "plan", "run_chain", "table"]
+__all__ = ["OpenPage", "begin", "plan", "run_chain", "table"]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,61 +21,46 @@ import pyarrow.parquet as pq
 from dallrec_core.errors import UserError
 
 
-def _schema(
-    required: dict[str, pa.DataType], nullable: dict[str, pa.DataType] | None = None
-) -> pa.Schema:
-    fields = [pa.field(name, kind, nullable=False) for name, kind in required.items()]
-    fields += [pa.field(name, kind) for name, kind in (nullable or {}).items()]
-    return pa.schema(fields)
+def _schema(columns: Mapping[str, str]) -> pa.Schema:
+    """Return a schema from names of columns by type; those of a type with "?" may be empty."""
+    return pa.schema(
+        pa.field(name, pa.type_for_alias(kind.rstrip("?")), nullable=kind.endswith("?"))
+        for kind, names in columns.items()
+        for name in names.split()
+    )
 
-
-_I32, _I64, _F32, _F64 = pa.int32(), pa.int64(), pa.float32(), pa.float64()
-_STR, _BOOL = pa.string(), pa.bool_()
 
 SCHEMAS: dict[str, pa.Schema] = {
-    "split": _schema({"user": _I32, "item": _I32}, {"rating": _F32, "timestamp": _I64}),
-    "users": _schema({"user": _I32, "user_id": _STR}),
-    "items": _schema(
-        {"item": _I32, "item_id": _STR, "title": _STR, "year": _I32},
-        {"attributes": _STR, "author": _STR, "text": _STR},
-    ),
-    "truth": _schema({"item": _I32, "attributes": _STR}),
-    "added": _schema(
-        {"user": _I32, "item": _I32, "answer": _STR, "added": _BOOL}
-        | {"strategy": _STR, "prompt_key": _STR},
-        {"p_yes": _F32},  # empty where a served model's answer is neither yes nor no
-    ),
-    "attributes": _schema(
-        {"item": _I32, "field": _STR, "value": _STR, "origin": _STR, "raw": _STR, "parsed": _BOOL}
-    ),
-    "summaries": _schema({"item": _I32, "summary": _STR, "tokens": _I32, "truncated": _BOOL}),
-    "scores": _schema(
-        {"run": _STR, "backbone": _STR, "arm": _STR, "seed": _I32}
-        | {"user": _I32, "metric": _STR, "value": _F32}
-    ),
-    "runs": _schema(
-        {"run": _STR, "backbone": _STR, "arm": _STR, "seed": _I32, "epochs": _I32}
-        | {"best_epoch": _I32, "validation": _F32, "edges": _I32, "seconds": _F32, "peak_mib": _F32}
-    ),
-    "effects": _schema(
-        dict.fromkeys(("metric", "backbone", "arm", "over", "verdict"), _STR)
-        | {"users": _I32, "seeds": _I32},
-        dict.fromkeys(("base", "other", "difference", "relative", "low", "high"), _F64)
-        | dict.fromkeys(("p_value", "p_holm", "detectable"), _F64),
-    ),
-    "ledger": _schema(
-        {"stage": _STR, "task": _STR, "device": _STR}
-        | dict.fromkeys(("questions", "from_cache", "tokens_in", "tokens_out"), _I64)
-        | {"saved_by_prefix": _I64, "saved_by_cache": _I64, "seconds": _F32, "peak_mib": _F32}
-    ),
-    "training_log": _schema(
-        {"task": _STR, "step": _I32, "epoch": _F32}, {"loss": _F32, "eval_loss": _F32}
-    ),
+    name: _schema(columns)
+    for name, columns in {
+        "split": {"int32": "user item", "float32?": "rating", "int64?": "timestamp"},
+        "users": {"int32": "user", "string": "user_id"},
+        "items": {"int32": "item year", "string": "item_id title"}
+        | {"string?": "attributes author text"},
+        "truth": {"int32": "item", "string": "attributes"},
+        # p(yes) is empty where a served model's answer is neither yes nor no
+        "added": {"int32": "user item", "string": "answer strategy prompt_key"}
+        | {"bool": "added", "float32?": "p_yes"},
+        "attributes": {"int32": "item", "string": "field value origin raw", "bool": "parsed"},
+        "summaries": {"int32": "item tokens", "string": "summary", "bool": "truncated"},
+        "scores": {"int32": "seed user", "string": "run backbone arm metric", "float32": "value"},
+        "runs": {"int32": "seed epochs best_epoch edges", "string": "run backbone arm"}
+        | {"float32": "validation seconds peak_mib"},
+        "effects": {"string": "metric backbone arm over verdict", "int32": "users seeds"}
+        | {"float64?": "base other difference relative low high p_value p_holm detectable"},
+        "ledger": {"string": "stage task device"}
+        | {"int64": "questions from_cache tokens_in tokens_out saved_by_prefix saved_by_cache"}
+        | {"float32": "seconds peak_mib"},
+        "training_log": {"string": "task", "int32": "step", "float32": "epoch"}
+        | {"float32?": "loss eval_loss"},
+    }.items()
 }
-"""Required (and nullable) columns of every table, by schema name; more may be present."""
+"""Required columns of every table, by schema name; more may be present."""
+SCHEMAS |= dict.fromkeys(("train", "validation", "test", "held_back"), SCHEMAS["split"])
+SCHEMAS |= dict.fromkeys(("interactions", "zero_shot"), SCHEMAS["added"])
 
 VOLATILE = frozenset(
-    ("seconds", "peak_mib", "wall_seconds", "started", "finished", "device", "costs")
+    ("seconds", "peak_mib", "device")
     # what the model had to read depends on what the cache has kept from earlier runs
     + ("from_cache", "tokens_in", "tokens_out", "saved_by_prefix", "saved_by_cache")
 )
@@ -94,12 +78,12 @@ def _check(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         column = table.column(position)
         try:
             column = column.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except pa.ArrowException as error:
             raise UserError(
                 f"{path}: column '{field.name}' should be {field.type}: {error}"
             ) from error
         if not field.nullable and column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            row = column.is_null().index(True)
             raise UserError(f"{path}: row {row}, column '{field.name}' is empty")
         table = table.set_column(position, field, column)
     return table.replace_schema_metadata(None)
@@ -111,8 +95,7 @@ def write_table(frame: pd.DataFrame, path: Path, schema: str) -> Path:
     Raises:
         UserError: naming file, row and column when the frame does not fit its schema.
     """
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = _check(table, SCHEMAS[schema], path)
+    table = _check(pa.Table.from_pandas(frame, preserve_index=False), SCHEMAS[schema], path)
     with atomic(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     return path
@@ -153,35 +136,17 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         partial.replace(path)
     except OSError as error:
-        _remove(partial)
-        reason = error.strerror or str(error)
-        raise UserError(f"cannot write {path}: {reason}") from error
-    except BaseException:
-        _remove(partial)
-        raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:  # where it succeeded, nothing is left to remove
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
 
 
 def write_json(value: Any, path: Path) -> Path:
-    """Write `value` as readable JSON (NumPy numbers become plain ones)."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+    """Write `value` as readable JSON (NumPy numbers and arrays become plain ones)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda array: array.tolist())
     with atomic(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return path
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def read_json(path: Path) -> Any:
@@ -194,7 +159,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -207,20 +172,20 @@ def sha256(path: Path) -> str:
 def digest(path: Path) -> str:
     """Return a hash of an artefact's content that two equal runs share.
 
-    Volatile columns of tables and keys of JSON are left out; other files count byte by byte.
+    Volatile columns of tables and keys of JSON are left out. Pictures have none: they show what
+    tables hold, and kernels draw a few pixels otherwise. Other files count byte by byte.
     """
+    if path.suffix == ".png":
+        return ""
     if path.suffix == ".parquet":
         frame = _load(path).to_pandas().drop(columns=list(VOLATILE), errors="ignore")
-        hashed = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-        head = ",".join(frame.columns).encode()
-        return hashlib.sha256(head + np.ascontiguousarray(hashed).tobytes()).hexdigest()
+        rows = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+        return hashlib.sha256(",".join(frame.columns).encode() + rows.tobytes()).hexdigest()
     if path.suffix == ".json":
-        content = json.dumps(_steady(read_json(path)), sort_keys=True)
+        content = json.dumps(json.loads(path.read_bytes(), object_hook=_steady), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
     return sha256(path)
 
 
-def _steady(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _steady(inner) for key, inner in value.items() if key not in VOLATILE}
-    return [_steady(inner) for inner in value] if isinstance(value, list) else value
+def _steady(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in VOLATILE}

@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +25,7 @@ from dallrec_core.errors import UserError
 VERSIONED = ("torch", "transformers", "peft")
 """Distributions whose version is part of every key."""
 
-MANIFEST, STARTED, COSTS = "manifest.json", "started.json", "costs.json"
+NOTES = MANIFEST, STARTED, COSTS = "manifest.json", "started.json", "costs.json"
 """A page's own notes: it is finished; it has begun, for which key; what it took."""
 
 Parts = dict[str, dict[str, Any]]
@@ -41,31 +41,27 @@ def parts(page: Page, parameters: Mapping[str, Any], inputs: Mapping[str, str]) 
         inputs: keys of the pages it needs.
     """
     return {
-        "code": {"cells": _hash(_code(notebooks_dir() / page.notebook))},
+        "code": {"cells": key(_code(notebooks_dir() / page.notebook))},
         "parameters": dict(parameters),
         "files": {name: _hash_path(path) for name, path in _named_files(parameters).items()},
         "library": {"dallrec_core": library()},
         "inputs": dict(inputs),
-        "versions": {name: distribution_version(name) for name in VERSIONED},
+        "versions": {name: metadata.version(name) for name in VERSIONED},
         **({"data": {page.data: page.has_data()}} if page.data else {}),
     }
 
 
-def key(content: Parts) -> str:
-    """Return the content key: 64 hexadecimal digits."""
-    return _hash(json.dumps(content, sort_keys=True, default=str))
+def key(content: Any) -> str:
+    """Return the content key of plain values, such as `Parts`: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _hash(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _code(notebook: Path) -> str:
+def _code(notebook: Path) -> list[str]:
     # as json, because importing nbformat takes seconds, which every kernel would wait for
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     own = [cell for cell in code if "parameters" not in cell["metadata"].get("tags", [])]
-    return "\n".join("".join(cell["source"]) for cell in own)
+    return ["".join(cell["source"]) for cell in own]
 
 
 @cache
@@ -73,16 +69,7 @@ def library() -> str:
     """Return a hash of all source and data files of the library."""
     kinds = {".py", ".csv", ".json", ".toml", ".safetensors"}
     files = [file for file in _files(PACKAGE) if file.suffix in kinds]
-    return _hash(json.dumps({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files}))
-
-
-@cache
-def distribution_version(distribution: str) -> str:
-    """Return the installed version of a distribution, or "absent"."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
+    return key({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files})
 
 
 def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
@@ -98,8 +85,8 @@ def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
 def _hash_path(path: Path) -> str:
     if path.is_file():
         return artefacts.sha256(path)
-    stats = {str(file.relative_to(path)): file.stat() for file in _files(path)}
-    return _hash(json.dumps({name: (s.st_size, s.st_mtime_ns) for name, s in stats.items()}))
+    stats = {file.relative_to(path): file.stat() for file in _files(path)}
+    return key({str(name): (s.st_size, s.st_mtime_ns) for name, s in stats.items()})
 
 
 def _files(folder: Path) -> list[Path]:
@@ -124,35 +111,25 @@ def read_manifest(page: Page, run: str) -> dict[str, Any] | None:
     return manifest if complete else None
 
 
-def artefact_files(page: Page, run: str) -> list[str]:
-    """Return what a page made, without its own notes, unfinished files and content-keyed pieces."""
-    folder, own = run_dir(run) / page.name, {MANIFEST, STARTED, COSTS}
-    names = [file.relative_to(folder) for file in _files(folder) if file.name not in own]
-    return [
-        str(name)
-        for name in names
-        if name.parts[0] not in page.keeps and ".partial" not in str(name)
-    ]
+def digests(page: Page, run: str, of: Callable[[Path], str] = artefacts.digest) -> dict[str, str]:
+    """Return a content digest of every artefact of a page; equal runs have equal digests.
 
+    Its own notes, unfinished files and content-keyed pieces are no artefacts.
 
-def hashes(page: Page, run: str) -> dict[str, str]:
-    """Return the SHA-256 of every artefact of a page."""
-    folder = run_dir(run) / page.name
-    return {name: artefacts.sha256(folder / name) for name in artefact_files(page, run)}
-
-
-def digests(page: Page, run: str) -> dict[str, str]:
-    """Return a content digest for every artefact of a page; equal runs have equal digests.
-
-    Pictures are left out: they show what tables hold, and kernels draw a few pixels otherwise.
+    Args:
+        page: the page.
+        run: name of the run.
+        of: what makes a digest of a file.
     """
-    folder, names = run_dir(run) / page.name, artefact_files(page, run)
-    return {n: artefacts.digest(folder / n) for n in names if not n.endswith(".png")}
+    folder = run_dir(run) / page.name
+    names = [file.relative_to(folder) for file in _files(folder) if file.name not in NOTES]
+    made = [n for n in names if n.parts[0] not in page.keeps and ".partial" not in str(n)]
+    return {str(name): digest for name in made if (digest := of(folder / name))}
 
 
 def short_digest(page: Page, run: str) -> str:
     """Return twelve digits that stand for all artefacts of a page."""
-    return _hash(json.dumps(digests(page, run), sort_keys=True))[:12]
+    return key(digests(page, run))[:12]
 
 
 def actual_key(page: Page, run: str) -> str:
@@ -160,7 +137,7 @@ def actual_key(page: Page, run: str) -> str:
     manifest = read_manifest(page, run)
     if manifest and not _damaged(page, run, manifest):
         return str(manifest["key"])
-    return f"by hand {_hash(json.dumps(hashes(page, run)))[:12]}"
+    return f"by hand {key(digests(page, run, artefacts.sha256))[:12]}"
 
 
 def staleness(page: Page, run: str, content: Parts) -> list[str]:
@@ -175,8 +152,8 @@ def staleness(page: Page, run: str, content: Parts) -> list[str]:
 
 
 def _damaged(page: Page, run: str, manifest: Mapping[str, Any]) -> list[str]:
-    found = hashes(page, run)
-    return [name for name, sha256 in manifest["artefacts"].items() if found.get(name) != sha256]
+    found = digests(page, run, artefacts.sha256)
+    return [name for name, known in manifest["artefacts"].items() if found.get(name) != known]
 
 
 def _changes(old: Parts, new: Parts) -> list[str]:

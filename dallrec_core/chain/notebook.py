@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.machine import device, peak_mib
-from dallrec_core.chain.pages import DEFAULT_RUN, Page, find_page, missing, remedy, upstream
-from dallrec_core.chain.parameters import check_notebook, page_parameters
-from dallrec_core.chain.places import answers_path, run_dir
+from dallrec_core.chain.pages import DEFAULT_RUN, Page, find_page, lacking, require
+from dallrec_core.chain.parameters import check_notebook
+from dallrec_core.chain.places import run_dir, runs_dir
 from dallrec_core.chain.run import CHAIN, locked, run_chain
 from dallrec_core.errors import UserError
 
@@ -67,8 +69,7 @@ class OpenPage:
         Raises:
             UserError: when it is absent or does not fit.
         """
-        path = self.input(page) / f"{table}.parquet"
-        return artefacts.read_table(path, _schema(find_page(page), table))
+        return artefacts.read_table(self.input(page) / f"{table}.parquet", table)
 
     def read_json(self, page: str, name: str) -> Any:
         """Read a JSON artefact of an upstream page (`name` without its suffix)."""
@@ -80,8 +81,7 @@ class OpenPage:
         Raises:
             UserError: when it does not fit, or cannot be written.
         """
-        schema = _schema(self.page, table)
-        artefacts.write_table(frame, self.path(f"{table}.parquet"), schema)
+        artefacts.write_table(frame, self.path(f"{table}.parquet"), table)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON artefact of this page (`name` without its suffix)."""
@@ -89,7 +89,7 @@ class OpenPage:
 
     def cache(self) -> Path:
         """Return the path of the answer cache that all runs share."""
-        return answers_path()
+        return runs_dir() / "cache" / "answers.sqlite"
 
     def provenance(self, seed: int) -> pd.DataFrame:
         """Return what made this page, and leave its costs in `costs.json`.
@@ -102,18 +102,11 @@ class OpenPage:
         artefacts.write_json(costs, self.path(freshness.COSTS))
         rows = {"run": self.run, "seed": str(seed), "commit": freshness.commit()}
         rows |= {"device": device(), "Python": platform.python_version()}
-        rows |= {name: freshness.distribution_version(name) for name in freshness.VERSIONED}
+        rows |= {name: metadata.version(name) for name in freshness.VERSIONED}
         for name in self.page.needs:
             rows[f"input {name}"] = freshness.short_digest(find_page(name), self.run)
         rows["wall time"] = f"{seconds:.1f} s"
         return pd.DataFrame({"value": rows.values()}, index=pd.Index(rows, name="provenance"))
-
-
-def _schema(page: Page, table: str) -> str:
-    if table not in page.tables:
-        known = ", ".join(page.tables)
-        raise UserError(f"{page.name} has no table '{table}'; pages.PAGES lists {known}")
-    return page.tables[table]
 
 
 def begin(page: str, names: dict[str, Any]) -> OpenPage:
@@ -134,13 +127,10 @@ def begin(page: str, names: dict[str, Any]) -> OpenPage:
     check_notebook(opened.page, names)
     run = opened.run
     by_hand = os.environ.get(CHAIN) != f"{run}/{opened.name}"
-    lacking = [earlier for earlier in upstream(opened.page) if missing(earlier, run)]
-    if lacking and (run != DEFAULT_RUN or not by_hand):
-        listing = ", ".join(earlier.name for earlier in lacking)
-        how = remedy(run, lacking[-1].name[:2])
-        raise UserError(f"{opened.name} needs {listing} of run '{run}'; {how}")
-    if lacking:
-        _run_missing(lacking, run)
+    absent = lacking(opened.page, run)
+    if absent and by_hand and run == DEFAULT_RUN:
+        _run_quickly(absent, run)
+    require(opened.page, run)
     if by_hand:
         with locked(run):
             opened.path(freshness.MANIFEST).unlink(missing_ok=True)
@@ -148,13 +138,11 @@ def begin(page: str, names: dict[str, Any]) -> OpenPage:
     return opened
 
 
-def _run_missing(lacking: Sequence[Page], run: str) -> None:
-    for page in lacking:
-        known = page_parameters(page)
-        quick = {name: value for name, value in page.quick.items() if name in known}
-        listing = ", ".join(f"{name}={value}" for name, value in quick.items())
+def _run_quickly(absent: Sequence[Page], run: str) -> None:
+    for page in absent:
+        listing = ", ".join(f"{name}={value}" for name, value in page.quick.items())
         print(f"{page.name} has not run yet: running it now{listing and f', quickly: {listing}'}")
-        run_chain(run, [{page.name: quick}], only=[page.name], say=lambda _: None)
+        run_chain(run, [{page.name: dict(page.quick)}], only=[page.name], say=lambda _: None)
     print("`dallrec run` makes all of them in full")
 
 
@@ -164,3 +152,26 @@ def table(values: Mapping[str, Any], name: str = "value") -> pd.DataFrame:
     cells = [f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in flat]
     labels = [str(label).replace("_", " ") for label in flat.index]
     return pd.DataFrame({name: cells}, index=pd.Index(labels, name=""))
+
+
+def peak_mib() -> float:
+    """Return the largest resident memory of this process so far, in MiB.
+
+    On Linux `ru_maxrss` starts at the peak of the process that started this one, so every small
+    child of a large parent looks large; the kernel's own status has no such inheritance.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def device() -> str:
+    """Return the device that torch computes on here: the GPU's name, or "cpu"."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return "cpu"

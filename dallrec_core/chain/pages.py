@@ -22,9 +22,7 @@ class Page:
     makes: tuple[str, ...]
     "Files and folders that exist once it has finished."
     needs: tuple[str, ...] = ()
-    "Pages whose artefacts it reads."
-    tables: Mapping[str, str] = field(default_factory=dict)
-    "Schema (a key of `artefacts.SCHEMAS`) of every table it may write, by table name."
+    "Pages whose artefacts it reads, and all that those read, in running order."
     keeps: tuple[str, ...] = ()
     "Folders of content-keyed pieces that stay useful when parameters change."
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +42,6 @@ class Page:
         return all((data_dir() / file).is_file() for file in self.data_files)
 
 
-_LEDGER = {"ledger": "ledger"}
 _WRITTEN = ("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries")
 
 PAGES: tuple[Page, ...] = (
@@ -52,43 +49,36 @@ PAGES: tuple[Page, ...] = (
         "01_data",
         makes=("train.parquet", "validation.parquet", "test.parquet", "items.parquet")
         + ("users.parquet", "dataset.json", "split_report.json"),
-        tables=dict.fromkeys(("train", "validation", "test", "held_back"), "split")
-        | {"items": "items", "users": "users", "truth": "truth"},
     ),
     Page(
         "02_finetune",
         needs=("01_data",),
         makes=("model.json", "adapters", "instructions", "training_log.parquet")
         + ("evaluation.json", "contamination.json"),
-        tables={"training_log": "training_log"} | _LEDGER,
         quick={"n_examples": 32, "held_out": 100, "epochs": 2, "curve_sizes": [], "probes": 50},
     ),
     Page(
         "03_interactions",
         needs=("01_data", "02_finetune"),
         makes=("interactions.parquet",),
-        tables={"interactions": "added", "zero_shot": "added", "items": "items"} | _LEDGER,
         quick={"budget": 1000},
     ),
     Page(
         "04_attributes",
         needs=("01_data", "02_finetune"),
         makes=("attributes.parquet",),
-        tables={"attributes": "attributes"} | _LEDGER,
         quick={"max_items": 100},
     ),
     Page(
         "05_summaries",
         needs=("01_data", "02_finetune"),
         makes=("summaries.parquet",),
-        tables={"summaries": "summaries"} | _LEDGER,
         quick={"max_items": 100},
     ),
     Page(
         "06_recommenders",
         needs=_WRITTEN,
         makes=("scores.parquet", "runs.parquet"),
-        tables={"scores": "scores", "runs": "runs"},
         keeps=("trainings",),
         quick={"backbones": ["MF-BPR", "LightGCN"], "seeds": 2},
     ),
@@ -110,7 +100,6 @@ PAGES: tuple[Page, ...] = (
     Page(
         "A2_released_edges",
         makes=("findings.json",),
-        tables={"scores": "scores", "runs": "runs"},
         keeps=("trainings",),
         data="released-edges",
         data_files=tuple(
@@ -136,19 +125,15 @@ def find_page(text: str) -> Page:
     raise UserError(f"there is no page '{text}'; the pages are {names}")
 
 
-def upstream(page: Page) -> list[Page]:
-    """Return every page that `page` depends on, directly or not, in running order."""
-    wanted = set(page.needs)
-    for earlier in reversed(PAGES):
-        if earlier.name in wanted:
-            wanted.update(earlier.needs)
-    return [earlier for earlier in PAGES if earlier.name in wanted]
-
-
 def missing(page: Page, run: str) -> list[str]:
     """Return what `page` should have made in `run` and is not there."""
     folder, made = run_dir(run) / page.name, page.makes if page.has_data() else ()
     return [name for name in made if not (folder / name).exists()]
+
+
+def lacking(page: Page, run: str) -> list[Page]:
+    """Return the pages that `page` needs and that have not run."""
+    return [earlier for earlier in map(find_page, page.needs) if missing(earlier, run)]
 
 
 def remedy(run: str, until: str = "") -> str:
@@ -158,8 +143,20 @@ def remedy(run: str, until: str = "") -> str:
     return f"run first: {command}{given}"
 
 
-def select(first: str | None, last: str | None, only: Sequence[str] = ()) -> list[str] | None:
-    """Return the names of the pages to consider, or None for all.
+def require(page: Page, run: str, coming: Sequence[str] = ()) -> None:
+    """Refuse to go on with `page` when pages that it needs have not run and are not `coming`.
+
+    Raises:
+        UserError: naming them, and the command that makes them.
+    """
+    absent = [earlier.name for earlier in lacking(page, run) if earlier.name not in coming]
+    if absent:
+        how = remedy(run, absent[-1][:2])
+        raise UserError(f"{page.name} needs {', '.join(absent)} of run '{run}'; {how}")
+
+
+def select(first: str | None, last: str | None, only: Sequence[str] = ()) -> list[str]:
+    """Return the names of the pages to consider.
 
     Raises:
         UserError: for a page that does not exist, or a choice that is empty or contradicts itself.
@@ -168,8 +165,6 @@ def select(first: str | None, last: str | None, only: Sequence[str] = ()) -> lis
         raise UserError("--only cannot be combined with --from or --until")
     if only:
         return [find_page(text).name for text in only]
-    if not first and not last:
-        return None
     low = PAGES.index(find_page(first)) if first else 0
     high = PAGES.index(find_page(last)) if last else len(PAGES) - 1
     if low > high:

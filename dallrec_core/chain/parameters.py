@@ -10,7 +10,7 @@ import ast
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,115 +28,82 @@ Overrides = dict[str, dict[str, Any]]
 # ---------------------------------------------------------------- what values may be
 
 
-def _different(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("a list without repetitions")
-    return values
+def _must(be: Callable[[Any], bool], words: str) -> AfterValidator:
+    """Return a check that refuses what is not so; `words` say what the value should be."""
+
+    def check(value: Any) -> Any:
+        if not be(value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
 
 
-def _with_base(values: list[str]) -> list[str]:
-    if "base" not in values:
-        raise ValueError("a list with 'base'")
-    return values
-
-
-def _own_class(text: str) -> str:
-    module = text.partition(":")[0]
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(
-            f"'module:Class' of a module that Python finds; put the folder of {module}.py on "
-            "PYTHONPATH"
-        )
-    return text
-
-
-def _encoder(text: str) -> str:
+def _is_encoder(text: str) -> bool:
     slip = text != "tfidf" and difflib.get_close_matches(text.lower(), ["tfidf"])
-    if slip or text in ("", "lm", "lm:"):
-        raise ValueError(
-            "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging "
-            "Face id of a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'"
-        )
-    return text
+    return not slip and text not in ("", "lm", "lm:")
 
 
-Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]  # fits 32 bits with those that follow it
+Encoder = Annotated[str, _must(
+    _is_encoder,
+    "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging Face id of "
+    "a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'",
+)]  # fmt: skip
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
-Trainings = Annotated[int, Field(ge=1, le=1000)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Dataset = Literal[
-    "matinee", "ml-100k", "ml-1m", "book-crossing", "published", "published-book",
-    "released-edges", "files",
-]  # fmt: skip
+Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]  # fits 32 bits with those that follow it
 Backbone = Literal[
     "MF-BPR", "NMF", "NGCF", "LightGCN", "MMGCN", "GRCN", "MMSSL", "Popularity", "ItemKNN", "EASE"
 ]
-OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), AfterValidator(_own_class)]
+OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), _must(
+    lambda text: importlib.util.find_spec(text.partition(":")[0]) is not None,
+    "'module:Class' of a module that Python finds; put the folder of its file on PYTHONPATH",
+)]  # fmt: skip
+_DIFFERENT = _must(lambda values: len(set(values)) == len(values), "a list without repetitions")
+_WITH_BASE = _must(lambda arms: "base" in arms, "a list with 'base'")
+Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
     "text_knn", "zero_shot", "oracle", "shuffled", "constant", "noise", "given_text",
 ]  # fmt: skip
-Backbones = Annotated[list[Backbone | OwnBackbone], AfterValidator(_different)]
 
-TYPES: dict[str, dict[str, Any]] = {
-    "01_data": {
-        "dataset": Dataset,
-        "split": Literal["random", "temporal", "leave_one_out", "published"],
-        "train_fraction": Annotated[float, Field(gt=0, le=1)],
-        "noun": Literal["movie", "book"],
-        "min_interactions": Count,
-    },
-    "02_finetune": {
-        "quantize": Literal["none", "4bit"],
-        "wording": Literal["default", "paper"],
-        "n_examples": Several,
-        "held_out": Count,
-        "epochs": Positive,
-        "learning_rate": Annotated[float, Field(gt=0, allow_inf_nan=False)],
-        "lora_rank": Positive,
-        "batch_size": Positive,
-        "gradient_accumulation": Positive,
-        "patience": Count,
-        "curve_sizes": list[Several],
-    },
-    "03_interactions": {
-        "strategy": Literal["candidates", "cold_items", "paper"],
-        "budget": Positive,
-        "calibration_method": Literal["temperature", "isotonic", "none"],
-        "max_share": Annotated[float, Field(ge=0, allow_inf_nan=False)],
-        "precision": Share,
-        "max_per_user": Count,
-        "base": Literal["EASE", "ItemKNN", "Popularity"],
-    },
-    "04_attributes": dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
-    | {"max_items": Count},
-    "05_summaries": {"max_new_tokens": Positive, "max_items": Count},
-    "06_recommenders": {
-        "backbones": Annotated[Backbones, Field(min_length=1)],
-        "references": Backbones,
-        "arms": Annotated[list[Arm], AfterValidator(_different), AfterValidator(_with_base)],
-        "seeds": Trainings,
-        "encoder": Annotated[str, AfterValidator(_encoder)],
-        "epochs": Count,
-        "hard_negatives": Share,
-        "top_k": Annotated[int, Field(ge=1, le=100)],
-        "jobs": Count,
-    },
-    "07_analysis": {"resamples": Positive},
-    "A1_published_split": {"seeds": Trainings, "jobs": Count},
-    "A2_released_edges": {
-        "backbones": Annotated[list[Backbone], AfterValidator(_different), Field(min_length=1)],
-        "seeds": Trainings,
-        "resamples": Positive,
-        "jobs": Count,
-    },
-}
-"""By page and parameter, where the annotation in the notebook allows too much.
+TYPES: dict[str, Any] = {
+    "seed": Seed,
+    "dataset": Literal[
+        "matinee", "ml-100k", "ml-1m", "book-crossing", "published", "published-book",
+        "released-edges", "files",
+    ],
+    "split": Literal["random", "temporal", "leave_one_out", "published"],
+    "train_fraction": Annotated[float, Field(gt=0, le=1)],
+    "noun": Literal["movie", "book"],
+    "quantize": Literal["none", "4bit"],
+    "wording": Literal["default", "paper"],
+    "n_examples": Several,
+    "02_finetune.epochs": Positive,
+    "learning_rate": Annotated[float, Field(gt=0, allow_inf_nan=False)],
+    "curve_sizes": list[Several],
+    "strategy": Literal["candidates", "cold_items", "paper"],
+    "calibration_method": Literal["temperature", "isotonic", "none"],
+    "max_share": Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    "base": Literal["EASE", "ItemKNN", "Popularity"],
+    "backbones": Annotated[Backbones, Field(min_length=1)],
+    "references": Backbones,
+    "arms": Annotated[list[Arm], _DIFFERENT, _WITH_BASE],
+    "seeds": Annotated[int, Field(ge=1, le=1000)],
+    "encoder": Encoder,
+    "top_k": Annotated[int, Field(ge=1, le=100)],
+}  # fmt: skip
+"""By name, or by page and name, where the annotation in a notebook allows too much.
 
 :meta hide-value:
 """
+TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
+TYPES |= dict.fromkeys(("lora_rank", "batch_size", "gradient_accumulation", "budget"), Positive)
+TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens", "resamples"), Positive)
+TYPES |= dict.fromkeys(("epochs", "patience", "held_out", "min_interactions"), Count)
+TYPES |= dict.fromkeys(("max_items", "max_per_user", "jobs"), Count)
 
 
 @dataclass(frozen=True)
@@ -152,6 +119,11 @@ class Parameter:
     comment: str
     "The comment behind it."
 
+    @property
+    def type(self) -> Any:
+        """The annotated type itself."""
+        return eval(self.kind)  # from our own notebooks, whose code is executed anyway
+
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """Return the parameters of a notebook by name, as Papermill reads them.
@@ -162,12 +134,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     import papermill
 
     try:
-        found = papermill.inspect_notebook(notebook).values()
         return {
-            p["name"]: Parameter(
-                p["name"], p["inferred_type_name"], ast.literal_eval(p["default"]), p["help"]
+            name: Parameter(
+                name, p["inferred_type_name"], ast.literal_eval(p["default"]), p["help"]
             )
-            for p in found
+            for name, p in papermill.inspect_notebook(notebook).items()
         }
     except FileNotFoundError as error:
         raise UserError(f"{notebook} does not exist") from error
@@ -193,22 +164,16 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: saying what there is, or what the value should be.
     """
-    known, types = page_parameters(page), {"seed": Seed} | TYPES.get(page.name, {})
+    known = {name: p for name, p in page_parameters(page).items() if name != "run"}
     fields: dict[str, Any] = {
-        name: (types.get(name) or as_type(p.kind), p.default)
+        name: (TYPES.get(f"{page.name}.{name}") or TYPES.get(name) or p.type, p.default)
         for name, p in known.items()
-        if name != "run"
     }
     model = create_model(page.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
     try:
         return model.model_validate(values).model_dump(exclude_unset=True)
     except ValidationError as error:
         raise UserError(_explain(page, known, error)) from error
-
-
-def as_type(kind: str) -> Any:
-    """Turn an annotation such as "list[float]" into the type."""
-    return eval(kind)  # from our own notebooks, whose code is executed anyway
 
 
 def _explain(page: Page, known: Mapping[str, Parameter], error: ValidationError) -> str:
@@ -220,18 +185,18 @@ def _explain(page: Page, known: Mapping[str, Parameter], error: ValidationError)
     if name == "run":
         return "name the run with --run, not as a parameter"
     if first["type"] == "extra_forbidden":
-        rest = [p for p in known.values() if p.name != "run"]
-        listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in rest)
-        return f"{page.name} has no parameter '{name}'{_guess(name, known)}. It has {listing}"
+        listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in known.values())
+        return f"{page.name} has no parameter '{name}'{guess(name, known)}. It has {listing}"
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "literal_error":
-        said += _guess(str(value), re.findall(r"'([^']+)'", said))
+        said += guess(str(value), re.findall(r"'([^']+)'", said))
     if first["type"] == "float_type" and isinstance(value, str):
         said += " (YAML reads 1e-4 as text, write 1.0e-4)"
     return f"{page.name}.{name} should be {said}, but is {value!r}"
 
 
-def _guess(word: str, words: Iterable[str]) -> str:
+def guess(word: str, words: Iterable[str]) -> str:
+    """Return a question whether the nearest of `words` is meant; nothing when none is near."""
     near = difflib.get_close_matches(word, list(words), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
@@ -250,13 +215,13 @@ def as_path(name: str, text: str) -> Path | None:
     return path.resolve() if text and named else None
 
 
-def from_text(text: str, kind: Any, name: str) -> Any:
+def from_text(text: str, parameter: Parameter) -> Any:
     """Read a value that was typed as text: YAML, or the text itself where a string is wanted."""
-    if kind is str:
-        return str(as_path(name, text) or text.strip("\"'"))
+    if parameter.kind == "str":
+        return str(as_path(parameter.name, text) or text.strip("\"'"))
     try:
         value = yaml.safe_load(text)
-        return float(value) if kind is float and isinstance(value, str) else value
+        return float(value) if parameter.kind == "float" and isinstance(value, str) else value
     except (yaml.YAMLError, ValueError):
         return text
 
@@ -270,14 +235,12 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
     found: Overrides = {}
     for text in texts:
         target, equals, value = text.partition("=")
-        prefix, dot, name = target.strip().partition(".")
-        if not equals or (not dot and prefix != "seed"):
+        *prefix, name = target.strip().split(".", 1)
+        if not equals or not (prefix or name == "seed"):
             raise UserError(f"'{text}' is not 'page.name=value', e.g. 06_recommenders.seeds=5")
-        for page in [find_page(prefix)] if dot else PAGES:
-            key = name if dot else prefix
-            parameter = page_parameters(page).get(key)
-            kind = as_type(parameter.kind) if parameter else str
-            parsed = check(page, {key: from_text(value.strip(), kind, key)})
+        for page in map(find_page, prefix or [page.name for page in PAGES]):
+            parameter = page_parameters(page).get(name, Parameter(name, "str", "", ""))
+            parsed = check(page, {name: from_text(value.strip(), parameter)})
             found.setdefault(page.name, {}).update(parsed)
     return found
 
@@ -296,7 +259,7 @@ def check_notebook(page: Page, names: dict[str, Any]) -> None:
     given = {name: names[name] for name in known if name in names and name != "run"}
     for name, value in given.items():
         if isinstance(value, str) and known[name].kind != "str":
-            given[name] = from_text(value, as_type(known[name].kind), name)
+            given[name] = from_text(value, known[name])
     names.update(check(page, given))
 
 

@@ -58,9 +58,11 @@ def run_dir(run: str) -> Path:
     return runs_dir() / run
 
 
-def answers_path() -> Path:
-    """Return the path of the cache of language models' answers that all runs share."""
-    return runs_dir() / "cache" / "answers.sqlite"
+def cache_dir() -> Path:
+    """Return the platform's folder for what can be fetched or made again."""
+    import pooch
+
+    return Path(pooch.os_cache("dallrec"))
 
 
 def data_dir() -> Path:
@@ -71,9 +73,7 @@ def data_dir() -> Path:
     """
     named = os.environ.get("DALLREC_DATA_DIR", "")
     if not named:
-        import pooch
-
-        return Path(pooch.os_cache("dallrec"))
+        return cache_dir()
     folder = Path(named).expanduser().resolve()
     if not folder.is_dir():
         raise UserError(

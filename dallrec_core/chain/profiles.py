@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dallrec_core.chain.pages import find_page
-from dallrec_core.chain.parameters import Overrides, check
+from dallrec_core.chain.parameters import Overrides, check, guess
 from dallrec_core.chain.places import notebooks_dir
 from dallrec_core.errors import UserError
 
@@ -52,10 +51,8 @@ def load_profile(name: str) -> Profile:
     path = Path(name)
     if not name.endswith((".yml", ".yaml")):
         if name not in profile_names():
-            near = difflib.get_close_matches(name, profile_names(), n=1)
-            guess = f" (did you mean '{near[0]}'?)" if near else ""
-            listing = ", ".join(profile_names())
-            raise UserError(f"there is no profile '{name}'{guess}; there are {listing}")
+            near, listing = guess(name, profile_names()), ", ".join(profile_names())
+            raise UserError(f"there is no profile '{name}'{near}; there are {listing}")
         path = notebooks_dir() / "profiles" / f"{name}.yml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -63,18 +60,16 @@ def load_profile(name: str) -> Profile:
         parameters: Overrides = {}
         for key, values in profile.parameters.items():
             page = find_page(key)
-            parameters.setdefault(page.name, {}).update(check(page, values))
+            parameters[page.name] = check(page, values)
     except OSError as error:
         raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise UserError(f"{path} is not a profile, because it is not YAML: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, d['loc'][:1]))}: {d['msg']}" for d in error.errors()
-        )
-        raise UserError(
-            f"{path} is not a profile with description, hardware and parameters: {problems}"
-        ) from error
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is not a profile: {place}: {first['msg']}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"{path} is not a profile, because it is not YAML: {said}") from error
     except UserError as error:
         raise UserError(f"profile {path}: {error}") from error
     return profile.model_copy(update={"parameters": parameters})

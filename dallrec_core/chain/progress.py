@@ -13,12 +13,8 @@ from tqdm.auto import tqdm
 
 T = TypeVar("T")
 
-_LINES = 5
-"""Lines printed by a headless loop; a notebook shows at most ten in all."""
-
 LINE = re.compile(
-    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)( \(\S+ (a second|s each)\))?"
-    r"(, about [\d.]+ (s|min|h) left)?"
+    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)(, about [\d.]+ (s|min|h) left)?"
     r"|about \S+ \S+, about [\d.]+ (s|min|h) on this machine)\n?",
     re.MULTILINE,
 )
@@ -42,8 +38,8 @@ def progress(
 ) -> Iterator[T]:
     """Yield from `iterable` while telling how far it is.
 
-    Interactively this is a tqdm bar with rate and remaining time. Headless it prints lines to
-    stdout, only for loops that take more than ten seconds, and at most five of them.
+    Interactively this is a tqdm bar with rate and remaining time. Headless it prints a line to
+    stdout after ten seconds, and again each time three times as long has passed: nine in a day.
 
     Args:
         iterable: what to loop over.
@@ -54,27 +50,18 @@ def progress(
     """
     if total is None:
         total = len(iterable) if isinstance(iterable, Sized) else None
-    if is_interactive():
-        with tqdm(total=total, desc=desc, unit=unit, leave=False) as bar:
-            for element in iterable:
-                yield element
-                bar.update(size(element))
-        return
-    start = time.monotonic()
-    due = 10.0
-    shown = done = 0
-    for element in iterable:
-        yield element
-        done += size(element)
-        elapsed = time.monotonic() - start
-        if elapsed >= due and shown < _LINES and done and done != total:
-            left = f", about {span(elapsed * (total - done) / done)} left" if total else ""
-            so_far = f"{done}{f'/{total}' if total else ''} {unit} in {span(elapsed)}"
-            rate = done / elapsed
-            pace = f"{rate:,.1f} a second" if rate >= 1 else f"{1 / rate:,.1f} s each"
-            print(f"{desc}: {so_far} ({pace}){left}")
-            shown += 1
-            due = elapsed * 2.5
+    headless, start, due, done = not is_interactive(), time.monotonic(), 10.0, 0
+    with tqdm(total=total, desc=desc, unit=unit, leave=False, disable=headless) as bar:
+        for element in iterable:
+            yield element
+            done += size(element)
+            bar.update(size(element))
+            elapsed = time.monotonic() - start
+            if headless and elapsed >= due and done not in (0, total):
+                left = f", about {span(elapsed * (total - done) / done)} left" if total else ""
+                of = f"/{total}" if total else ""
+                print(f"{desc}: {done}{of} {unit} in {span(elapsed)}{left}")
+                due = elapsed * 3
 
 
 def announce(desc: str, count: int, unit: str, seconds: float) -> None:

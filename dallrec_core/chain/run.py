@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,20 +22,16 @@ from filelock import FileLock, Timeout
 
 from dallrec_core.chain import artefacts, freshness
 from dallrec_core.chain.freshness import MANIFEST, STARTED
-from dallrec_core.chain.pages import PAGES, Page, find_page, missing
+from dallrec_core.chain.pages import PAGES, Page, missing, require
 from dallrec_core.chain.parameters import Overrides, page_parameters, resolve
 from dallrec_core.chain.places import notebooks_dir, run_dir, runs_dir
 from dallrec_core.chain.progress import LINE
-from dallrec_core.errors import UserError
+from dallrec_core.errors import PageFailed, UserError
 
 CHAIN = "DALLREC_CHAIN"
 """Environment variable by which a kernel knows that the chain started it: `<run>/<page>`."""
 SKIPPED = "skip-execution"
 """Tag of the cells that nbclient, and so Papermill, leaves alone."""
-
-
-class PageFailed(Exception):
-    """A notebook stopped with an error that is not the user's; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,6 @@ class Step:
 
     page: Page
     "The page."
-    parameters: dict[str, Any]
-    "Its resolved parameters, without `run`."
     parts: freshness.Parts
     "What its result depends on."
     reasons: list[str]
@@ -82,10 +76,10 @@ def plan(
         if only is not None and page.name not in only:
             keys[page.name] = freshness.actual_key(page, run)
             continue
-        parameters = resolve(page, *layers)
-        content = freshness.parts(page, parameters, {name: keys[name] for name in page.needs})
+        inputs = {name: keys[name] for name in page.needs}
+        content = freshness.parts(page, resolve(page, *layers), inputs)
         reasons = freshness.staleness(page, run, content) or (["forced"] if force else [])
-        steps.append(Step(page, parameters, content, reasons))
+        steps.append(Step(page, content, reasons))
         keys[page.name] = steps[-1].key
     return steps
 
@@ -105,7 +99,9 @@ def run_chain(
     """
     with locked(run):
         steps = plan(run, overrides, only, force)
-        _require_inputs(steps, run)
+        for step in steps:
+            if step.reasons:
+                require(step.page, run, [considered.page.name for considered in steps])
         for step in steps:
             name = f"{step.page.name:<18}"
             if not step.reasons:
@@ -138,43 +134,26 @@ def locked(run: str) -> Iterator[None]:
         raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
 
 
-def _require_inputs(steps: Sequence[Step], run: str) -> None:
-    planned = {step.page.name for step in steps}
-    for step in steps:
-        for name in step.page.needs:
-            gone = missing(find_page(name), run)
-            if step.reasons and name not in planned and gone:
-                raise UserError(
-                    f"{step.page.name} needs {name} of run '{run}', which lacks "
-                    f"{', '.join(gone)}; run it first, without --from or --only"
-                )
-
-
 def _run_step(step: Step, run: str, force: bool) -> float:
     """Run one notebook and write its manifest; return the seconds it took."""
     page, folder = step.page, run_dir(run) / step.page.name
     _clear(step, folder, force)
     start = time.monotonic()
-    defaults = page_parameters(page)
-    values = {**step.parameters, "run": run}
     # only what differs is injected, so that the page of a default run stays clean
-    changed = {name: value for name, value in values.items() if value != defaults[name].default}
-    execute(page, run, changed)
+    values, known = {**step.parts["parameters"], "run": run}, page_parameters(page)
+    execute(page, run, {n: value for n, value in values.items() if value != known[n].default})
     seconds = time.monotonic() - start
     gone = missing(page, run)
     if gone:
         raise PageFailed(f"{page.name} finished without making {', '.join(gone)}")
     manifest = {
-        "page": page.name,
-        "run": run,
         "key": step.key,
-        "parameters": step.parameters,
         "parts": step.parts,
-        "artefacts": freshness.hashes(page, run),
+        "artefacts": freshness.digests(page, run, artefacts.sha256),
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": freshness.commit(),
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
     }
     artefacts.write_json(manifest, folder / MANIFEST)
     (folder / STARTED).unlink(missing_ok=True)
@@ -197,7 +176,7 @@ def _clear(step: Step, folder: Path, force: bool) -> None:
 def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> Path:
     """Execute the notebook of a page and return the path of the executed copy.
 
-    It is written under another name first, and a failed one is kept as `<page>.failed.ipynb`.
+    Until it is complete, it is called `<page>.unfinished.ipynb`, and stays so where it fails.
 
     Args:
         page: the page.
@@ -205,26 +184,23 @@ def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> Path:
         parameters: what to inject: the values that differ from the notebook's own.
 
     Raises:
-        UserError: the notebook raised one, or the disk refused.
+        UserError: the notebook raised one.
         PageFailed: any other error in the notebook, or a dead kernel.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     executed = run_dir(run) / "notebooks" / page.notebook
-    partial, failed, marked = (
-        executed.with_suffix(f".{word}.ipynb") for word in ("partial", "failed", "partial.source")
-    )
+    unfinished = executed.with_suffix(".unfinished.ipynb")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (partial, failed, executed):
-        stale.unlink(missing_ok=True)
+    executed.unlink(missing_ok=True)
     # What it logs about a dead kernel would stand beside our own message.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     try:
         with _kernel_environment(f"{run}/{page.name}"):
             papermill.execute_notebook(
-                _source(page, parameters, marked),
-                partial,
+                _source(page, parameters, unfinished),
+                unfinished,
                 parameters=dict(parameters),
                 kernel_name="python3",
                 cwd=notebooks_dir(),
@@ -232,33 +208,27 @@ def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> Path:
                 stdout_file=_ProgressLines(),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
-        partial.replace(executed)
     except papermill.PapermillExecutionError as error:
-        partial.replace(failed)
         said = " ".join(str(error.evalue).split())  # one line, whatever the library wrote
         if error.ename == "UserError":
             raise UserError(f"{page.name}: {said}") from error
         raise PageFailed(
             f"{page.notebook}, code cell {error.exec_count}: {error.ename}: {said} "
-            f"(the notebook as far as it got: {failed})"
+            f"(the notebook as far as it got: {unfinished})"
         ) from error
     except DeadKernelError as error:
         raise PageFailed(
             f"{page.name}: the kernel died, most often because memory ran out; "
             f"what was finished is kept, `dallrec doctor` shows the memory"
         ) from error
-    except OSError as error:
-        raise UserError(f"cannot write {executed}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-        marked.unlink(missing_ok=True)
+    unfinished.replace(executed)
     return executed
 
 
 def _source(page: Page, parameters: Mapping[str, Any], marked: Path) -> Path:
     """Return the notebook to execute: where its dataset is absent, the cells that need it skipped.
 
-    Those cells are tagged `needs-data`; a note stands before the first.
+    Those cells are tagged `needs-data`; a note stands before the first. It is written to `marked`.
     """
     source = notebooks_dir() / page.notebook
     if page.has_data() or parameters.get("download"):
@@ -267,11 +237,10 @@ def _source(page: Page, parameters: Mapping[str, Any], marked: Path) -> Path:
 
     notebook = nbformat.read(source, as_version=4)
     needing = [c for c in notebook.cells if "needs-data" in c.metadata.get("tags", [])]
-    number = page.name.partition("_")[0]
     note = (
         f"**Not computed here, because the files of `{page.data}` are not on this machine. "
         f"`dallrec data {page.data}` fetches and verifies them; then run `dallrec run --only "
-        f"{number}` again. `DALLREC_DATA_DIR` names a folder that has them already, and the "
+        f"{page.name[:2]}` again. `DALLREC_DATA_DIR` names a folder that has them already, and the "
         "parameter `download` fetches them from within this page.**"
     )
     for cell in needing:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
+from collections.abc import Callable
+
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from dallrec_core.data.base import Dataset, Split, Truth, make_dataset
-from dallrec_core.data.download import ensure, is_here
-from dallrec_core.data.origins import folder_of
-from dallrec_core.data.saved import save
+from dallrec_core.data.bookcrossing import load_book_crossing
+from dallrec_core.data.checks import check_choice
+from dallrec_core.data.download import ORIGINS, is_here, locate
+from dallrec_core.data.files import load_files
+from dallrec_core.data.matinee import load_matinee
+from dallrec_core.data.movielens import load_ml_1m, load_ml_100k
+from dallrec_core.data.published import load_published, load_published_book
+from dallrec_core.data.released_edges import load_released_edges
+from dallrec_core.data.splits import save
 from dallrec_core.errors import UserError
 
 __all__ = [
-    "NAMES", "Dataset", "Split", "Truth", "load", "make_dataset", "require", "save",
+    "NAMES", "Dataset", "Split", "Truth", "fetch_or_verify", "load", "make_dataset", "require",
+    "save",
 ]  # fmt: skip
 
-_LOADERS = {
-    "matinee": ("matinee", "load_matinee"),
-    "ml-100k": ("movielens", "load_ml_100k"),
-    "ml-1m": ("movielens", "load_ml_1m"),
-    "book-crossing": ("bookcrossing", "load_book_crossing"),
-    "published": ("published", "load_published"),
-    "published-book": ("published", "load_published_book"),
-    "released-edges": ("released_edges", "load_released_edges"),
-    "files": ("files", "load_files"),
+_LOADERS: dict[str, Callable[..., Dataset]] = {
+    "matinee": load_matinee,
+    "ml-100k": load_ml_100k,
+    "ml-1m": load_ml_1m,
+    "book-crossing": load_book_crossing,
+    "published": load_published,
+    "published-book": load_published_book,
+    "released-edges": load_released_edges,
+    "files": load_files,
 }
 NAMES = tuple(_LOADERS)
 """Names that :func:`load` knows."""
@@ -40,15 +48,20 @@ def load(name: str, **options: object) -> Dataset:
     Raises:
         UserError: unknown name or option, missing or malformed files, no network.
     """
-    check_name(name)
-    module, function = _LOADERS[name]
-    loader = getattr(importlib.import_module(f"dallrec_core.data.{module}"), function)
-    known = list(inspect.signature(loader).parameters)
-    for option in options:
-        if option not in known:
-            valid = ", ".join(known) or "none"
-            raise UserError(f"dataset '{name}' has no option '{option}'. Its options: {valid}.")
-    return loader(**options)
+    check_choice("dataset", name, NAMES)
+    loader = _LOADERS[name]
+    try:
+        return validate_call(config=ConfigDict(strict=True))(loader)(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = first["loc"][0]
+        if first["type"] == "unexpected_keyword_argument":
+            valid = ", ".join(inspect.signature(loader).parameters) or "none"
+            said = f"dataset '{name}' has no option '{option}'. Its options: {valid}."
+        else:
+            said = f"{option} should be {first['msg'].removeprefix('Input should be ')}"
+            said = f"dataset '{name}': {said}, but is {first['input']!r}."
+        raise UserError(said) from error
 
 
 def require(name: str, download: bool = False) -> None:
@@ -61,23 +74,25 @@ def require(name: str, download: bool = False) -> None:
     Raises:
         UserError: naming the command that fetches them, or as downloading does.
     """
-    if download:
-        ensure(folder_of(name))
-    elif not is_here(name):
+    if is_here(name):
+        return
+    if not download:
         raise UserError(
-            f"the files of `{folder_of(name)}` are not on this machine; `dallrec data {name}` "
+            f"the files of `{ORIGINS[name].folder}` are not on this machine; `dallrec data {name}` "
             "fetches and verifies them, and DALLREC_DATA_DIR names a folder that has them already"
         )
+    locate(name)
 
 
-def check_name(name: str) -> None:
-    """Refuse an unknown dataset name.
+def fetch_or_verify(name: str) -> list[str]:
+    """Fetch a dataset, or verify the copy that is on this machine; return lines to print.
 
     Raises:
-        UserError: listing the valid names, with the closest one where there is one.
+        UserError: an unknown name, no network, a failed checksum.
     """
-    if name in NAMES:
-        return
-    close = difflib.get_close_matches(str(name).lower(), NAMES, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    raise UserError(f"there is no dataset '{name}'.{hint} Valid names: {', '.join(NAMES)}.")
+    check_choice("dataset", name, NAMES)
+    if name not in ORIGINS:
+        what = "is embedded in the package" if name == "matinee" else "reads your own files"
+        return [f"dataset '{name}' {what}; there is nothing to fetch"]
+    located = locate(name)
+    return [f"{name}: {located.folder}", *(f"  {line}" for line in located.lines)]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.data.checks import Table, order_ids
+from dallrec_core.data.tables import codes_in
 from dallrec_core.errors import UserError
 
 LIKE_THRESHOLD = 3.0
@@ -32,7 +33,7 @@ class Truth:
     taste: np.ndarray
     """float32 [U, N]: how much user u would like item i"""
     liked_from: float
-    """taste from which an item is really liked"""
+    """the taste from which an item is really liked"""
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,6 @@ class Dataset:
         """Whether every interaction has a time."""
         return bool(self.interactions["timestamp"].notna().all())
 
-    @property
-    def has_ratings(self) -> bool:
-        """Whether every interaction has a rating."""
-        return bool(self.interactions["rating"].notna().all())
-
     def summary(self) -> list[str]:
         """Lines to print after loading: sizes, everything dropped, notes of the loader."""
         lines = [
@@ -104,6 +100,11 @@ class Dataset:
         ]
         lines += [f"  left out: {count:,} {what}" for what, count in self.dropped.items() if count]
         return lines + [f"  note: {note}" for note in self.notes]
+
+
+def pair_keys(frame: pd.DataFrame) -> np.ndarray:
+    """One number for each (user, item) of a frame, int64 [rows]: equal where the pairs are."""
+    return (frame["user"].to_numpy(np.int64) << 32) + frame["item"].to_numpy(np.int64)
 
 
 def make_dataset(
@@ -151,17 +152,12 @@ def _code_items(table: Table) -> pd.DataFrame:
     table.require("item_id", "title")
     codes, names = table.ids("item_id")
     order = order_ids(names)
-    code = _ranks(names, order)[codes]
-    repeated = pd.Series(code).duplicated().to_numpy()
-    if repeated.any():
-        first = int(np.flatnonzero(code == code[np.argmax(repeated)])[0])
-        what = f"item {{value}} is already on {table.line(first)}"
-        remedy = "Each item may appear once; remove or renumber the repeated row."
-        table.refuse(repeated, "item_id", what, remedy)
+    code = codes_in(names, order)[codes]
+    remedy = "Each item may appear once; remove or renumber the repeated row."
+    table.refuse_repeats(pd.DataFrame({"item": code}), "item_id", "item {value}", remedy)
     titles = table.texts("title")
-    if titles.isna().any():
-        remedy = "Prompts name items by their title; fill it, or remove the item."
-        table.refuse(titles.isna(), "title", "the title is empty", remedy)
+    remedy = "Prompts name items by their title; fill it, or remove the item."
+    table.refuse(titles.isna(), "title", "the title is empty", remedy)
     columns = {"item": code, "item_id": pd.array(np.array(order)[code], dtype="str")}
     columns |= {"title": titles, "year": np.zeros(len(code), dtype=np.int32)}
     if "year" in table.frame:
@@ -171,11 +167,6 @@ def _code_items(table: Table) -> pd.DataFrame:
         nothing = pd.Series(np.nan, index=range(len(code)), dtype="str")
         columns[column] = table.texts(column) if column in table.frame else nothing
     return pd.DataFrame(columns).sort_values("item", ignore_index=True)
-
-
-def _ranks(names: list[str], order: list[str]) -> np.ndarray:
-    """Position of each name in ``order`` as int32, -1 where absent."""
-    return pd.Index(order).get_indexer(pd.Index(names)).astype(np.int32)
 
 
 def _code_interactions(
@@ -190,14 +181,14 @@ def _code_interactions(
     users, user_names = table.ids("user_id")
     order = order_ids(user_names)
     codes, names = table.ids("item_id")
-    item = _ranks(names, list(items["item_id"]))[codes]
+    item = codes_in(names, items["item_id"])[codes]
     unknown = item < 0
+    if unknown_items != "drop":
+        remedy = "Add it there, or remove its interactions."
+        table.refuse(unknown, "item_id", f"item {{value}} is not in {items_source}", remedy)
     if unknown.any():
         counts[UNKNOWN] = int(unknown.sum())
-        if unknown_items != "drop":
-            remedy = "Add it there, or remove its interactions."
-            table.refuse(unknown, "item_id", f"item {{value}} is not in {items_source}", remedy)
-    frame = pd.DataFrame({"user": _ranks(user_names, order)[users], "item": item})
+    frame = pd.DataFrame({"user": codes_in(user_names, order)[users], "item": item})
     given = "rating" in table.frame
     frame["rating"] = table.numbers("rating").astype(np.float32) if given else np.float32(np.nan)
     timed = "timestamp" in table.frame
@@ -216,36 +207,25 @@ def _unique_pairs(
     if frame.empty:
         raise UserError(f"{table.source}: no interaction is left. Check the ids of the items.")
     key = ["user", "item", *(["part"] if "part" in frame else [])]
-    repeated = frame.duplicated(key).to_numpy()
-    if repeated.any():
-        counts[REPEATED] = int(repeated.sum())
-        if duplicates != "merge":
-            _refuse_repeated_pair(frame, table, key, repeated)
+    if duplicates != "merge":
+        what = "the pair of user {user_id} and item {value}"
+        remedy = "Each pair may appear once; remove the repeated row, or give duplicates='merge'."
+        table.refuse_repeats(frame[key], "item_id", what, remedy)
     # Everything is a sort key, so that nothing of the file's order is left.
     time = frame["timestamp"].fillna(0).to_numpy(dtype=np.int64)
     part = (frame["part"] == "test").to_numpy() if "part" in frame else np.zeros(len(frame))
     order = np.lexsort((frame["rating"], time, part, frame["item"], frame["user"]))
-    ordered = frame.take(order).reset_index(drop=True)
-    return ordered.drop_duplicates(key, keep="last", ignore_index=True)
-
-
-def _refuse_repeated_pair(
-    frame: pd.DataFrame, table: Table, key: list[str], repeated: np.ndarray
-) -> None:
-    second = frame[repeated].iloc[0]
-    same = frame.index[(frame[key] == second[key]).all(axis=1)]
-    bad = np.isin(np.arange(len(table.frame)), frame.index[repeated])
-    user = table.frame["user_id"].iloc[same[0]]
-    what = f"the pair of user '{user}' and item {{value}} is already on {table.line(same[0])}"
-    remedy = "Each pair may appear once; remove the repeated row, or give duplicates='merge'."
-    table.refuse(bad, "item_id", what, remedy)
+    unique = frame.take(order).drop_duplicates(key, keep="last", ignore_index=True)
+    if len(unique) < len(frame):
+        counts[REPEATED] = len(frame) - len(unique)
+    return unique
 
 
 def _released_parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    parts = {
-        part: rows.drop(columns="part").reset_index(drop=True)
-        for part, rows in frame.groupby("part")
-    }
-    if set(parts) != {"train", "test"}:
-        raise UserError(f"a released split needs parts train and test, found {sorted(parts)}")
-    return parts["train"], parts["test"]
+    train, test = (
+        frame[frame["part"] == part].drop(columns="part").reset_index(drop=True)
+        for part in ("train", "test")
+    )
+    if train.empty or test.empty:
+        raise UserError("a released split needs parts train and test; one of them is empty")
+    return train, test

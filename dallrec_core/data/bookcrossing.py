@@ -19,20 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import FiniteFloat, NonNegativeInt
 
+from dallrec_core.data import books
 from dallrec_core.data.base import Dataset, make_dataset
-from dallrec_core.data.books import (
-    BOOKS,
-    FOLDER,
-    UNTITLED,
-    check_switches,
-    has_title,
-    name_books,
-    read_catalogue,
-    repair_isbn,
-)
-from dallrec_core.data.bx_dump import Dump, read_dump
-from dallrec_core.data.checks import Table, check_threshold
+from dallrec_core.data.checks import Table
 from dallrec_core.data.download import locate
 from dallrec_core.errors import UserError
 
@@ -40,14 +31,14 @@ RATINGS = "BX-Book-Ratings.csv"
 LIKE_THRESHOLD = 6.0
 """Ratings run from 1 to 10; the upper half are likes."""
 _SCALE = [str(rating) for rating in range(11)]
-_COLUMNS = {"User-ID": "user_id", "ISBN": "item_id", "Book-Rating": "rating"}
+_COLUMNS = {"user_id": "User-ID", "item_id": "ISBN", "rating": "Book-Rating"}
 
 
 def load_book_crossing(
     keep_implicit: bool = True,
-    min_interactions: int = 3,
+    min_interactions: NonNegativeInt = 3,
     keep_untitled: bool = True,
-    like_threshold: float = LIKE_THRESHOLD,
+    like_threshold: FiniteFloat = LIKE_THRESHOLD,
 ) -> Dataset:
     """Load the dump; its books have no genres, so ``attributes`` is empty for all of them.
 
@@ -65,120 +56,93 @@ def load_book_crossing(
         UserError: files missing and no network, a file that is not the dump's, no row left, a bad
             option.
     """
-    _check_options(min_interactions, like_threshold)
-    check_switches(keep_implicit=keep_implicit, keep_untitled=keep_untitled)
-    located = locate(FOLDER)
-    dump = read_ratings(located.folder / RATINGS)
-    notes = [*located.notes, *dump.remarks("left out")]
-    ratings, changed = _numbered(dump.frame)
-    if changed:
-        notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
-    left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
-    catalogue, catalogue_notes = read_catalogue(located.folder)
+    located = locate("book-crossing")
+    ratings, left_out, notes = read_ratings(located.folder / RATINGS)
+    catalogue, catalogue_notes = books.read_catalogue(located.folder)
     if not keep_untitled:
-        titled = has_title(list(ratings["item_id"]), catalogue)
-        left_out[UNTITLED] = int(np.count_nonzero(~titled))
-        ratings = ratings[titled]
-    ratings = _filter(ratings, keep_implicit, min_interactions, left_out, dump.path)
-    used = ratings["item_id"].unique()
-    if catalogue is not None:
-        rest = len(catalogue) - int(catalogue.index.isin(used).sum())
-        left_out[f"books of {BOOKS} without a kept interaction"] = rest
-    items, unnamed = name_books(list(used), catalogue)
-    theirs = {ours: name for name, ours in _COLUMNS.items()}
+        titled = books.has_title(list(ratings["item_id"]), catalogue)
+        ratings = _keep(ratings, titled, books.UNTITLED, left_out)
+    if not keep_implicit:
+        explicit = (ratings["rating"] > 0).to_numpy()
+        ratings = _keep(ratings, explicit, "implicit ratings (0)", left_out)
+    repeats = "repeated ratings of a pair (the highest is kept)"
+    ratings = _keep(ratings, _highest(ratings), repeats, left_out)
+    user, item = (pd.factorize(ratings[name])[0] for name in ("user_id", "item_id"))
+    sparse = f"interactions of users or books with fewer than {min_interactions}"
+    ratings = _keep(ratings, core(user, item, min_interactions), sparse, left_out)
+    if ratings.empty:
+        raise UserError(
+            f"{located.folder / RATINGS}: no interaction is left: no user and book have "
+            f"{min_interactions} or more. Lower min_interactions, or keep implicit ratings and "
+            "books without a title."
+        )
+    isbns = ratings["item_id"].unique()
+    unread = f"books of {books.BOOKS} without a kept interaction"
+    left_out[unread] = len(catalogue) - int(catalogue.index.isin(isbns).sum())
+    items, unnamed = books.name_books(list(isbns), catalogue)
     data = make_dataset(
-        Table(ratings, RATINGS, theirs, row="line"),
-        Table(items, BOOKS),
+        Table(ratings, RATINGS, _COLUMNS),
+        Table(items, books.BOOKS),
         dropped=left_out,
         name="book-crossing",
         noun="book",
         like_threshold=float(like_threshold),
-        notes=(*notes, *catalogue_notes, *unnamed),
+        notes=(*located.notes, *notes, *catalogue_notes, *unnamed),
     )
     # Only here: the checks of `make_dataset` take a missing rating for a slip.
-    explicit = data.interactions["rating"].where(data.interactions["rating"] > 0)
-    if implicit := int(explicit.isna().sum()):
+    rating = data.interactions["rating"].where(data.interactions["rating"] > 0)
+    if implicit := int(rating.isna().sum()):
         note = f"{implicit:,} interactions are implicit (0 in {RATINGS}) and count as likes"
         data = replace(data, notes=(*data.notes, note))
-    return replace(data, interactions=data.interactions.assign(rating=explicit))
+    return replace(data, interactions=data.interactions.assign(rating=rating))
 
 
-def _check_options(min_interactions: int, like_threshold: float) -> None:
-    whole = isinstance(min_interactions, int) and not isinstance(min_interactions, bool)
-    if not whole or min_interactions < 0:
-        raise UserError(
-            f"min_interactions is {min_interactions!r}; it must be a whole number, 0 or more."
-        )
-    check_threshold(like_threshold)
+def read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
+    """Read ``BX-Book-Ratings.csv``, with repaired ISBNs, and what was left out and remarked.
 
-
-def read_ratings(path: Path) -> Dump:
-    """Read ``BX-Book-Ratings.csv``; rows without user, ISBN or a rating from 0 to 10 are set aside.
+    Rows without user, ISBN or a rating from 0 to 10 are set aside.
 
     Raises:
-        UserError: as :func:`~dallrec_core.data.bx_dump.read_dump`; too many rows set aside.
+        UserError: as :func:`~dallrec_core.data.books.read_dump`; too many rows set aside.
     """
-    dump = read_dump(path, tuple(_COLUMNS))
+    dump = books.read_dump(path, tuple(_COLUMNS.values()))
     for column in ("User-ID", "ISBN"):
-        dump = dump.without(column, dump.frame[column] == "", "is empty")
-    rating = dump.frame["Book-Rating"]
-    return dump.without("Book-Rating", ~rating.isin(_SCALE), "is no rating from 0 to 10").checked()
+        dump.set_aside(column, dump.frame[column] == "", "is empty")
+    rated = dump.frame["Book-Rating"].isin(_SCALE)
+    dump.set_aside("Book-Rating", ~rated, "is no rating from 0 to 10")
+    notes = dump.remarks("left out")
+    ratings = dump.frame.set_axis(list(_COLUMNS), axis=1).astype({"rating": np.float64})
+    isbns = {text: books.repair_isbn(text) for text in ratings["item_id"].unique()}
+    repaired = ratings["item_id"].map(isbns).astype("str")
+    if changed := int((repaired != ratings["item_id"]).sum()):
+        notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
+    left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
+    return ratings.assign(item_id=repaired), left_out, notes
 
 
-def _numbered(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Ratings under our names, with repaired ISBNs, and the number of rows that this changed."""
-    codes, texts = pd.factorize(frame["ISBN"])
-    isbns = np.array([repair_isbn(text) for text in texts], dtype=object)
-    changed = np.array(isbns != np.array(texts, dtype=object))
-    out = pd.DataFrame(
-        {
-            "user_id": frame["User-ID"],
-            "item_id": pd.array(isbns[codes], dtype="str"),
-            "rating": frame["Book-Rating"].astype(np.float64),
-        }
-    )
-    return out, int(changed[codes].sum())
-
-
-def _filter(
-    frame: pd.DataFrame,
-    keep_implicit: bool,
-    min_interactions: int,
-    left_out: dict[str, int],
-    path: Path,
+def _keep(
+    frame: pd.DataFrame, rows: np.ndarray, others: str, left_out: dict[str, int]
 ) -> pd.DataFrame:
-    """Drop, in this order, implicit ratings, repeats and sparse users and books; count each."""
-    if not keep_implicit:
-        implicit = (frame["rating"] == 0).to_numpy()
-        left_out["implicit ratings (0)"] = int(implicit.sum())
-        frame = frame[~implicit]
-    users, items = (pd.factorize(frame[name])[0] for name in ("user_id", "item_id"))
-    # Best rated first, then the usual line order, so that the explicit one of a pair is kept.
-    order = np.argsort(-frame["rating"].to_numpy(), kind="stable")
-    pairs = pd.Series(users.astype(np.int64) * (len(frame) + 1) + items)
-    repeated = pairs.iloc[order].duplicated().sort_index().to_numpy()
-    left_out["repeated ratings of a pair (the highest is kept)"] = int(repeated.sum())
-    kept = core(users, items, min_interactions, ~repeated)
-    sparse = f"interactions of users or books with fewer than {min_interactions}"
-    left_out[sparse] = int((~repeated & ~kept).sum())
-    if not kept.any():
-        raise UserError(
-            f"{path}: no interaction is left: no user and book have {min_interactions} or more. "
-            "Lower min_interactions, or keep implicit ratings and books without a title."
-        )
-    return frame[kept]
+    """The rows of a frame that are kept; count the others under that name."""
+    left_out[others] = len(rows) - int(np.count_nonzero(rows))
+    return frame[rows]
 
 
-def core(users: np.ndarray, items: np.ndarray, least: int, kept: np.ndarray) -> np.ndarray:
+def _highest(ratings: pd.DataFrame) -> np.ndarray:
+    """The best rated row of each pair, bool [rows]: the explicit one where there is one."""
+    best_first = ratings.reset_index().sort_values("rating", ascending=False, kind="stable")
+    return ~best_first.duplicated(["user_id", "item_id"]).sort_index().to_numpy()
+
+
+def core(users: np.ndarray, items: np.ndarray, least: int) -> np.ndarray:
     """Return which interactions [rows] remain when sparse users and items are removed for good.
 
     Args:
         users: user code of each interaction, int [rows].
         items: item code of each, int [rows].
         least: fewest interactions of a user, and of an item, in what remains.
-        kept: bool [rows]: the interactions to begin with.
     """
-    kept = kept.copy()
+    kept = np.ones(len(users), dtype=bool)
     while True:
         enough = kept.copy()
         for codes in (users, items):

@@ -5,9 +5,10 @@ Nothing here changes or drops a row. A frame's index holds the row numbers that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -40,12 +41,17 @@ NUMBERS = {
     "timestamp": Kind(
         "a whole number of seconds since 1970, 0 or more",
         "Correct it, remove the row, or leave the timestamp column out.",
-        *(0, 2.0**62, True),
+        low=0,
+        high=2.0**62,
+        whole=True,
     ),
     "year": Kind(
         "a year",
         "Write a whole number from 0 to 9999, or leave it blank where unknown.",
-        *(0, 9999, True, 0),
+        low=0,
+        high=9999,
+        whole=True,
+        blank=0,
     ),
 }
 """The columns of numbers."""
@@ -56,25 +62,52 @@ class Table:
     """A frame together with the words that locate a cell in it."""
 
     frame: pd.DataFrame
-    """the raw table, one row per record"""
+    """the raw table, one row per record; the index is called as messages call a row ("line")"""
     source: str
     """file or table name"""
     columns: Mapping[str, str] = field(default_factory=dict)
     """our column name -> their column name, where they differ"""
-    row: str = "row"
-    """"line" in text files, "row" in parquet"""
 
     def line(self, position: int) -> str:
         """The row at a 0-based position, e.g. ``line 7``."""
-        return f"{self.row} {self.frame.index[position]}"
+        return f"{self.frame.index.name or 'row'} {self.frame.index[position]}"
 
-    def refuse(self, bad: np.ndarray | pd.Series, column: str, what: str, remedy: str) -> NoReturn:
-        """Raise for the first true entry of ``bad`` [rows]; ``{value}`` stands for the cell."""
-        first, *others = np.flatnonzero(bad).tolist()
-        where = f"{self.source}, {self.line(first)}, column '{self.columns.get(column, column)}'"
-        what = what.replace("{value}", repr_value(self.frame[column].iloc[first]))
-        more = f" ({len(others)} more such {'row' if len(others) == 1 else 'rows'})"
-        raise UserError(f"{where}: {what}{more if others else ''}. {remedy}")
+    def refuse(self, bad: np.ndarray | pd.Series, column: str, what: str, remedy: str) -> None:
+        """Raise for the first true entry of ``bad`` [rows], if there is one.
+
+        Args:
+            bad: which rows are wrong.
+            column: where.
+            what: is wrong; ``{value}`` stands for the cell, ``{user_id}`` for another of its row.
+            remedy: what to do about it.
+
+        Raises:
+            UserError: naming file, row, column and remedy.
+        """
+        rows = np.flatnonzero(bad).tolist()
+        if not rows:
+            return
+
+        def cell(found: re.Match[str]) -> str:
+            name = column if found[1] == "value" else found[1]
+            return repr_value(self.frame[name].iloc[rows[0]]) if name in self.frame else found[0]
+
+        what = re.sub(r"\{(\w+)\}", cell, what)
+        where = f"{self.source}, {self.line(rows[0])}, column '{self.columns.get(column, column)}'"
+        more = f" ({len(rows) - 1} more such {'row' if len(rows) == 2 else 'rows'})"
+        raise UserError(f"{where}: {what}{more if len(rows) > 1 else ''}. {remedy}")
+
+    def refuse_repeats(self, keys: pd.DataFrame, column: str, what: str, remedy: str) -> None:
+        """Raise for the first row with the key of an earlier one; ``keys`` by 0-based position.
+
+        Raises:
+            UserError: as :meth:`refuse`, naming the earlier row too.
+        """
+        repeated = keys.duplicated()
+        if repeated.any():
+            first = keys.index[(keys == keys[repeated].iloc[0]).all(axis=1)][0]
+            bad = np.isin(np.arange(len(self.frame)), keys.index[repeated])
+            self.refuse(bad, column, f"{what} is already on {self.line(first)}", remedy)
 
     def require(self, *needed: str, hint: str = "") -> None:
         """Raise if a column of ``needed`` is missing or the table has no rows."""
@@ -94,28 +127,24 @@ class Table:
         codes, uniques = pd.factorize(self.frame[column])
         names = [id_text(value) for value in uniques]
         empty = np.array([*(not name for name in names), True])[codes]  # code -1 is a missing cell
-        if empty.any():
-            self.refuse(empty, column, "the id is empty", "Fill it, or remove the row.")
+        self.refuse(empty, column, "the id is empty", "Fill it, or remove the row.")
         return codes, names
 
     def numbers(self, column: str) -> np.ndarray:
         """A column of `NUMBERS` as finite float64 [rows]; dates become seconds since 1970."""
         kind, series = NUMBERS[column], self.frame[column]
         missing = blank(series)
-        if missing.any() and kind.blank is None:
+        if kind.blank is None:
             self.refuse(missing, column, "the value is missing (NaN)", kind.remedy)
         if pd.api.types.is_datetime64_any_dtype(series):
-            series = (
-                pd.to_datetime(series, utc=True) - pd.Timestamp(0, tz="UTC")
-            ).dt.total_seconds()
-            series = np.floor(series)
+            since = pd.to_datetime(series, utc=True) - pd.Timestamp(0, tz="UTC")
+            series = np.floor(since.dt.total_seconds())
         values = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         values = np.where(missing, kind.blank or 0.0, values)
         good = np.isfinite(values) & (values >= kind.low) & (values <= kind.high)
         if kind.whole:
             good &= values == np.floor(values)
-        if not good.all():
-            self.refuse(~good, column, f"{{value}} is not {kind.what}", kind.remedy)
+        self.refuse(~good, column, f"{{value}} is not {kind.what}", kind.remedy)
         return values
 
     def texts(self, column: str) -> pd.Series:
@@ -124,15 +153,16 @@ class Table:
         return series.mask(series == "")
 
 
-def check_threshold(value: object) -> None:
-    """Refuse a like_threshold that is not a finite number.
+def check_choice(what: str, value: object, valid: Sequence[str]) -> None:
+    """Refuse a name that is not one of ``valid``.
 
     Raises:
-        UserError: saying what it is.
+        UserError: listing them, with the closest one where there is one.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not np.isfinite(float(str(value))):
-        raise UserError(f"like_threshold is {value!r}; it must be a number.")
+    if value not in valid:
+        close = difflib.get_close_matches(str(value).lower(), valid, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"there is no {what} '{value}'.{hint} Valid: {', '.join(valid)}.")
 
 
 def blank(series: pd.Series) -> np.ndarray:

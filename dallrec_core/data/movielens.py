@@ -13,7 +13,7 @@ import pandas as pd
 
 from dallrec_core.data.base import Dataset, make_dataset
 from dallrec_core.data.checks import Table
-from dallrec_core.data.download import locate
+from dallrec_core.data.download import Located, locate
 from dallrec_core.data.tables import decode, read_bytes, read_fields
 
 GENRES = (
@@ -36,14 +36,14 @@ def load_ml_100k() -> Dataset:
     Raises:
         UserError: files missing and no network, or a malformed line.
     """
-    folder = locate("ml-100k").folder
+    located = locate("ml-100k")
     others = ("released", "video", "link")
-    items = _dated(read_fields(folder / "u.item", "|", ("item_id", "title", *others, *GENRES)))
+    names = ("item_id", "title", *others, *GENRES)
+    items = _dated(read_fields(located.folder / "u.item", "|", names))
     flags = items[GENRES[1:]].apply(lambda column: column.str.strip() == "1")  # not "unknown"
     items["attributes"] = ["|".join(flags.columns[row]) for row in flags.to_numpy()]
-    return _dataset(
-        "ml-100k", items[["item_id", "title", "year", "attributes"]], "u.data", "u.item"
-    )
+    items = items[["item_id", "title", "year", "attributes"]]
+    return _dataset("ml-100k", located, Table(items, "u.item"), "u.data", "\t")
 
 
 def load_ml_1m() -> Dataset:
@@ -54,35 +54,23 @@ def load_ml_1m() -> Dataset:
     Raises:
         UserError: files missing and no network, or a malformed line.
     """
-    items = read_movies(locate("ml-1m").folder / "movies.dat")
-    return _dataset("ml-1m", items, "ratings.dat", "movies.dat")
+    located = locate("ml-1m")
+    items = read_movies(located.folder / "movies.dat")
+    return _dataset("ml-1m", located, Table(items, "movies.dat"), "ratings.dat", "::")
 
 
-def _dataset(name: str, items: pd.DataFrame, ratings_file: str, items_file: str) -> Dataset:
-    located = locate(name)
-    ratings = read_ratings(located.folder / ratings_file, "\t" if name == "ml-100k" else "::")
-    notes = list(located.notes)
-    if "timestamp" not in ratings:
-        notes.append(f"{ratings_file} has no times; a temporal split is not possible")
-    if repeated := repeated_titles(items):
-        notes.append(f"items that share title and year with an earlier one: {repeated}")
-    return make_dataset(
-        Table(ratings, ratings_file, row="line"),
-        Table(items, items_file, row="line"),
-        name=name,
-        notes=tuple(notes),
-    )
-
-
-def read_ratings(path: Path, separator: str) -> pd.DataFrame:
-    """Read ``user item rating[ time]`` lines as text; the index is the line number.
-
-    Raises:
-        UserError: naming the first line that has not as many fields as the first.
-    """
+def _dataset(name: str, located: Located, items: Table, file: str, separator: str) -> Dataset:
+    """Read the ratings: lines of ``user item rating[ time]``, as many fields as the first has."""
+    path, notes = located.folder / file, list(located.notes)
     first = decode(read_bytes(path)).partition("\n")[0]
-    count = 3 if first.count(separator) == 2 else 4
-    return read_fields(path, separator, _FIELDS[:count])
+    timed = first.count(separator) != len(_FIELDS) - 2
+    ratings = read_fields(path, separator, _FIELDS if timed else _FIELDS[:-1])
+    if not timed:
+        notes.append(f"{file} has no times; a temporal split is not possible")
+    # items that share title and year with an earlier one (MovieLens-100K has some)
+    if repeated := int(items.frame.duplicated(["title", "year"]).sum()):
+        notes.append(f"items that share title and year with an earlier one: {repeated}")
+    return make_dataset(Table(ratings, file), items, name=name, notes=tuple(notes))
 
 
 def read_movies(path: Path) -> pd.DataFrame:
@@ -119,8 +107,3 @@ def _article_first(title: str) -> str:
         return title
     gap = "" if found["article"].endswith("'") else " "
     return f"{found['alias'] or ''}{found['article']}{gap}{found['main']}"
-
-
-def repeated_titles(items: pd.DataFrame) -> int:
-    """Number of items that share title and year with an earlier one (MovieLens-100K has some)."""
-    return int(items.duplicated(["title", "year"]).sum())

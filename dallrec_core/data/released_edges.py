@@ -9,17 +9,18 @@ at commit d4133e3, ``train.txt``, the same with those edges (``train_augmented.t
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.base import Dataset, make_dataset
+from dallrec_core.data.base import Dataset, make_dataset, pair_keys
 from dallrec_core.data.checks import Table
 from dallrec_core.data.download import locate
 from dallrec_core.data.tables import AGAIN, codes_in, read_fields
 
-FOLDER = "released-edges/amazon-scientific"
-"""Where the files lie below the data folder."""
-_FIELDS = ("user_id", "item_id", "rating")
+NAME = "released-edges"
+"""Of the dataset."""
 
 
 def load_released_edges() -> Dataset:
@@ -30,20 +31,20 @@ def load_released_edges() -> Dataset:
     Raises:
         UserError: files missing and no network, a malformed line.
     """
-    located = locate(FOLDER)
+    located = locate(NAME)
     parts = []
     for part in ("train", "test"):
-        table = Table(_read(f"{part}.txt"), f"{part}.txt", row="line")
+        table = _read(located.folder / f"{part}.txt")
         parts.append(table.frame.assign(rating=table.numbers("rating"), part=part))
     interactions = pd.concat(parts)
     ids = np.unique(interactions["item_id"].to_numpy(str))
     return make_dataset(
-        Table(interactions, "train.txt and test.txt", row="line"),
+        Table(interactions, "train.txt and test.txt"),
         pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]}),
         duplicates="merge",
-        name="released-edges",
+        name=NAME,
         noun="product",
-        notes=located.notes,
+        notes=tuple(located.notes),
     )
 
 
@@ -59,19 +60,17 @@ def written_edges(data: Dataset) -> pd.DataFrame:
     Raises:
         UserError: files missing, a malformed line, a user or an item that the data do not have.
     """
-    table = Table(_read("train_augmented.txt"), "train_augmented.txt", row="line")
+    table = _read(locate(NAME).folder / "train_augmented.txt")
     codes = {}
     for name, known in (("user", data.users), ("item", data.items)):
         codes[name] = codes_in(table.frame[f"{name}_id"], known[f"{name}_id"])
-        if (codes[name] < 0).any():
-            what = f"{name} {{value}} is in neither train.txt nor test.txt"
-            table.refuse(codes[name] < 0, f"{name}_id", what, AGAIN)
+        what = f"{name} {{value}} is in neither train.txt nor test.txt"
+        table.refuse(codes[name] < 0, f"{name}_id", what, AGAIN)
     pairs = pd.DataFrame(codes).drop_duplicates()
-    known = data.interactions if data.presplit is None else data.presplit[0]
-    joined = pairs.merge(known[["user", "item"]], how="left", indicator=True)
-    new = joined.loc[joined["_merge"] == "left_only", ["user", "item"]]
+    train = data.interactions if data.presplit is None else data.presplit[0]
+    new = pairs[~np.isin(pair_keys(pairs), pair_keys(train))]
     return new.sort_values(["user", "item"], ignore_index=True).assign(weight=np.float32(1))
 
 
-def _read(name: str) -> pd.DataFrame:
-    return read_fields(locate(FOLDER).folder / name, " ", _FIELDS)
+def _read(path: Path) -> Table:
+    return Table(read_fields(path, " ", ("user_id", "item_id", "rating")), path.name)

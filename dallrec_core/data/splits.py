@@ -10,13 +10,15 @@ at least one for validation from ``n >= 3`` on. Train always keeps at least one.
 
 from __future__ import annotations
 
-import difflib
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.base import Dataset, Split
+from dallrec_core.chain.artefacts import atomic, write_json, write_table
+from dallrec_core.data.base import Dataset, Split, pair_keys
+from dallrec_core.data.checks import check_choice
 from dallrec_core.errors import UserError
 
 KINDS = ("random", "temporal", "leave_one_out", "published")
@@ -50,34 +52,30 @@ def split(
         UserError: unknown kind, shares out of range, or a dataset without the times or the
             released split that the kind needs.
     """
-    _check(dataset, kind, seed, train_fraction, validation, test)
+    _check(dataset, kind, train_fraction, validation, test)
+    frame, released_test = dataset.interactions, pd.DataFrame()
     if kind == "published" and dataset.presplit is not None:
         frame, released_test = dataset.presplit
         part = _random(frame, seed, validation, 0.0)
+    elif kind == "random":
+        part = _random(frame, seed, validation, test)
+    elif kind == "temporal":
+        part = _temporal(frame, seed, validation, test)
     else:
-        frame, released_test = dataset.interactions, None
-        if kind == "random":
-            part = _random(frame, seed, validation, test)
-        elif kind == "temporal":
-            part = _temporal(frame, seed, validation, test)
-        else:
-            part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
+        part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
     whole = _take(frame, part == TRAIN)
     train = thin(whole, train_fraction, seed)
-    held_out = _take(frame, part == TEST) if released_test is None else released_test
-    held_back = _others(whole, train) if len(train) < len(whole) else None
+    held_out = released_test if kind == "published" else _take(frame, part == TEST)
+    held_back = None
+    if len(train) < len(whole):
+        held_back = _take(whole, ~np.isin(pair_keys(whole), pair_keys(train)))
     return Split(train, _take(frame, part == VALIDATION), held_out, held_back)
 
 
 def _check(
-    dataset: Dataset, kind: str, seed: int, train_fraction: float, validation: float, test: float
+    dataset: Dataset, kind: str, train_fraction: float, validation: float, test: float
 ) -> None:
-    if kind not in KINDS:
-        close = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise UserError(f"there is no split '{kind}'.{hint} Valid splits: {', '.join(KINDS)}.")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise UserError(f"seed is {seed!r}; it must be a whole number, 0 or more.")
+    check_choice("split", kind, KINDS)
     if not 0 < train_fraction <= 1:
         raise UserError(f"train_fraction is {train_fraction!r}; it must be above 0 and at most 1.")
     if not (0 <= validation < 1 and 0 < test < 1 and validation + test < 1):
@@ -109,11 +107,9 @@ def _keys(size: int, seed: int, stream: int) -> np.ndarray:
 def _rank_within_user(user: np.ndarray, *keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rank of each row among its user's rows by ``keys`` (first matters most), and their number."""
     order = np.lexsort((*reversed(keys), user))
-    counts = np.bincount(user)
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    rank = np.empty(len(user), dtype=np.int64)
-    rank[order] = np.arange(len(user)) - starts[user[order]]
-    return rank, counts[user]
+    ordered = pd.Series(user[order], index=order)
+    rank = ordered.groupby(ordered).cumcount().sort_index()
+    return rank.to_numpy(), np.bincount(user)[user]
 
 
 def held_out_counts(n: np.ndarray, validation: float, test: float) -> tuple[np.ndarray, np.ndarray]:
@@ -169,11 +165,6 @@ def thin(train: pd.DataFrame, fraction: float, seed: int) -> pd.DataFrame:
     return train.take(np.sort(chosen)).reset_index(drop=True)
 
 
-def _others(whole: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    pairs = (pd.MultiIndex.from_frame(frame[["user", "item"]]) for frame in (whole, kept))
-    return _take(whole, ~next(pairs).isin(next(pairs)))
-
-
 def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
     """Describe a split in plain numbers, to print and to keep beside it.
 
@@ -181,6 +172,7 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
     items between their counts in train and in test (None where one of them is constant).
     """
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    cells = dataset.n_users * dataset.n_items
     train_items = np.bincount(split.train["item"], minlength=dataset.n_items)
     test_items = np.bincount(split.test["item"], minlength=dataset.n_items)
     train_users = np.bincount(split.train["user"], minlength=dataset.n_users)
@@ -190,13 +182,13 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": {name: len(part) for name, part in parts.items()},
-        "density": _density(sum(map(len, parts.values())), dataset),
-        "train_density": _density(len(split.train), dataset),
+        "density": sum(map(len, parts.values())) / cells,
+        "train_density": len(split.train) / cells,
         "popularity_correlation": _correlation(train_items, test_items),
         "test_share_on_items_unseen_in_train": _share(unseen),
         "test_share_of_users_unseen_in_train": _share(cold),
         "direct_duplicates": {
-            f"{one}_{other}": _overlap(parts[one], parts[other], dataset.n_items)
+            f"{one}_{other}": int(np.isin(pair_keys(parts[other]), pair_keys(parts[one])).sum())
             for one, other in combinations(parts, 2)
         },
         "users_without_train": int(np.count_nonzero(train_users == 0)),
@@ -206,10 +198,6 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "per_user": {name: _per_user(part, dataset.n_users) for name, part in parts.items()},
         "dropped": dict(dataset.dropped),
     }
-
-
-def _density(interactions: int, dataset: Dataset) -> float:
-    return interactions / (dataset.n_users * dataset.n_items)
 
 
 def _share(mask: np.ndarray) -> float:
@@ -222,12 +210,6 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def _overlap(one: pd.DataFrame, other: pd.DataFrame, n_items: int) -> int:
-    """Number of rows of ``other`` whose (user, item) is also in ``one``."""
-    keys = [part["user"].to_numpy(np.int64) * n_items + part["item"] for part in (one, other)]
-    return int(np.isin(keys[1], keys[0]).sum())
-
-
 def _per_user(part: pd.DataFrame, n_users: int) -> dict[str, float]:
     counts = np.bincount(part["user"], minlength=n_users)
     return {
@@ -235,3 +217,34 @@ def _per_user(part: pd.DataFrame, n_users: int) -> dict[str, float]:
         "median": float(np.median(counts)),
         "mean": float(counts.mean()),
     }
+
+
+def save(dataset: Dataset, parts: Split, folder: Path, *, split: str, seed: int) -> None:
+    """Write parts, items and users as parquet, `dataset.json`, and the truth where there is one.
+
+    Args:
+        dataset: what was loaded.
+        parts: its split.
+        folder: where the files go; each appears under its name only when it is whole.
+        split: kind of the split, for the record.
+        seed: its seed, for the record.
+
+    Raises:
+        UserError: when a table does not fit its schema or the folder cannot be written.
+    """
+    for name in ("train", "validation", "test"):
+        write_table(getattr(parts, name), folder / f"{name}.parquet", "split")
+    if parts.held_back is not None:
+        write_table(parts.held_back, folder / "held_back.parquet", "split")
+    write_table(dataset.items, folder / "items.parquet", "items")
+    write_table(dataset.users, folder / "users.parquet", "users")
+    names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
+    about = {name: getattr(dataset, name) for name in names}
+    about |= {"split": split, "seed": seed}
+    about |= {"dropped": dict(dataset.dropped), "notes": list(dataset.notes)}
+    if dataset.truth is not None:
+        write_table(dataset.truth.items, folder / "truth.parquet", "truth")
+        with atomic(folder / "taste.npy") as partial, partial.open("wb") as file:
+            np.save(file, dataset.truth.taste)
+        about["liked_from"] = dataset.truth.liked_from
+    write_json(about, folder / "dataset.json")

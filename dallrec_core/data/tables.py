@@ -7,7 +7,7 @@ format is a function from a path to such a frame.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -26,7 +26,7 @@ AGAIN = "Delete the file to fetch it anew, or correct the line."
 
 
 def read_table_file(path: Path, *, separator: str = "", encoding: str = "utf-8") -> pd.DataFrame:
-    """Read a table whose index holds the line (CSV) or row (parquet) numbers.
+    """Read a table whose index, called "line" (CSV) or "row" (parquet), holds their numbers.
 
     CSV cells stay text. Blank lines are the only thing skipped, and they keep their number.
 
@@ -53,11 +53,6 @@ def read_table_file(path: Path, *, separator: str = "", encoding: str = "utf-8")
     return _parse(path, text, mark, names)
 
 
-def row_word(path: Path) -> str:
-    """Return what messages call a row of the file: "row" of a parquet, else "line"."""
-    return "row" if path.suffix.lower() in PARQUET else "line"
-
-
 def read_fields(path: Path, separator: str, names: Sequence[str]) -> pd.DataFrame:
     """Read lines of text fields without header and quotes; the index is the line number.
 
@@ -70,7 +65,7 @@ def read_fields(path: Path, separator: str, names: Sequence[str]) -> pd.DataFram
         UserError: absent, empty, or naming the first line that has not as many fields as names.
     """
     text = decode(read_bytes(path)).rstrip("\r\n").replace(separator, _RARE)
-    return _parse(path, text, _RARE, names, separator.join(names))
+    return _parse(path, text, _RARE, names, separator.replace("\t", " ").join(names))
 
 
 def _parse(
@@ -101,39 +96,31 @@ def _parse(
             ),
         )
     except pa.ArrowException as error:
-        if wrong:
-            _refuse_row(path, text, separator, wrong[0], form)
-        raise UserError(f"{path} cannot be read as CSV ({error}).") from error
+        if not wrong:
+            raise UserError(f"{path} cannot be read as CSV ({error}).") from error
+        row, remedy = wrong[0], f"Put values that hold the separator {separator!r} in quotes."
+        if row.actual_columns < row.expected_columns:
+            remedy = "Complete the line, or the file if it was cut short."
+        line = row.number if form else _starts(text, separator)[row.number - 1]
+        raise UserError(
+            f"{path}, line {line}: {row.actual_columns} fields where {form or 'the header'} has "
+            f"{row.expected_columns} ('{row.text.replace(_RARE, ' ')[:60]}'). "
+            f"{AGAIN if form else remedy}"
+        ) from error
     frame = table.to_pandas()
-    if form or text.count("\n") + (not text.endswith("\n")) == len(frame) + 1:
-        return frame.set_axis(pd.RangeIndex(len(frame)) + (1 if form else 2))
-    starts = [line for line, _ in _records(text, separator, form)][1:]
-    return frame.set_axis(starts)
+    plain = form or text.count("\n") + (not text.endswith("\n")) == len(frame) + 1
+    first = 1 if form else 2
+    starts = range(first, first + len(frame)) if plain else _starts(text, separator)[1:]
+    return frame.set_axis(pd.Index(starts, name="line"))
 
 
-def _records(text: str, separator: str, form: str) -> Iterator[tuple[int, int]]:
-    """The line on which each record starts, and its number of fields; blank lines are none."""
-    reader = csv.reader(StringIO(text), delimiter=separator, quotechar=None if form else '"')
-    start = 1
+def _starts(text: str, separator: str) -> list[int]:
+    """The line on which each record of a CSV starts; blank lines are none."""
+    reader, starts, line = csv.reader(StringIO(text), delimiter=separator), [], 1
     for row in reader:
-        if row or form:
-            yield start, len(row) or 1
-        start = reader.line_num + 1
-
-
-def _refuse_row(path: Path, text: str, separator: str, row: pa_csv.InvalidRow, form: str) -> None:
-    """Name the line of a row that has too many or too few fields."""
-    counts = _records(text, separator, form)
-    line = next((line for line, count in counts if count != row.expected_columns), 0)
-    remedy = f"Put values that hold the separator {separator!r} in quotes."
-    if row.actual_columns < row.expected_columns:
-        remedy = "Complete the line, or the file if it was cut short."
-    layout = form.replace("\t", " ") or "the header"
-    raise UserError(
-        f"{path}, line {line}: {row.actual_columns} fields where {layout} has "
-        f"{row.expected_columns} ('{row.text.replace(_RARE, ' ')[:60]}'). "
-        f"{AGAIN if form else remedy}"
-    )
+        starts += [line] if row else []
+        line = reader.line_num + 1
+    return starts
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -152,7 +139,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
                 f"{path}, column '{field.name}': type {field.type} cannot be used. Store text or "
                 "numbers, or leave the column out."
             )
-    return frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
+    return frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"))
 
 
 def _decode(path: Path, data: bytes, encoding: str) -> str:
@@ -194,6 +181,6 @@ def decode(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def codes_in(ids: pd.Series, known: pd.Series) -> np.ndarray:
+def codes_in(ids: Iterable[str], known: Iterable[str]) -> np.ndarray:
     """Return the position of each id in `known`, int32 [rows], -1 where it is absent."""
-    return pd.Index(known).get_indexer(pd.Index(ids.astype("str"))).astype(np.int32)
+    return pd.Index(known).get_indexer(pd.Index(ids, dtype="str")).astype(np.int32)

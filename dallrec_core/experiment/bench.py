@@ -2,6 +2,12 @@
 
 Every variant is compared with training on the same observed data without it, over the same users
 and seeds. It is the grid of page 6 with other arms: stored, resumed, run in parallel.
+
+How good must a language model be before what it writes is worth asking for? Where tastes are known
+(the embedded dataset), the question has an answer: mix the taste for each asked pair with noise
+until the answers tell liked from disliked as well as wanted, and add the surest pairs, as if they
+had been written. The quality is the AUC on the very pairs that were asked about; noise-free taste
+has 1, a coin .5.
 """
 
 from __future__ import annotations
@@ -12,17 +18,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import bisect
 
+from dallrec_core.augmentation.candidates import candidates
+from dallrec_core.augmentation.selection import Limits, within
+from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
-from dallrec_core.experiment import comparison
+from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.grid import Training, load_lists, path_of, run_grid, trainings
+from dallrec_core.experiment.comparison import Part, compare_parts
+from dallrec_core.experiment.grid import run_grid, trainings
 from dallrec_core.experiment.scores import Study
-from dallrec_core.recommenders import evaluation
+from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings
 
 GAIN = ["metric", "base", "difference", "low", "high", "relative", "verdict"]
-"""Columns of every table of gains; see `comparison.Effect`."""
+"""Columns of every table of gains; see `comparison.paired_bootstrap`."""
 
 
 @dataclass(frozen=True)
@@ -30,42 +41,31 @@ class Bench:
     """One backbone and its data, to try variants on."""
 
     study: Study
-    "Observed data and test; tastes add the second yardstick."
+    "Observed data and test."
     backbone: str
     "A name `recommenders.build` knows."
     seeds: Sequence[int]
     "Of the trainings of each variant."
     folder: Path
     "What is finished is kept in its folder `trainings`."
-    settings: Mapping[str, TrainSettings] | None = None
-    "How to train, by backbone; None for `training.SETTINGS`."
-    metric: str = "recall@20"
-    "What is compared, with its K; where tastes are known, preference@K too."
+    settings: Mapping[str, TrainSettings]
+    "How to train, by backbone, instead of `training.SETTINGS`."
+    metrics: Sequence[str] = ("recall@20",)
+    "What is compared: a metric with its K, and preference@K where tastes are known."
     resamples: int = 1000
     "Bootstrap samples per comparison."
     jobs: int = 0
     "Processes that train at the same time; 0 for one per core."
 
     @property
-    def metrics(self) -> list[str]:
-        """Return the yardsticks: the metric, and true preference where it is known."""
-        second = [f"preference@{self.k}"] if self.study.taste is not None else []
-        return [self.metric, *second]
-
-    @property
     def k(self) -> int:
-        """Return the length of the list that the metric reads."""
-        return int(self.metric.split("@")[1])
+        """Return the length of the list that the metrics read."""
+        return int(self.metrics[0].split("@")[1])
 
-    def _grid(self, arms: Mapping[str, Arm]) -> list[Training]:
-        return trainings([self.backbone], arms, self.seeds, self.settings)
-
-    def scores(self, arms: Mapping[str, Arm]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def scores(self, study: Study, arms: Mapping[str, Arm]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Train what is missing; return scores and runs of `run_grid`."""
-        grid, k = self._grid(arms), self.k
-        return run_grid(
-            self.study, arms, grid, self.folder, jobs=self.jobs, ks=(k,), variants_at=k
-        )[:2]
+        grid, k = trainings([self.backbone], arms, self.seeds, self.settings), self.k
+        return run_grid(study, arms, grid, self.folder, jobs=self.jobs, ks=(k,), variants_at=k)[:2]
 
     def gains(self, variants: Mapping[str, Arm]) -> pd.DataFrame:
         """Compare every variant with nothing added.
@@ -73,12 +73,9 @@ class Bench:
         Returns:
             One row per variant and yardstick: variant, added (edges), and the columns `GAIN`.
         """
-        scores, runs = self.scores({"base": Arm()} | dict(variants))
-        parts = [
-            comparison.compare(scores, metric, resamples=self.resamples).assign(metric=metric)
-            for metric in self.metrics
-        ]
-        table = pd.concat(parts, ignore_index=True).rename(columns={"arm": "variant"})
+        scores, runs = self.scores(self.study, {"base": Arm()} | dict(variants))
+        parts = [Part(scores, metric, "base", {"metric": metric}) for metric in self.metrics]
+        table = compare_parts(parts, resamples=self.resamples).rename(columns={"arm": "variant"})
         added = table["variant"].map(runs.groupby("arm")["added"].first())
         return table.assign(added=added)[["variant", "added", *GAIN]]
 
@@ -93,46 +90,26 @@ class Bench:
             One row per group: of ("user", "item" or "warmth"), group (such as "4-9", or "cold"),
             users (compared), and the columns `GAIN`. Groups with fewer than two users are left out.
         """
-        arms = {"base": Arm(), "augmented": arm}
-        every, _ = self.scores(arms)
         study = self.study
         users = evaluation.degree_groups(study.train["user"], study.n_users, groups)
         items = evaluation.degree_groups(study.train["item"], study.n_items, groups)
-        scores = every[every["metric"] == self.metric]
-        group = scores["user"].map(users)
-        parts = [("user", name, scores[group == name]) for name in _names(users)]
-        masks = {name: (items == name).to_numpy() for name in _names(items)}
-        found = self._item_scores(arms, masks)
-        for name in masks:
-            part = found[found["metric"] == f"recall@{self.k}[{name}]"]
-            parts.append(("item", name, part))
-        for name in ("cold", "warm"):
-            part = every[every["metric"] == f"recall@{self.k}[{name}]"]
-            parts.append(("warmth", name, part))
-        rows = []
-        for of, name, part in parts:
-            if part["user"].nunique() > 1:
-                metric = part["metric"].iloc[0]
-                row = comparison.compare(part, metric, resamples=self.resamples)
-                rows.append(row.assign(of=of, group=name, metric=metric.split("[")[0]))
-        return pd.concat(rows, ignore_index=True)[["of", "group", "users", *GAIN]]
-
-    def _item_scores(
-        self, arms: Mapping[str, Arm], masks: Mapping[str, np.ndarray]
-    ) -> pd.DataFrame:
-        """Return recall among the test items of each mask, in the long form of the scores."""
-        parts = []
-        for one in self._grid(arms):
-            ranking = load_lists(path_of(self.study, (one, arms[one.arm]), self.folder))
-            test, n_items = self.study.test, self.study.n_items
-            table = evaluation.score(ranking, test, n_items, (self.k,), item_groups=masks)
-            names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
-            parts.append(evaluation.to_long(table).assign(**names))
-        return pd.concat(parts, ignore_index=True)
-
-
-def _names(groups: pd.Series) -> list[str]:
-    return [str(name) for name in groups.cat.categories]
+        masks = {str(name): (items == name).to_numpy() for name in items.cat.categories}
+        arms = {"base": Arm(), "augmented": arm}
+        scores, _ = self.scores(replace(study, item_groups=masks), arms)
+        metric = self.metrics[0]
+        own = scores[scores["metric"] == metric]
+        of_user, parts = own["user"].map(users), []
+        for name in users.cat.categories:
+            labels = {"of": "user", "group": name, "metric": metric}
+            parts.append(Part(own[of_user == name], metric, "base", labels))
+        for name in (*masks, "cold", "warm"):
+            of, recall = "item" if name in masks else "warmth", f"recall@{self.k}"
+            labels = {"of": of, "group": name, "metric": recall}
+            part = scores[scores["metric"] == f"{recall}[{name}]"]
+            parts.append(Part(part, f"{recall}[{name}]", "base", labels))
+        parts = [part for part in parts if part.scores["user"].nunique() > 1]
+        table = compare_parts(parts, resamples=self.resamples)
+        return table[["of", "group", "users", *GAIN]]
 
 
 def ladder(
@@ -186,14 +163,103 @@ def price(effects: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         detected, because a price of nothing is no price. Tokens are those that would be read and
         written without a cache; seconds are what these runs took, with the cache they had.
     """
-    total = pd.Series(
-        {
-            "questions": costs["questions"].sum(),
-            "tokens": costs[["tokens_in", "tokens_out", "saved_by_cache"]].to_numpy().sum(),
-            "seconds": costs["seconds"].sum(),
-        }
-    )
+    tokens = costs[["tokens_in", "tokens_out", "saved_by_cache"]].sum(axis=1)
+    total = costs.assign(tokens=tokens)[["questions", "tokens", "seconds"]].sum()
     gain = effects["relative"].where(effects["verdict"] == "higher")
     table = {"backbone": effects["backbone"], "gain in %": gain}
     table |= {f"{name} per 1 %": value / gain for name, value in total.items()}
     return pd.DataFrame(table).reset_index(drop=True)
+
+
+# ---------------------------------------------------------------- models of a chosen quality
+
+
+def asked_auc(asked: pd.DataFrame, score: np.ndarray, truth: Truth) -> float:
+    """Return how well scores `[n]` of asked pairs (user, item) tell those really liked, as AUC.
+
+    Pairs without a score (NaN) count as in the middle. NaN where all pairs or none are liked.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    liked = truth.taste[asked["user"], asked["item"]] >= truth.liked_from
+    score = np.where(np.isnan(score), np.nanmedian(score), score)
+    return float(roc_auc_score(liked, score)) if 0 < liked.sum() < len(liked) else float("nan")
+
+
+def degraded(asked: pd.DataFrame, truth: Truth, auc: float, seed: int = 0) -> np.ndarray:
+    """Return scores of asked pairs (user, item) that reach this AUC against true liking.
+
+    `cos(a) * taste + sin(a) * noise`, both standardised, with the angle a found by bisection. The
+    noise is the same for every AUC, so that a better model corrects errors and makes no new ones.
+
+    Args:
+        asked: the pairs, columns user, item.
+        truth: the tastes.
+        auc: from .5 (noise alone, whatever its AUC happens to be) to 1 (the taste itself).
+        seed: of the noise.
+
+    Returns:
+        float64 `[n]`, higher means surer of a yes.
+
+    Raises:
+        UserError: for another AUC, or where all pairs or none are liked.
+    """
+    if not 0.5 <= auc <= 1:
+        raise UserError(f"the AUC of simulated answers is {auc}; it must be from 0.5 to 1")
+    taste = truth.taste[asked["user"], asked["item"]].astype(float)
+    taste = (taste - taste.mean()) / (taste.std() or 1)
+    noise = np.random.default_rng([seed, 60]).standard_normal(len(taste))
+
+    def mixed(angle: float) -> np.ndarray:
+        return np.cos(angle) * taste + np.sin(angle) * noise
+
+    def short(angle: float) -> float:
+        return asked_auc(asked, mixed(angle), truth) - auc
+
+    if np.isnan(short(0)):
+        raise UserError("of the pairs asked about, all or none are really liked: no AUC exists")
+    if auc == 1 or short(np.pi / 2) >= 0:
+        return mixed(0 if auc == 1 else np.pi / 2)
+    return mixed(bisect(short, 0, np.pi / 2, xtol=1e-4))
+
+
+def surest(
+    asked: pd.DataFrame,
+    score: np.ndarray,
+    n: int,
+    max_per_user: int = 0,
+    limits: Limits | None = None,
+    weight: float = 1.0,
+) -> pd.DataFrame:
+    """Return the `n` pairs with the highest scores that no limit forbids.
+
+    It is the rule of page 3 with the threshold that lets n pairs pass. Pairs without a score (NaN)
+    are never chosen.
+
+    Args:
+        asked: columns user, item.
+        score: one of each pair, `[n]`.
+        n: number of pairs.
+        max_per_user: at most so many of each user; 0 for any.
+        limits: as for `selection.within`.
+        weight: of every pair.
+
+    Returns:
+        user, item, weight, at most n rows, the surest first.
+    """
+    frame = asked[["user", "item"]].assign(score=score).dropna(subset="score")
+    frame = within(frame.sort_values("score", ascending=False, kind="stable"), max_per_user, limits)
+    return frame.head(n)[["user", "item"]].assign(weight=np.float32(weight)).reset_index(drop=True)
+
+
+def proposed(data: TrainingView, train: pd.DataFrame, budget: int, seed: int = 0) -> pd.DataFrame:
+    """Return the pairs (user, item) that EASE would ask about, had it seen only `train`.
+
+    Args:
+        data: sizes and items; its own training interactions are not looked at.
+        train: columns user, item, rating: what is left to learn from.
+        budget: most pairs.
+        seed: as for `candidates.candidates`.
+    """
+    base = build("EASE", Graph.from_frame(train, data.n_users, data.n_items))
+    return candidates(replace(data, train=train), base, budget=budget, seed=seed)

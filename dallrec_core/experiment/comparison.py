@@ -7,9 +7,8 @@ hierarchical bootstrap), because another seed is as arbitrary as another sample 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,15 +16,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from dallrec_core.errors import UserError
+from dallrec_core.experiment.arms import CONTROLS
 
 NO_EFFECT = "no detectable effect"
 """The verdict where the 95 % interval contains zero."""
-
-CONTROLS = frozenset(
-    ("random", "popular", "self", "text_knn", "zero_shot")
-    + ("shuffled", "constant", "noise", "given_text")
-)
-"""Arms that a written one has to beat. The oracle is none: it is a ceiling."""
 
 
 def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
@@ -43,8 +37,7 @@ def best_controls(runs: pd.DataFrame) -> dict[str, str]:
     Args:
         runs: schema `runs`; rows that share an earlier row's training are no candidates.
     """
-    known = runs[runs["arm"].isin(CONTROLS)]
-    known = known[~known["shared"]] if "shared" in known else known
+    known = runs[runs["arm"].isin(CONTROLS) & ~runs["shared"]]
     means = known.groupby(["backbone", "arm"], sort=False)["validation"].mean().dropna()
     return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
 
@@ -54,21 +47,15 @@ def effects(
     runs: pd.DataFrame,
     metrics: Sequence[str],
     *,
-    of: str = "dallrec",
-    base: str = "base",
-    controls: Mapping[str, str] | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Compare every arm with base, and one arm with the best control, on every yardstick.
+    """Compare every arm with base, and `dallrec` with the best control, on every yardstick.
 
     Args:
         scores: schema `scores`.
         runs: schema `runs`.
         metrics: for example from `yardsticks`.
-        of: the arm that is compared with the best control.
-        base: the arm that the others are compared with.
-        controls: control to compare with, by backbone. Default: `best_controls`.
         seed: of the resampling.
         resamples: number of bootstrap samples.
 
@@ -79,19 +66,16 @@ def effects(
     Raises:
         UserError: as `compare` does.
     """
-    options = {"seed": seed, "resamples": resamples}
-    chosen = best_controls(runs) if controls is None else controls
-    scores = without_repeats(scores, runs, keep=(base, of))
+    scores = without_repeats(scores, runs)
     parts = []
     for metric in metrics:
-        parts.append(compare(scores, metric, base, **options).assign(metric=metric, over=base))
-        for backbone, control in chosen.items():
-            pair = scores[(scores["backbone"] == backbone) & scores["arm"].isin((of, control))]
+        parts.append(Part(scores, metric, "base", {"metric": metric, "over": "base"}))
+        for backbone, control in best_controls(runs).items():
+            of_backbone = scores[scores["backbone"] == backbone]
+            pair = of_backbone[of_backbone["arm"].isin(("dallrec", control))]
             if pair["arm"].nunique() == 2:
-                found = compare(pair, metric, control, **options)
-                parts.append(found.assign(metric=metric, over=control))
-    table = pd.concat(parts, ignore_index=True)
-    return table.assign(p_holm=holm(table["p_value"].to_numpy(float)))
+                parts.append(Part(pair, metric, control, {"metric": metric, "over": control}))
+    return compare_parts(parts, seed=seed, resamples=resamples)
 
 
 def effect_table(
@@ -163,8 +147,8 @@ def compare(
         resamples: number of bootstrap samples.
 
     Returns:
-        One row per backbone and other arm: backbone, arm, the fields of `Effect`, p_holm (adjusted
-        over all rows) and verdict. Empty when there is only one arm.
+        One row per backbone and other arm: backbone, arm, what `paired_bootstrap` returns, and
+        p_holm (adjusted over all rows). Empty when there is only one arm.
 
     Raises:
         UserError: when the metric or the base arm is not there, or arms have different users.
@@ -175,17 +159,26 @@ def compare(
         raise UserError(f"metric '{metric}' is not among the scores; they have {known}")
     rows = []
     for backbone, of_backbone in chosen.groupby("backbone", sort=False):
-        arms = dict(iter(of_backbone.groupby("arm", sort=False)))
+        # [S, U] by arm
+        arms = {
+            arm: values.pivot(index="seed", columns="user", values="value")
+            for arm, values in of_backbone.groupby("arm", sort=False)
+        }
         if base not in arms:
             raise UserError(f"{backbone} has no arm '{base}'; it has {', '.join(map(str, arms))}")
-        for arm, values in arms.items():
-            if arm != base:
-                pair = _paired(arms[base], values, f"{backbone}, arm '{arm}'")
-                effect = paired_bootstrap(*pair, seed, resamples=resamples)
-                row = {"backbone": backbone, "arm": arm} | vars(effect)
-                rows.append(row | {"verdict": effect.verdict})
-    table = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    return table.assign(p_holm=holm(table["p_value"].to_numpy(float)))[_COLUMNS]
+        of_base = arms.pop(base)
+        for arm, other in arms.items():
+            seeds = of_base.index.intersection(other.index)
+            if seeds.empty or not of_base.columns.equals(other.columns):
+                raise UserError(
+                    f"{backbone}, arm '{arm}' has other seeds or users than the base arm; "
+                    "run both alike"
+                )
+            pair = of_base.loc[seeds].to_numpy(), other.loc[seeds].to_numpy()
+            effect = paired_bootstrap(*pair, seed, resamples=resamples)
+            rows.append({"backbone": backbone, "arm": arm} | effect)
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.assign(p_holm=holm(table["p_value"]))
 
 
 _COLUMNS = [
@@ -194,10 +187,30 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
+class Part(NamedTuple):
+    """One of several comparisons that make a table."""
+
+    scores: pd.DataFrame
+    """as for `compare`"""
+    metric: str
+    """what is compared"""
+    base: str
+    """the arm to compare with"""
+    labels: dict[str, str]
+    """columns of its rows, and what they say"""
+
+
+def compare_parts(parts: Iterable[Part], *, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
+    """Return `compare` of every part, labelled; p_holm is adjusted over all rows together."""
+    tables = [
+        compare(*part[:3], seed=seed, resamples=resamples).assign(**part.labels) for part in parts
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(p_holm=holm(table["p_value"]))
+
+
 def without_repeats(
-    scores: pd.DataFrame,
-    runs: pd.DataFrame,
-    keep: Collection[str] = ("base", "dallrec"),
+    scores: pd.DataFrame, runs: pd.DataFrame, keep: Collection[str] = ("base", "dallrec")
 ) -> pd.DataFrame:
     """Leave out arms that a backbone could not tell from an earlier one.
 
@@ -246,24 +259,12 @@ def compare_groups(
     group_of = scores["user"].map(groups.astype(str))
     names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
     parts = [
-        compare(scores[group_of == name], metric, base, seed=seed, resamples=resamples).assign(
-            group=name
-        )
+        Part(scores[group_of == name], metric, base, {"group": name})
         for name in names
         if (group_of == name).any()
     ]
-    table = pd.concat(parts, ignore_index=True)
-    table["p_holm"] = holm(table["p_value"].to_numpy(float))
+    table = compare_parts(parts, seed=seed, resamples=resamples)
     return table.sort_values(["backbone", "arm"], kind="stable", ignore_index=True)
-
-
-def _paired(base: pd.DataFrame, other: pd.DataFrame, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return two [S, U] arrays over the seeds both arms have."""
-    wide = [part.pivot(index="seed", columns="user", values="value") for part in (base, other)]
-    seeds = wide[0].index.intersection(wide[1].index)
-    if seeds.empty or not wide[0].columns.equals(wide[1].columns):
-        raise UserError(f"{what} has other seeds or users than the base arm; run both alike")
-    return wide[0].loc[seeds].to_numpy(), wide[1].loc[seeds].to_numpy()
 
 
 # ---------------------------------------------------------------- one comparison
@@ -271,48 +272,13 @@ def _paired(base: pd.DataFrame, other: pd.DataFrame, what: str) -> tuple[np.ndar
 
 _CHUNK = 2_000_000  # resampled values held at a time
 
-
-@dataclass(frozen=True)
-class Effect:
-    """The difference between two arms on one metric."""
-
-    base: float
-    "Mean of the base arm over users and seeds."
-    other: float
-    "Mean of the other arm."
-    difference: float
-    "other - base."
-    relative: float
-    "The difference in per cent of the base arm's mean; NaN when that is 0."
-    low: float
-    "Lower end of the 95 % bootstrap interval of the difference."
-    high: float
-    "Upper end."
-    p_value: float
-    "Wilcoxon signed-rank test on the users' seed-averaged differences, two-sided."
-    detectable: float
-    "Minimum detectable effect: the true difference found with 80 % power at the 5 % level."
-    users: int
-    "Number of users compared."
-    seeds: int
-    "Number of seeds averaged."
-
-    @property
-    def verdict(self) -> str:
-        """Return "higher", "lower", or `NO_EFFECT` where the interval contains zero."""
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else NO_EFFECT
+# in standard errors: z_{.975} + z_{.8}, what a two-sided test at 5 % finds with 80 % power
+_DETECTABLE = stats.norm.ppf(1 - 0.05 / 2) + stats.norm.ppf(0.8)
 
 
 def paired_bootstrap(
-    base: np.ndarray,
-    other: np.ndarray,
-    seed: int = 0,
-    *,
-    resamples: int = 2000,
-    resample_seeds: bool = True,
-) -> Effect:
+    base: np.ndarray, other: np.ndarray, seed: int = 0, *, resamples: int = 2000
+) -> dict[str, Any]:
     """Compare two arms measured on the same users with the same seeds.
 
     Args:
@@ -320,8 +286,14 @@ def paired_bootstrap(
         other: metric of the other arm, same shape.
         seed: of the resampling.
         resamples: number of bootstrap samples.
-        resample_seeds: also draw seeds with replacement (no effect with one seed). Without it the
-            interval is for these very seeds, and narrower.
+
+    Returns:
+        base, other: means over users and seeds; difference: other - base; relative: the difference
+        in per cent of the base mean, NaN where that is 0; low, high: ends of its 95 % bootstrap
+        interval; p_value: two-sided Wilcoxon signed-rank test on the users' seed-averaged
+        differences, 1 where nothing differs; detectable: the minimum detectable effect, the true
+        difference found with 80 % power at the 5 % level; users, seeds: how many; verdict:
+        "higher", "lower", or `NO_EFFECT` where the interval contains zero.
 
     Raises:
         UserError: when the shapes differ, a value is NaN, or there are fewer than two users.
@@ -335,26 +307,35 @@ def paired_bootstrap(
     differences = other - base
     if np.isnan(differences).any():
         raise UserError("a metric is missing (NaN) for some users; compare users that have it")
-    means = _bootstrap_means(differences, np.random.default_rng(seed), resamples, resample_seeds)
-    low, high = np.quantile(means, [0.025, 0.975])
+    means = _bootstrap_means(differences, np.random.default_rng(seed), resamples)
+    low, high = np.quantile(means, [0.025, 0.975]).tolist()
     difference, reference = float(differences.mean()), float(base.mean())
-    return Effect(
-        reference,
-        float(other.mean()),
-        difference,
-        100 * difference / reference if reference else float("nan"),
-        float(low),
-        float(high),
-        wilcoxon(differences.mean(axis=0)),
-        minimum_detectable_effect(float(means.std())),
-        base.shape[1],
-        base.shape[0],
-    )
+    by_user = differences.mean(axis=0)
+    return {
+        "base": reference,
+        "other": float(other.mean()),
+        "difference": difference,
+        "relative": 100 * difference / reference if reference else float("nan"),
+        "low": low,
+        "high": high,
+        "p_value": float(stats.wilcoxon(by_user).pvalue) if by_user.any() else 1.0,
+        "detectable": float(_DETECTABLE * means.std()),
+        "users": base.shape[1],
+        "seeds": base.shape[0],
+        "verdict": "higher" if low > 0 else "lower" if high < 0 else NO_EFFECT,
+    }
 
 
 def _bootstrap_means(
-    differences: np.ndarray, random: np.random.Generator, resamples: int, resample_seeds: bool
+    differences: np.ndarray, random: np.random.Generator, resamples: int
 ) -> np.ndarray:
+    """Return the mean of each sample: users drawn with replacement, and seeds if there are several.
+
+    Args:
+        differences: [S, U].
+        random: draws them.
+        resamples: number of samples.
+    """
     n_seeds, n_users = differences.shape
     by_user = differences.mean(axis=0)
     means = np.empty(resamples)
@@ -362,7 +343,7 @@ def _bootstrap_means(
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
         users = random.integers(0, n_users, (count, n_users))
-        if resample_seeds and n_seeds > 1:
+        if n_seeds > 1:
             drawn = random.integers(0, n_seeds, (count, n_seeds))
             # mean over the drawn seeds, then over the drawn users of each sample
             rows = differences[drawn].mean(axis=1)
@@ -372,25 +353,6 @@ def _bootstrap_means(
     return means
 
 
-def wilcoxon(differences: np.ndarray) -> float:
-    """Return the two-sided p-value of the signed-rank test; 1.0 when nothing differs."""
-    if not np.any(differences):
-        return 1.0
-    return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
-
-
-def minimum_detectable_effect(
-    standard_error: float, level: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the true difference that a two-sided normal test would find with that power.
-
-    `(z_{1 - level/2} + z_power) · standard error`, 2.80 standard errors by default.
-    """
-    return float((stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power)) * standard_error)
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
+def holm(p_values: pd.Series | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for their number after Holm (1979)."""
-    if not len(p_values):
-        return np.empty(0)
-    return np.asarray(multipletests(p_values, method="holm")[1])
+    return np.asarray(multipletests(np.asarray(p_values, float), method="holm")[1])

@@ -82,9 +82,8 @@ def zero_shot(to_match: pd.DataFrame, untuned: pd.DataFrame) -> pd.DataFrame:
         to_match: the edges to match.
         untuned: schema `added`: what the model without adapter said; unread answers come last.
     """
-    return deal(
-        to_match, untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
-    )
+    order = untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
+    return deal(to_match, order)
 
 
 def held_back_edges(to_match: pd.DataFrame, held_back: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -108,11 +107,16 @@ def random_edges(
     Raises:
         UserError: when a user has not that many free items.
     """
-    owners = np.sort(to_match["user"].to_numpy(np.int64))
     known = np.unique(train["user"].to_numpy(np.int64) * n_items + train["item"].to_numpy(np.int64))
-    _check_room(known // n_items, owners, n_items)
+    wanted = to_match["user"].value_counts()
+    room = n_items - pd.Series(known // n_items).value_counts().reindex(wanted.index, fill_value=0)
+    for user in sorted(wanted.index[wanted > room])[:1]:
+        raise UserError(
+            f"user {user} should get {wanted[user]} random edges "
+            f"but has only {room[user]} free items"
+        )
     random = np.random.default_rng(seed)
-    chosen, pending = np.empty(0, np.int64), owners
+    chosen, pending = np.empty(0, np.int64), np.sort(to_match["user"].to_numpy(np.int64))
     while len(pending):
         keys = pending * n_items + random.integers(0, n_items, len(pending))
         # a pair is kept at its first draw, unless it is known already
@@ -122,18 +126,6 @@ def random_edges(
         chosen, pending = np.concatenate([chosen, keys[free]]), pending[~free]
     pairs = random.permutation(np.sort(chosen))
     return deal(to_match, pd.DataFrame({"user": pairs // n_items, "item": pairs % n_items}))
-
-
-def _check_room(known_users: np.ndarray, owners: np.ndarray, n_items: int) -> None:
-    users, wanted = np.unique(owners, return_counts=True)
-    size = int(max(known_users.max(initial=0), users.max(initial=0))) + 1
-    free = n_items - np.bincount(known_users, minlength=size)[users]
-    short = np.flatnonzero(wanted > free)
-    if len(short):
-        raise UserError(
-            f"user {users[short[0]]} should get {wanted[short[0]]} random edges "
-            f"but has only {free[short[0]]} free items"
-        )
 
 
 def no_answers(answers: pd.DataFrame) -> pd.DataFrame:
@@ -175,11 +167,10 @@ def features(
             order = np.random.default_rng([seed, 30]).permutation(len(matrix))
             made[name] = matrix[order]
         elif kind == "constant":
-            value = length.mean() / np.sqrt(matrix.shape[1]) if matrix.size else 0.0
+            value = length.mean() / np.sqrt(matrix.shape[1])
             made[name] = np.full(matrix.shape, value, np.float32)
         else:
-            random = np.random.default_rng([seed, 31, position])
-            rows = random.standard_normal(matrix.shape)
+            rows = np.random.default_rng([seed, 31, position]).standard_normal(matrix.shape)
             rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
             made[name] = rows.astype(np.float32)
     return {name: made[name] for name in written}

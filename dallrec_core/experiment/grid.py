@@ -21,19 +21,17 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from dallrec_core import recommenders
 from dallrec_core.chain.artefacts import atomic, read_json, write_json
-from dallrec_core.chain.machine import peak_mib
+from dallrec_core.chain.notebook import peak_mib
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import Study, direct_hits, score_arm
+from dallrec_core.experiment.scores import Study, inside, score_arm
 from dallrec_core.recommenders import evaluation, training
 from dallrec_core.recommenders.ranking import Ranking, coverage, rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
@@ -91,21 +89,16 @@ def trainings(
     Raises:
         UserError: for an unknown backbone.
     """
-    known = SETTINGS | dict(settings or {})
-
-    def changed(how: TrainSettings) -> TrainSettings:
+    known, grid = SETTINGS | dict(settings or {}), []
+    for backbone in backbones:
+        how = known.get(backbone, TrainSettings())
         if hard_negatives:
             how = replace(how, hard_negative_share=hard_negatives)
         if epochs:
             how = replace(how, epochs=epochs, eval_every=min(how.eval_every, epochs))
-        return how
-
-    return [
-        Training(backbone, arm, seed, changed(known.get(backbone, TrainSettings())))
-        for backbone in backbones
-        for arm in arms
-        for seed in (seeds[:1] if recommenders.model_class(backbone).closed_form else seeds)
-    ]
+        some = seeds[:1] if recommenders.model_class(backbone).closed_form else seeds
+        grid += [Training(backbone, arm, seed, how) for arm in arms for seed in some]
+    return grid
 
 
 def run_grid(
@@ -141,31 +134,30 @@ def run_grid(
     Raises:
         UserError: naming the training that failed; the finished ones stay stored.
     """
-    missing = [t.arm for t in grid if t.arm not in arms]
-    missing += [arm.guesses_of for arm in arms.values() if arm.guesses_of not in ("", *arms)]
+    needed = [t.arm for t in grid] + [arm.guesses_of for arm in arms.values() if arm.guesses_of]
+    missing = [name for name in needed if name not in arms]
     if missing:
         raise UserError(f"arm '{missing[0]}' is not defined; there are {', '.join(arms)}")
+    planned = [(t, arms[t.arm]) for t in grid]
     # whose guesses are other arms' edges has to be trained first
-    guided = [t for t in grid if arms[t.arm].guesses_of]
-    guides = [
-        (replace(t, arm=arms[t.arm].guesses_of), arms[arms[t.arm].guesses_of]) for t in guided
-    ]
-    guesses = {
-        t.run: path_of(study, guide, folder) for t, guide in zip(guided, guides, strict=True)
+    guides = {
+        t.run: (replace(t, arm=arm.guesses_of), arms[arm.guesses_of])
+        for t, arm in planned
+        if arm.guesses_of
     }
-    others = [(t, arms[t.arm]) for t in grid if t.run not in guesses]
-    _train(study, [*guides, *others], folder, jobs, scheduler, set(guesses.values()))
-    needed = [(t, _own_guesses(arms[t.arm], guesses.get(t.run))) for t in grid]
-    _train(study, needed, folder, jobs, scheduler)
-    return _collect(study, needed, folder, ks, variants_at)
+    _train(study, guides.values(), folder, jobs, scheduler, guessing=True)
+    complete = [
+        (t, _with_guesses(arm, path_of(study, guides[t.run], folder)) if t.run in guides else arm)
+        for t, arm in planned
+    ]
+    _train(study, complete, folder, jobs, scheduler)
+    return _collect(study, complete, folder, ks, variants_at)
 
 
-def _own_guesses(arm: Arm, path: Path | None) -> Arm:
-    """Put a training's own guesses in the place of an arm's items."""
-    if path is None:
-        return arm
+def _with_guesses(arm: Arm, path: Path) -> Arm:
+    """Put the guesses of a training in the place of an arm's items."""
     lists = load_lists(path.with_suffix(GUESSES))
-    edges = None if arm.edges is None else deal(arm.edges, listed(lists.users, lists.items))
+    edges = deal(arm.edges, listed(lists.users, lists.items))
     return replace(arm, edges=edges, guesses_of="")
 
 
@@ -175,12 +167,11 @@ def _own_guesses(arm: Arm, path: Path | None) -> Arm:
 def reduced(job: Job) -> Job:
     """Return a training and its arm without what its backbone does not read."""
     one, arm = job
-    model, share = recommenders.model_class(one.backbone), one.settings.hard_negative_share
-    if not model.uses_features and arm.features is not None:
-        arm = replace(arm, features=None)
-    given = arm.negatives is not None and len(arm.negatives) > 0
-    if model.closed_form or not (given and share):
-        arm = replace(arm, negatives=None) if arm.negatives is not None else arm
+    model = recommenders.model_class(one.backbone)
+    if arm.features and not model.uses_features:
+        arm = replace(arm, features={})
+    if model.closed_form or arm.negatives.empty or not one.settings.hard_negative_share:
+        arm = arm if arm.negatives.empty else replace(arm, negatives=arm.negatives.iloc[:0])
         one = replace(one, settings=replace(one.settings, hard_negative_share=0.0))
     return one, arm
 
@@ -191,7 +182,7 @@ def path_of(study: Study, job: Job, folder: Path) -> Path:
     parts = [one.backbone, one.seed, asdict(one.settings), study.digest, arm.digest]
     parts += [_code(one.backbone), DEPTH, torch.__version__]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-    return folder / "trainings" / f"{key}.parquet"
+    return folder / "trainings" / f"{key}.npz"
 
 
 @cache
@@ -208,32 +199,27 @@ def _code(backbone: str) -> str:
 
 def _train(
     study: Study,
-    needed: Sequence[Job],
+    needed: Iterable[Job],
     folder: Path,
     jobs: int,
     scheduler: str,
-    guessing: Iterable[Path] = (),
+    guessing: bool = False,
 ) -> None:
     """Train what is not finished, the dearest first."""
     todo: dict[Path, Job] = {}
+    endings = [".npz", ".json"] + [GUESSES] * guessing
     for job in needed:
         path = path_of(study, job, folder)
-        files = [path, path.with_suffix(".json"), *[path.with_suffix(GUESSES)] * (path in guessing)]
-        if not all(file.is_file() for file in files):
+        if not all(path.with_suffix(ending).is_file() for ending in endings):
             todo.setdefault(path, reduced(job))
     dear = sorted(todo, key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
-    works = [(study, todo[path], path, path in guessing) for path in dear]
-    count = min(jobs or joblib.cpu_count(), len(works))
-    if count < 2 and not scheduler:
-        for work in progress(works, desc="training", unit="trainings"):
-            train_one(*work)
-        return
+    count = min(jobs or joblib.cpu_count(), len(dear))
     with _processes(count, scheduler):
         done = joblib.Parallel(return_as="generator_unordered")(
-            joblib.delayed(train_one)(*work) for work in works
+            joblib.delayed(train_one)(study, todo[path], path, guessing) for path in dear
         )
         try:
-            for _ in progress(done, total=len(works), desc="training", unit="trainings"):
+            for _ in progress(done, total=len(dear), desc="training", unit="trainings"):
                 pass
         except TerminatedWorkerError as error:
             raise UserError(
@@ -244,17 +230,17 @@ def _train(
 
 @contextmanager
 def _processes(count: int, scheduler: str) -> Iterator[None]:
-    """Let joblib use processes of this machine, or those of a Dask cluster."""
+    """Let joblib use this process, several of this machine, or those of a Dask cluster."""
     if not scheduler:
-        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
+        with joblib.parallel_config("loky", n_jobs=max(count, 1), inner_max_num_threads=1):
             yield
         return
     try:
         from distributed import Client
+
+        client = Client(scheduler, timeout="10s")
     except ImportError as error:
         raise UserError("a scheduler needs Dask: python -m pip install distributed") from error
-    try:
-        client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client, joblib.parallel_config("dask", n_jobs=-1):
@@ -281,10 +267,9 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         )  # fmt: skip
         with training.threads(one.settings.threads):
             # copies: what other processes are handed is a read-only map of one file
-            features = {name: torch.tensor(rows) for name, rows in (arm.features or {}).items()}
-            model = recommenders.build(
-                one.backbone, graph, features or None, one.settings.model, seed=one.seed
-            )
+            features = {name: torch.tensor(rows) for name, rows in arm.features.items()}
+            config = one.settings.model
+            model = recommenders.build(one.backbone, graph, features, config, seed=one.seed)
             result = training.fit(
                 model, graph, study.validation, one.settings, one.seed,
                 known=study.train, checkpoint=path.with_suffix(".checkpoint"),
@@ -298,13 +283,9 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         raise UserError(f"{one.run}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{one.run}: {type(error).__name__}: {error}") from error
-    record = {
+    record = asdict(result) | {
         "run": one.run,
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "validation": result.validation,
         "edges": len(graph.users),
-        "seconds": result.seconds,
         "peak_mib": peak_mib(),
         "settings": asdict(one.settings),
         "history": result.history.to_dict("list"),
@@ -313,17 +294,15 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
 
 
 def save_lists(ranking: Ranking, path: Path) -> None:
-    """Write ranked lists as parquet."""
-    lists = pa.FixedSizeListArray.from_arrays(ranking.items.ravel(), ranking.items.shape[1])
-    with atomic(path) as partial:
-        pq.write_table(pa.table({"user": ranking.users, "items": lists}), partial)
+    """Write ranked lists in NumPy's format."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, users=ranking.users, items=ranking.items)
 
 
 def load_lists(path: Path) -> Ranking:
     """Read what `save_lists` wrote."""
-    table = pq.read_table(path)
-    flat = table["items"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Ranking(table["user"].to_numpy(), flat.reshape(len(table), -1).astype(np.int32))
+    with np.load(path) as stored:
+        return Ranking(stored["users"], stored["items"])
 
 
 # ---------------------------------------------------------------- tables
@@ -332,7 +311,8 @@ def load_lists(path: Path) -> Ranking:
 def _collect(
     study: Study, jobs_of: Sequence[Job], folder: Path, ks: Sequence[int], variants_at: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    direct = direct_hits([arm.edges for _, arm in jobs_of], study.test, study.n_items)
+    added = pd.concat([arm.edges for _, arm in jobs_of])
+    direct = study.test[inside(study.test, added, study.n_items)]
     scores, runs, curves, seen = [], [], [], set[Path]()
     for one, arm in jobs_of:
         path = path_of(study, (one, arm), folder)
@@ -340,10 +320,10 @@ def _collect(
         names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
         table = score_arm(study, ranking, arm.edges, direct, ks, variants_at)
         scores.append(evaluation.to_long(table).assign(run=one.run, **names))
-        keep = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
+        measured = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
         runs.append(
-            {"run": one.run, **names, **{name: record[name] for name in keep}}
-            | {"added": 0 if arm.edges is None else len(arm.edges)}
+            {"run": one.run, **names, **{name: record[name] for name in measured}}
+            | {"added": len(arm.edges)}
             | {"coverage": coverage(ranking, variants_at, study.n_items)}
             | {"shared": path in seen}
         )

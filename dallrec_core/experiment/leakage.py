@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,13 @@ from dallrec_core.augmentation.interactions import parts, prompt_key
 from dallrec_core.chain.artefacts import read_json, read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Prepared
+from dallrec_core.experiment.scores import inside
 from dallrec_core.recommenders.ranking import Pairs
 
 LEAK = "leak"
 """Verdict on what must not be; others are "ok", "counted" and "no verdict"."""
 
 _DEALS, _FAR = 20, 0.1  # random deals; distance from what chance gives, of a random split
-
-
-def overlaps(parts: Mapping[str, pd.DataFrame], n_items: int) -> pd.DataFrame:
-    """Return how many pairs each two parts share: columns check, found, of (rows of the second)."""
-    names, rows = list(parts), []
-    for place, one in enumerate(names):
-        for other in names[place + 1 :]:
-            found = _inside(parts[other], Pairs(parts[one], n_items)).sum()
-            rows.append((f"{other} pairs that are {one} pairs", int(found), len(parts[other])))
-    return pd.DataFrame(rows, columns=["check", "found", "of"])
 
 
 def in_instructions(
@@ -162,67 +154,45 @@ def popularity(
     return correlation(held_out), float(np.mean(deals)), float(np.std(deals))
 
 
-def check(
-    data: TrainingView,
-    validation: pd.DataFrame,
-    test: pd.DataFrame,
-    *,
-    split: str,
-    records: Sequence[Mapping[str, str]],
-    examples: pd.DataFrame,
-    answers: pd.DataFrame,
-    edges: Mapping[str, pd.DataFrame],
-    items: pd.DataFrame | None = None,
-    wording: str = "default",
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Run all checks.
+def check(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
+    """Run all checks on what pages 01 to 03 of a run left.
+
+    Only a `random` split promises what the diagnostics expect, and only a `published` one may
+    repeat training pairs in its test, because that is how it is.
 
     Args:
-        data: the training view.
-        validation: columns user, item.
-        test: columns user, item.
-        split: kind of the split. Only a `random` one promises what the diagnostics expect, and only
-            a `published` one may repeat training pairs in its test, because that is how it is.
-        records: see `in_instructions`.
-        examples: see `in_instructions`.
-        answers: schema `added`.
-        edges: what each arm adds, by name; direct hits are counted.
-        items: the items as prompts name them, where that is not as in `data`.
-        wording: of instructions and prompts.
-        seed: with which the histories in prompts were drawn.
+        folder_of: from a page's name to the folder of its artefacts.
+        ready: the training view, split, answers and arms.
 
     Returns:
         check, found, beside (what it is to be compared with, in words), verdict.
 
     Raises:
-        UserError: naming every check whose verdict is `LEAK`.
+        UserError: naming every check whose verdict is `LEAK`, or where a file is missing.
     """
-    held_out = pd.concat([validation[["user", "item"]], test[["user", "item"]]])
-    # what is a training pair, too, is known anyway; `overlaps` has counted it
-    held_out = held_out[~data.seen(held_out["user"].to_numpy(), held_out["item"].to_numpy())]
-    split_parts = {"training": data.train, "validation": validation, "test": test}
+    study, n_items = ready.study, ready.study.n_items
+    split = read_json(folder_of("01_data") / "dataset.json")["split"]
+    of_split = {"training": study.train, "validation": study.validation, "test": study.test}
+    held_out = pd.concat([study.validation, study.test])
+    # what is a training pair, too, is known anyway, and counted below
+    held_out = held_out[~inside(held_out, study.train, n_items)]
     repeats = "counted" if split == "published" else LEAK
-    rows = [
-        (name, found, f"of {of:,}", (repeats if "training" in name else LEAK) if found else "ok")
-        for name, found, of in overlaps(split_parts, data.n_items).itertuples(index=False)
-    ]
-    named = in_instructions(records, examples, data, held_out, wording)
-    shown = data if items is None else replace(data, items=items)
-    asked = in_prompts(answers, shown, held_out, wording, seed)
-    blind, named = named["drawn"].sum(), len(named)
     counts = [
-        ("held-out pairs named by instructions", named - blind, len(records), LEAK),
-        ("no answers of instructions, drawn blindly", blind, len(records), "counted"),
-        ("prompts that show a held-out pair", (asked["shows"] > 0).sum(), len(asked), LEAK),
-        ("prompts not made from training data", (~asked["rebuilt"]).sum(), len(asked), LEAK),
+        (
+            f"{other} pairs that are {one} pairs",
+            inside(of_split[other], of_split[one], n_items).sum(),
+            len(of_split[other]),
+            repeats if one == "training" else LEAK,
+        )
+        for one, other in combinations(of_split, 2)
     ]
-    for arm, added in edges.items():
+    counts += _text_counts(folder_of("02_finetune"), folder_of("03_interactions"), ready, held_out)
+    for arm, edges in ((name, arm.edges) for name, arm in ready.arms.items() if len(arm.edges)):
         for name in ("validation", "test"):
-            found = _inside(added, Pairs(split_parts[name], data.n_items)).sum()
-            counts.append((f"edges of {arm} that are {name} pairs", found, len(added), "counted"))
-    rows += [(name, n, f"of {of:,}", verdict if n else "ok") for name, n, of, verdict in counts]
-    rows += _diagnostics(split_parts, split)
+            found = inside(edges, of_split[name], n_items).sum()
+            counts.append((f"edges of {arm} that are {name} pairs", found, len(edges), "counted"))
+    rows = [(name, n, f"of {of:,}", verdict if n else "ok") for name, n, of, verdict in counts]
+    rows += _diagnostics(of_split, split)
     table = pd.DataFrame(rows, columns=["check", "found", "beside", "verdict"])
     leaks = table.loc[table["verdict"] == LEAK, ["check", "found"]]
     if len(leaks):
@@ -231,42 +201,36 @@ def check(
     return table
 
 
-def check_run(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
-    """Run all checks on what pages 01 to 03 of a run left.
+Count = tuple[str, int, int, str]
+"""What was looked for, how often it was found, among how many, and the verdict if it was."""
 
-    Args:
-        folder_of: from a page's name to the folder of its artefacts.
-        ready: the training view, split, answers and arms.
 
-    Raises:
-        UserError: as `check` does, or where a file is missing.
-    """
-    tuning, asking = folder_of("02_finetune"), folder_of("03_interactions")
-    model = read_json(tuning / "model.json")
-    sizes = model["n_examples"], model["held_out"], model["seed"]
-    edges = {n: a.edges for n, a in ready.arms.items() if a.edges is not None and len(a.edges)}
-    # an imported table of answers has neither a rule nor items of its own
-    asked = (asking / "rule.json").is_file()
-    return check(
-        ready.data,
-        ready.study.validation,
-        ready.study.test,
-        split=read_json(folder_of("01_data") / "dataset.json")["split"],
-        records=read_instructions(tuning / "instructions" / "interactions.jsonl"),
-        examples=parts(ready.data, *sizes).examples,
-        answers=ready.answers,
-        edges=edges,
-        items=read_table(asking / "items.parquet", "items") if asked else None,
-        wording=model["wording"],
-        seed=read_json(asking / "rule.json")["seed"] if asked else 0,
-    )
+def _text_counts(
+    tuning: Path, asking: Path, ready: Prepared, held_out: pd.DataFrame
+) -> list[Count]:
+    """Look for held-out pairs in what the model was tuned on and in what it was asked."""
+    data, model = ready.data, read_json(tuning / "model.json")
+    records = read_instructions(tuning / "instructions" / "interactions.jsonl")
+    examples = parts(data, model["n_examples"], model["held_out"], model["seed"]).examples
+    named = in_instructions(records, examples, data, held_out, model["wording"])
+    blind, seed = named["drawn"].sum(), 0
+    if (asking / "rule.json").is_file():  # an imported table of answers has no rule and no items
+        seed = read_json(asking / "rule.json")["seed"]
+        data = replace(data, items=read_table(asking / "items.parquet", "items"))
+    asked = in_prompts(ready.answers, data, held_out, model["wording"], seed)
+    return [
+        ("held-out pairs named by instructions", len(named) - blind, len(records), LEAK),
+        ("no answers of instructions, drawn blindly", blind, len(records), "counted"),
+        ("prompts that show a held-out pair", (asked["shows"] > 0).sum(), len(asked), LEAK),
+        ("prompts not made from training data", (~asked["rebuilt"]).sum(), len(asked), LEAK),
+    ]
 
 
 def _diagnostics(
-    parts: Mapping[str, pd.DataFrame], split: str
+    of_split: Mapping[str, pd.DataFrame], split: str
 ) -> list[tuple[str, float, str, str]]:
     """Return the rows on a split as a whole, the rows of each user in the order of item codes."""
-    rows = pd.concat([part[["user", "item"]].assign(part=name) for name, part in parts.items()])
+    rows = pd.concat([part[["user", "item"]].assign(part=name) for name, part in of_split.items()])
     rows = rows.sort_values(["user", "item"], kind="stable")
     users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
     flags = (rows["part"] == "test").to_numpy()
@@ -278,7 +242,3 @@ def _diagnostics(
         ("AUC of an item's place for being in the test", auc, "0.5 by chance", verdicts[0]),
         ("popularity correlation of test and rest", found, f"{dealt:.3f} dealt anew", verdicts[1]),
     ]
-
-
-def _inside(frame: pd.DataFrame, pairs: Pairs) -> np.ndarray:
-    return pairs.contains(frame["user"].to_numpy(), frame["item"].to_numpy())

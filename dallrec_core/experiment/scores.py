@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +31,8 @@ class Study:
     "Number of items, N."
     taste: np.ndarray | None = None
     "True tastes [U, N] where they are known; adds the metric preference@K."
+    item_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    "Masks [N] of groups of items by name; each adds the metric recall@K[name]."
 
     @property
     def seen(self) -> pd.DataFrame:
@@ -52,21 +54,15 @@ class Study:
         return digest.hexdigest()
 
 
-def direct_hits(
-    added: Iterable[pd.DataFrame | None], test: pd.DataFrame, n_items: int
-) -> pd.DataFrame:
-    """Return the test pairs (user, item) that are among the edges some arm added."""
-    edges = [frame for frame in added if frame is not None]
-    if not edges:
-        return test.iloc[:0][["user", "item"]]
-    known, pairs = Pairs(pd.concat(edges), n_items), test[["user", "item"]]
-    return pairs[known.contains(pairs["user"].to_numpy(), pairs["item"].to_numpy())]
+def inside(frame: pd.DataFrame, pairs: pd.DataFrame, n_items: int) -> np.ndarray:
+    """Tell which rows of a frame are among some pairs (columns user, item of both), bool [n]."""
+    return Pairs(pairs, n_items).contains(frame["user"].to_numpy(), frame["item"].to_numpy())
 
 
 def score_arm(
     study: Study,
     ranking: Ranking,
-    added: pd.DataFrame | None,
+    added: pd.DataFrame,
     direct: pd.DataFrame,
     ks: Sequence[int] = (10, 20, 50),
     variants_at: int = 20,
@@ -76,7 +72,8 @@ def score_arm(
     Besides the standard metrics (added edges stay rankable), at K = `variants_at`:
 
     - `recall@K[cold]`, `recall@K[warm]` (at every K): test items with at most ten training
-      interactions, and the others; counted in the observed data, alike for all arms;
+      interactions, and the others; counted in the observed data, alike for all arms; and the same
+      for the study's groups of items;
     - `recall@K|masked`, `ndcg@K|masked`: the user's added items are not ranked either;
     - `recall@K|no-direct-hits`, `ndcg@K|no-direct-hits`: test pairs that some arm added are taken
       out of the ranking and of the test, for every arm alike;
@@ -86,18 +83,17 @@ def score_arm(
         study: the shared data.
         ranking: lists without the training and validation pairs.
         added: the arm's edges.
-        direct: from `direct_hits`.
+        direct: the test pairs that are among the edges some arm added.
         ks: lengths K of the list.
         variants_at: the K of the variants.
 
     Raises:
         UserError: when so many edges were added for a user that the stored list is too short.
     """
-    groups = evaluation.cold_and_warm(study.train, study.n_items)
+    groups = evaluation.cold_and_warm(study.train, study.n_items) | dict(study.item_groups)
     table = evaluation.score(ranking, study.test, study.n_items, ks, item_groups=groups)
-    masked = study.test.iloc[:0] if added is None else added
-    test_left = _without(study.test, direct, study.n_items)
-    variants = [("masked", masked, study.test), ("no-direct-hits", direct, test_left)]
+    test_left = study.test[~inside(study.test, direct, study.n_items)]
+    variants = [("masked", added, study.test), ("no-direct-hits", direct, test_left)]
     for name, taken_out, test in variants:
         part = _shortened(ranking, taken_out, study.n_items, variants_at)
         found = evaluation.score(part, test, study.n_items, (variants_at,)).set_index("user")
@@ -124,14 +120,8 @@ def _shortened(ranking: Ranking, taken_out: pd.DataFrame, n_items: int, k: int) 
     return ranking.without(pairs)
 
 
-def _without(frame: pd.DataFrame, pairs: pd.DataFrame, n_items: int) -> pd.DataFrame:
-    inside = Pairs(pairs, n_items).contains(frame["user"].to_numpy(), frame["item"].to_numpy())
-    return frame[~inside]
-
-
 def frame_bytes(frame: pd.DataFrame) -> bytes:
     """Return the pairs and weights as bytes that do not depend on the order of rows."""
-    weight = frame["weight"] if "weight" in frame else pd.Series(1.0, index=frame.index)
-    columns = [frame["user"], frame["item"], weight]
-    table = np.stack([column.to_numpy(np.float64) for column in columns], axis=1)
+    weight = frame["weight"] if "weight" in frame else 1.0
+    table = frame[["user", "item"]].assign(weight=weight).to_numpy(np.float64)
     return table[np.lexsort(table.T[::-1])].tobytes()

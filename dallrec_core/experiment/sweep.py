@@ -18,7 +18,6 @@ from dallrec_core.chain.pages import PAGES, find_page
 from dallrec_core.chain.parameters import Overrides, check, resolve
 from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.errors import UserError
 from dallrec_core.experiment import comparison
 from dallrec_core.experiment.arms import prepare
 from dallrec_core.experiment.grid import run_grid, trainings
@@ -67,40 +66,30 @@ def sweep(
     backbones = backbones or chosen["backbones"]
     names = list(dict.fromkeys(("base", *(arms or chosen["arms"]))))
     check(page, {"backbones": list(backbones), "arms": names, "seeds": seeds})
-    if regenerations < 1:
-        raise UserError("regenerations must be at least 1")
-    parts = []
+    k, parts = chosen["top_k"], []
     for again in range(regenerations):
         source = f"{run}-r{again}" if again else run
         if not as_is:
-            chain.run_chain(source, [*layers, _reseeded(layers, again)], WRITING, say=say)
+            pages = [find_page(name) for name in WRITING[1:]]
+            # other seeds for what the language model learns and writes
+            anew = {page.name: {"seed": resolve(page, *layers)["seed"] + again} for page in pages}
+            chain.run_chain(source, [*layers, anew], WRITING, say=say)
         first = chosen["seed"] + again * seeds
         with locked(run):
-            ready = prepare(
-                lambda name, source=source: run_dir(source) / name,  # type: ignore[misc]
-                names, encoder=chosen["encoder"], seed=first,
-            )  # fmt: skip
+            folder_of = run_dir(source).joinpath
+            ready = prepare(folder_of, names, encoder=chosen["encoder"], seed=first)
             grid = trainings(
                 backbones, ready.arms, range(first, first + seeds), settings_for(ready.data.name),
                 epochs=chosen["epochs"], hard_negatives=chosen["hard_negatives"],
             )  # fmt: skip
-            k = chosen["top_k"]
             scores, runs, _ = run_grid(
                 ready.study, ready.arms, grid, run_dir(run) / "06_recommenders",
                 jobs=jobs, scheduler=scheduler, ks=(10, k, 50), variants_at=k,
             )  # fmt: skip
         parts.append([frame.assign(regeneration=again) for frame in (scores, runs)])
     scores, runs = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
-    metrics = comparison.yardsticks(scores, f"recall@{chosen['top_k']}")
+    metrics = comparison.yardsticks(scores, f"recall@{k}")
     table = comparison.effects(scores, runs, metrics, seed=chosen["seed"])
     for name, frame in (("scores", scores), ("runs", runs), ("effects", table)):
         write_table(frame, run_dir(run) / "sweep" / f"{name}.parquet", name)
     return table
-
-
-def _reseeded(layers: Sequence[Overrides], again: int) -> Overrides:
-    """Return other seeds for what the language model learns and writes."""
-    if not again:
-        return {}
-    pages = [find_page(name) for name in WRITING[1:]]
-    return {page.name: {"seed": resolve(page, *layers)["seed"] + again} for page in pages}

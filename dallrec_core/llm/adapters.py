@@ -1,4 +1,4 @@
-"""Adapter folders: what stands beside the weights, resuming, and moving them into place whole."""
+"""The folder in which an adapter is trained: resumed after a kill, and moved into place whole."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from dallrec_core.chain.artefacts import read_json, read_table, write_json, write_table
 from dallrec_core.errors import UserError
-from dallrec_core.llm.load import ADAPTER_RECORD, LanguageModel
-from dallrec_core.llm.processes import place
+from dallrec_core.llm.checkpoints import ADAPTER_RECORD
+from dallrec_core.llm.load import LanguageModel, processes
 
 _COMPLETE = "complete"  # marks a checkpoint that was written to its end
 _LOCK = "lock"
@@ -46,29 +45,66 @@ def make_record(lm: LanguageModel, content: Mapping[str, Any], data: Any) -> dic
 
 def finished_log(out: Path, record: Mapping[str, Any]) -> pd.DataFrame | None:
     """The training log of the adapter in `out` when it was made by an equal call, else None."""
-    wanted = (ADAPTER_RECORD, _LOG_FILE, "adapter_model.safetensors", "adapter_config.json")
-    if not all((out / name).exists() for name in wanted):
-        return None
-    if read_json(out / ADAPTER_RECORD).get("key") != record["key"]:
+    noted = out / ADAPTER_RECORD  # written last: what `publish` made is whole, or not there
+    if not noted.exists() or read_json(noted).get("key") != record["key"]:
         return None
     return read_table(out / _LOG_FILE, "training_log")
 
 
-def workplace(out: Path, record: dict[str, Any]) -> Path:
-    """Return the folder `<out>.partial`, emptied unless an equal call was interrupted in it."""
-    partial = _partial(out)
+@contextmanager
+def workplace(out: Path, record: dict[str, Any]) -> Iterator[Path]:
+    """Let one call at a time work on `out`, in the folder `<out>.partial`.
+
+    A kill or an interrupt leaves the folder, for an equal call to continue. It is removed when its
+    work is done or fails. Processes that were launched together count as one call, for which the
+    first holds the lock and cleans up.
+
+    Raises:
+        UserError: when another process is at work, the disk is full, or the folder cannot be
+            written.
+    """
+    group, partial = processes(), out.with_name(out.name + ".partial")
+    lock = FileLock(partial / _LOCK, timeout=0)
+    try:
+        if group.is_main_process:
+            partial.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            _prepare(partial, record)
+        group.wait_for_everyone()
+        yield partial
+        group.wait_for_everyone()  # none goes on before the adapter is there
+    except Timeout as error:
+        raise UserError(
+            f"another process is tuning {out}; wait for it, or start them with `accelerate launch`"
+        ) from error
+    except Exception as error:
+        if lock.is_locked:
+            shutil.rmtree(partial, ignore_errors=True)
+        if problem := _problem(error, out):
+            raise UserError(problem) from error
+        raise
+    finally:
+        lock.release()
+
+
+def _prepare(partial: Path, record: dict[str, Any]) -> None:
+    """Empty the folder unless an equal call was interrupted in it."""
     previous = partial / ADAPTER_RECORD
-    if place()[0] or (previous.exists() and read_json(previous) == record):
-        return partial
+    if previous.exists() and read_json(previous) == record:
+        return
     for old in partial.iterdir():
         if old.name != _LOCK:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     write_json(record, previous)
-    return partial
 
 
-def _partial(out: Path) -> Path:
-    return out.with_name(out.name + ".partial")
+def _problem(error: Exception, out: Path) -> str | None:
+    if isinstance(error, OSError):
+        return f"cannot write {out}: {error.strerror or error}"
+    # The writers of torch and safetensors do not pass on the system's error number.
+    wrote = isinstance(error, (RuntimeError, SafetensorError))
+    full = wrote and shutil.disk_usage(out.parent).free < _FULL
+    return f"cannot write {out}: the disk is full" if full else None
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -92,7 +128,7 @@ def publish(
         name: of the base model, as the user gave it.
         log: the training log, schema `training_log`.
         record: as made by `make_record`.
-        partial: as made by `workplace`; it is removed.
+        partial: of `workplace`; it is removed.
         out: the adapter's folder; an older one is replaced.
     """
     final = partial / "final"
@@ -114,44 +150,3 @@ def _sort_config(path: Path) -> None:
     """PEFT writes sets in the order of their hashes, which differs from run to run."""
     config = sorted(read_json(path).items())
     write_json({k: sorted(v) if isinstance(v, list) else v for k, v in config}, path)
-
-
-@contextmanager
-def explained_failure(out: Path) -> Iterator[None]:
-    """Let one call at a time work on `out`; make its failures a `UserError`.
-
-    Full memory, a full disk and an unwritable folder are explained, and what was half-written is
-    removed; a kill or an interrupt leaves it, to be continued. Processes that were launched
-    together count as one, for which the first holds the lock and cleans up.
-    """
-    lock = FileLock(_partial(out) / _LOCK, timeout=0)
-    try:
-        if not place()[0]:
-            _partial(out).mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        yield
-    except Timeout as error:
-        raise UserError(
-            f"another process is tuning {out}; wait for it, or start them with `accelerate launch`"
-        ) from error
-    except (UserError, RuntimeError, OSError, SafetensorError) as error:
-        problem = _explain(error, out)
-        if problem is None:
-            raise
-        if lock.is_locked:
-            shutil.rmtree(_partial(out), ignore_errors=True)
-        raise problem from error
-    finally:
-        lock.release()
-
-
-def _explain(error: Exception, out: Path) -> UserError | None:
-    if isinstance(error, UserError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError):
-        return UserError("the device's memory is full; lower batch_size or use quantize '4bit'")
-    if isinstance(error, OSError):
-        return UserError(f"cannot write {out}: {error.strerror or error}")
-    # The writers of torch and safetensors do not pass on the system's error number.
-    full = shutil.disk_usage(out.parent).free < _FULL
-    return UserError(f"cannot write {out}: the disk is full") if full else None

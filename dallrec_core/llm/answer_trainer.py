@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import head_on
-from dallrec_core.llm.processes import gather
+from dallrec_core.llm.load import head_on, processes
 
 
 class AnswerTrainer(Trainer):
@@ -74,19 +73,14 @@ class Watch(TrainerCallback):
         todo = range(state.global_step, state.max_steps if state.is_world_process_zero else 0)
         self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, *_: Any, **kwargs: Any) -> None:
         """Move the progress bar."""
         next(self.bar, None)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *_: Any, **kwargs: Any) -> None:
         """Close the progress bar."""
-        next(self.bar, None)  # past the last step: closes the bar
-        if isinstance(self.bar, Generator):
-            self.bar.close()  # stopped early
+        next(self.bar, None)  # past the last step
+        self.bar = iter(())  # stopped before it
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -119,6 +113,6 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Mark the checkpoint: every file of it is written, by every process."""
-        gather({})
+        processes().wait_for_everyone()
         if state.is_world_process_zero:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

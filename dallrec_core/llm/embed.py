@@ -1,7 +1,7 @@
 """Texts as vectors: the mean of a transformer's last hidden states over the tokens of a text.
 
 The transformer is an encoder (BERT and its kin, as `AutoModel` opens them) or a causal language
-model itself. Checkpoints follow the rules of `models`: no code of theirs is run, safetensors only.
+model itself. Its checkpoint is opened as those of language models are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
-from dallrec_core.llm.load import LanguageModel, explained, find_checkpoint, pick_device, quiet
+from dallrec_core.llm.checkpoints import (
+    enough_memory,
+    explained,
+    find_checkpoint,
+    open_weights,
+)
+from dallrec_core.llm.load import LanguageModel, pad, pick_device, quiet
 
 
 class TextEncoder(NamedTuple):
@@ -47,22 +53,8 @@ def load_encoder(name: str, *, device: str = "auto", revision: str | None = None
     place = pick_device(device)
     with quiet(), explained(f"encoder '{name}' cannot be loaded from {checkpoint.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        loaded: Any = AutoModel.from_pretrained(
-            checkpoint.folder,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        model, report = loaded
-        halves = hasattr(model, "encoder") and hasattr(model, "decoder")
-        # The mean needs neither the pooler, which reads the first token's state, nor a decoder, and
-        # the files of an encoder often lack them.
-        needless = ("pooler", "decoder.") if halves else ("pooler",)
-        lacking = sorted(k for k in report["missing_keys"] if not k.startswith(needless))
-        if lacking:
-            raise ValueError(f"its files lack {len(lacking)} weights, e.g. {lacking[0]}")
-        if halves:
+        model = open_weights(AutoModel, checkpoint.folder, dtype=torch.float32)
+        if hasattr(model, "encoder") and hasattr(model, "decoder"):
             model = model.get_encoder()
         model = model.to(place).eval()
     return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
@@ -108,10 +100,8 @@ def mean_states(
     width = int(encoder.model.config.get_text_config().hidden_size)
     vectors = np.zeros((len(texts), width), np.float32)
     for batch in progress(_batches(rows, batch_tokens), desc="encoding", unit="batches"):
-        try:
+        with enough_memory("lower batch_tokens"):
             vectors[batch] = _means(encoder, [rows[i] for i in batch])
-        except torch.OutOfMemoryError as error:
-            raise UserError("the device's memory is full; lower batch_tokens") from error
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
         raise UserError(
@@ -146,14 +136,12 @@ def _batches(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
 
 @torch.inference_mode()
 def _means(encoder: TextEncoder, rows: Sequence[list[int]]) -> np.ndarray:
-    width = max(len(row) for row in rows)
-    pad = encoder.tokenizer.pad_token_id or 0
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    real = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
+    device = encoder.model.device
+    ids = pad(rows, encoder.tokenizer.pad_token_id or 0, device=device)
+    real = pad([[1] * len(row) for row in rows], 0, device=device)
+    states = encoder.model(input_ids=ids, attention_mask=real).last_hidden_state
     counted = real.clone()
     if encoder.skip is not None:
-        counted[:, 0] &= (ids[:, 0] != encoder.skip) | (real.sum(dim=1) == 1)
-    place = encoder.model.device
-    states = encoder.model(input_ids=ids.to(place), attention_mask=real.long().to(place))
-    hidden = states.last_hidden_state.float() * counted.to(place)[:, :, None]
-    return (hidden.sum(dim=1) / counted.sum(dim=1, keepdim=True).to(place)).cpu().numpy()
+        counted[:, 0] = (ids[:, 0] != encoder.skip) | (real.sum(dim=1) == 1)
+    sums = (states.float() * counted[:, :, None]).sum(dim=1)
+    return (sums / counted.sum(dim=1, keepdim=True)).cpu().numpy()

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ValidationError, field_validator
-from torch.nn.utils.rnn import pad_sequence
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.load import LanguageModel, render
+from dallrec_core.llm.load import LanguageModel, pad, render
 
 Example = Mapping[str, Any]
 """An Alpaca record: `instruction`, optional `input`, and `output`."""
@@ -47,14 +46,12 @@ def fault(error: ValidationError) -> str:
     return "".join(f", field '{name}'" for name in first["loc"]) + f": {first['msg']}"
 
 
-def check_examples(examples: Sequence[Example], where: str, *, empty: bool = False) -> None:
+def check_examples(examples: Sequence[Example], where: str) -> None:
     """Refuse records that are not Alpaca examples.
 
     Raises:
         UserError: naming the record (counted from 1) and the field.
     """
-    if not examples and not empty:
-        raise UserError(f"{where}: there are no training examples")
     for number, example in enumerate(examples, start=1):
         try:
             Record.model_validate(example)
@@ -80,16 +77,12 @@ def encode_examples(
     end = lm.tokenizer.eos_token_id
     if end is None:
         raise UserError(f"model '{lm.name}': its tokenizer has no end token to learn")
-    prompts = lm.encode([render(lm, instruction_text(e)) for e in examples]) if examples else []
     rows = []
+    prompts = lm.encode([render(lm, instruction_text(example)) for example in examples])
     for prompt, example in zip(prompts, examples, strict=True):
         answer = [*lm.encode_answer(example["output"]), end]
         rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
-    _check_lengths(rows, min(max_length or lm.max_tokens, lm.max_tokens), where)
-    return rows
-
-
-def _check_lengths(rows: list[dict[str, list[int]]], limit: int, where: str) -> None:
+    limit = min(max_length or lm.max_tokens, lm.max_tokens)
     long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > limit]
     if long:
         raise UserError(
@@ -97,6 +90,7 @@ def _check_lengths(rows: list[dict[str, list[int]]], limit: int, where: str) -> 
             f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them, "
             "or raise max_length if the model can read more"
         )
+    return rows
 
 
 class Buckets(torch.utils.data.Sampler[int]):
@@ -144,14 +138,13 @@ class Buckets(torch.utils.data.Sampler[int]):
 class Collate:
     """Pads a batch on the right: `input_ids`, `labels` and `attention_mask`, each `[B, T]`."""
 
-    pad: int
+    fill: int
     """Token id to fill rows with."""
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Make tensors of `rows`."""
-        batch = {
-            name: pad_sequence([torch.tensor(row[name]) for row in rows], True, value)
-            for name, value in (("input_ids", self.pad), ("labels", IGNORED))
+        return {
+            "input_ids": pad([row["input_ids"] for row in rows], self.fill),
+            "labels": pad([row["labels"] for row in rows], IGNORED),
+            "attention_mask": pad([[1] * len(row["labels"]) for row in rows], 0),
         }
-        real = [torch.ones(len(row["labels"]), dtype=torch.int64) for row in rows]
-        return batch | {"attention_mask": pad_sequence(real, True)}

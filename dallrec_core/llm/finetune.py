@@ -6,32 +6,22 @@ run continues from its last epoch and ends with the same bytes.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.adapters import (
-    explained_failure,
-    finished_log,
-    last_checkpoint,
-    make_record,
-    publish,
-    workplace,
-)
+from dallrec_core.llm.adapters import finished_log, last_checkpoint, make_record, publish, workplace
 from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
+from dallrec_core.llm.checkpoints import enough_memory, explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, load, quiet
-from dallrec_core.llm.processes import gather, place
+from dallrec_core.llm.load import LanguageModel, load, processes, quiet
 
 _LOG_ROWS = 200  # at most this many losses are logged
 
@@ -78,7 +68,7 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     targets = settings.target_modules
-    try:
+    with explained(f"LoRA settings do not fit model '{lm.name}'"):
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -87,12 +77,8 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
             task_type="CAUSAL_LM",
             **settings.extra,
         )
-        model = lm.model
-        if lm.quantize != "none":
-            model = prepare_model_for_kbit_training(model)
-        return get_peft_model(model, config)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"LoRA settings do not fit model '{lm.name}': {error}") from error
+        plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
+        return get_peft_model(plain, config)
 
 
 def finetune(
@@ -102,7 +88,7 @@ def finetune(
     settings: LoraSettings | None = None,
     *,
     task: str,
-    held_out: Sequence[Example] | None = None,
+    held_out: Sequence[Example] = (),
     device: str = "auto",
     dtype: str = "auto",
     quantize: str = "none",
@@ -120,16 +106,16 @@ def finetune(
     batch size, as long as the examples fill the steps (a step that lacks some repeats others).
 
     Args:
-        model_name: as for `models.load`.
+        model_name: as for `load.load`.
         examples: Alpaca records to learn.
         out: folder of the adapter; one that was trained otherwise is replaced.
         settings: how to train; None for the defaults.
         task: name of the task, for the log and messages.
         held_out: Alpaca records whose loss is measured before training and after every epoch.
-        device: as for `models.load`; one process uses one GPU.
-        dtype: as for `models.load`.
+        device: as for `load.load`; one process uses one GPU.
+        dtype: as for `load.load`.
         quantize: `4bit` trains the adapter on NF4 weights (QLoRA, Dettmers et al. 2023).
-        revision: as for `models.load`.
+        revision: as for `load.load`.
 
     Returns:
         The training log by schema `training_log`: task, step, epoch, loss, eval_loss.
@@ -139,79 +125,47 @@ def finetune(
             a folder that cannot be written.
     """
     settings = settings or LoraSettings()
+    if not examples:
+        raise UserError(f"{task}: there are no training examples")
     check_examples(examples, task)
-    check_examples(held_out or [], f"{task}, held out", empty=True)
+    check_examples(held_out, f"{task}, held out")
     lm = load(model_name, device=device, dtype=dtype, quantize=quantize, revision=revision)
     train = encode_examples(lm, examples, settings.max_length, task)
-    held = encode_examples(lm, held_out or [], settings.max_length, f"{task}, held out")
-    record = _record(lm, settings, task, examples, held_out or [])
+    held = encode_examples(lm, held_out, settings.max_length, f"{task}, held out")
+    sizes = {"examples": len(examples), "held_out": len(held_out)}
+    if processes().num_processes > 1:
+        sizes["processes"] = processes().num_processes  # part of the batch size
+    content = {"task": task, "settings": asdict(settings), **sizes}
+    data = [[dict(e) for e in part] for part in (examples, held_out)]
+    record = make_record(lm, content, data)
     usage().questions += len(examples)
     done = finished_log(out, record)
     if done is not None:
         return done
-    with explained_failure(out), quiet(), _own_randomness(settings.seed):
-        partial = workplace(out, record)
-        gather({})  # none looks for a checkpoint before the folder is prepared
-        trainer = _trainer(lm, settings, partial, train, held, task)
+    remedy = "lower batch_size or use quantize '4bit'"
+    with workplace(out, record) as partial, quiet(), enough_memory(remedy):
+        set_seed(settings.seed)
+        trainer = AnswerTrainer(
+            model=with_lora(lm, settings),
+            args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
+            data_collator=Collate(lm.pad_id),
+            train_dataset=train,  # type: ignore[arg-type]
+            eval_dataset=held or None,  # type: ignore[arg-type]
+            compute_loss_func=answer_loss,
+            callbacks=[Watch(task, settings.patience)],
+        )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(partial))
         log = _log_frame(task, trainer.state.log_history)
-        if not place()[0]:
+        if trainer.is_world_process_zero():
             publish(trainer.model, lm.name, log, record, partial, out)
-        gather({})  # none goes on before the adapter is there
     return log
-
-
-def _record(
-    lm: LanguageModel,
-    settings: LoraSettings,
-    task: str,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
-) -> dict[str, Any]:
-    sizes = {"examples": len(examples), "held_out": len(held_out)}
-    sizes |= {"processes": place()[1]} if place()[1] > 1 else {}  # part of the batch size
-    content = {"task": task, "settings": asdict(settings), **sizes}
-    return make_record(lm, content, [[dict(e) for e in part] for part in (examples, held_out)])
-
-
-@contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed every generator, and put the caller's back: a finished adapter must change nothing."""
-    mine, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        set_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(mine)
-            np.random.set_state(numpys)
-
-
-def _trainer(
-    lm: LanguageModel,
-    settings: LoraSettings,
-    partial: Path,
-    train: list[dict[str, list[int]]],
-    held: list[dict[str, list[int]]],
-    task: str,
-) -> Trainer:
-    trainer = AnswerTrainer(
-        model=with_lora(lm, settings),
-        args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
-        data_collator=Collate(lm.pad_id),
-        train_dataset=train,  # type: ignore[arg-type]
-        eval_dataset=held or None,  # type: ignore[arg-type]
-        compute_loss_func=answer_loss,
-        callbacks=[Watch(task, settings.patience)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _arguments(
     lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
 ) -> TrainingArguments:
-    per_step = settings.batch_size * settings.gradient_accumulation * place()[1]
+    per_step = settings.batch_size * settings.gradient_accumulation * processes().num_processes
     steps = -(-examples // per_step) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(partial),
@@ -220,27 +174,22 @@ def _arguments(
         lr_scheduler_type="cosine",
         warmup_steps=0.05,  # below 1 it is a share of all steps
         weight_decay=settings.weight_decay,
-        optim="adamw_torch" if lm.device.type == "mps" else "adamw_torch_fused",
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=max(settings.batch_size, 16),
         gradient_accumulation_steps=settings.gradient_accumulation,
         seed=settings.seed,
-        data_seed=settings.seed,
         eval_strategy="epoch" if evaluate else "no",
         eval_on_start=evaluate,
         prediction_loss_only=True,
         save_strategy="epoch",
         save_total_limit=2,  # the best one is never removed
-        load_best_model_at_end=evaluate and settings.patience > 0,
-        metric_for_best_model="eval_loss" if evaluate and settings.patience else None,
-        greater_is_better=False if evaluate and settings.patience else None,
+        load_best_model_at_end=evaluate and settings.patience > 0,  # by the held-out loss
         logging_steps=max(1, steps // _LOG_ROWS),
         logging_nan_inf_filter=False,
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
         fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
         use_cpu=lm.device.type == "cpu",
-        ddp_backend="gloo" if lm.device.type == "cpu" and place()[1] > 1 else None,
-        dataloader_pin_memory=lm.device.type == "cuda",
+        optim="adamw_torch_fused",
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,

@@ -1,20 +1,20 @@
-"""Let the model write: batched greedy decoding (or seeded sampling) with stop strings and cache."""
+"""Let the model write, by greedy decoding in batches, or tell how likely it is to write a text."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig
 
-from dallrec_core.errors import UserError
-from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.cache import AnswerCache, ask_once, own
+from dallrec_core.llm.checkpoints import enough_memory
+from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, quiet, tokenize
-from dallrec_core.llm.processes import own
-from dallrec_core.llm.served import ServedModel, texts_of
+from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
+from dallrec_core.llm.served import ServedModel, side_by_side
 
 
 class Generated(NamedTuple):
@@ -30,23 +30,16 @@ def generate(
     prompts: Sequence[str | tuple[str, str]],
     *,
     max_new_tokens: int,
-    stop: Sequence[str] = (),
-    temperature: float = 0.0,
-    seed: int = 0,
     cache: AnswerCache | None = None,
     batch_size: int = 32,
 ) -> list[Generated]:
-    """Let the model answer every prompt.
+    """Let the model answer every prompt, always with the likeliest token.
 
     Args:
         lm: the model, loaded or served; the chat template or Alpaca form is put around each
             instruction here (by the server, where it is served).
         prompts: `[n]` instructions, whole or as (prefix, suffix).
         max_new_tokens: longest answer, in tokens.
-        stop: strings that end an answer; they are not part of it.
-        temperature: 0 takes the likeliest token; above 0 samples.
-        seed: of the samples. Each prompt has its own stream, so batches do not matter; a server
-            does with it what it can.
         cache: where answers are kept; questions found there are not asked.
         batch_size: prompts per batch.
 
@@ -57,101 +50,120 @@ def generate(
         UserError: for a prompt that is too long, or full memory.
     """
     texts = [p if isinstance(p, str) else p[0] + p[1] for p in prompts]
-    counts, stops = usage(), sorted({s for s in stop if s})
-    settings: dict[str, Any] = {"task": "generate", "max_new_tokens": max_new_tokens, "stop": stops}
-    if temperature > 0:
-        settings |= {"temperature": temperature, "seed": seed}
-
+    counts = usage()
+    # "stop" stands in the keys of all answers that are stored already
+    settings: dict[str, Any] = {"task": "generate", "max_new_tokens": max_new_tokens, "stop": []}
     stored: set[int] = set()
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
         stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
-            options = {"stop": stops} if stops else {}
-            options |= {k: settings[k] for k in ("temperature", "seed") if k in settings}
             todo = [i for i in own(unique) if i in missing]
-            yield from texts_of(lm, texts, todo, max_new_tokens, options)
+            for said in side_by_side(lm, texts, todo, max_new_tokens):
+                yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in said.items()}
             return
-        rows = tokenize(lm, texts, unique, answer=max_new_tokens)
-        rows.sort(key=lambda row: -len(row[1]))
-        counts.plan(rows, missing, len(missing))
-        for start in own(range(0, len(rows), batch_size)):
-            rest = [row for row in rows[start : start + batch_size] if row[0] in missing]
-            if not rest:
-                continue
-            seeds = [f"{seed}:{texts[i]}" for i, _ in rest] if temperature > 0 else []
-            new = _decode(lm, [t for _, t in rest], max_new_tokens, stops, temperature, seeds)
-            read = {i: _read(lm, out, stops) for (i, _), out in zip(rest, new, strict=True)}
-            counts.tokens_in += sum(len(tokens) for _, tokens in rest)
-            counts.tokens_out += sum(answer.tokens for answer in read.values())
-            counts.done += len(rest)
-            yield {i: list(answer) for i, answer in read.items()}
+        rows = dict(tokenize(lm, texts, unique, answer=max_new_tokens))
+        for batch in _batches(rows, missing, batch_size):
+            new = _decode(lm, [rows[i] for i in batch], max_new_tokens)
+            answers = [_read(lm, tokens) for tokens in new]
+            counts.tokens_out += sum(answer.tokens for answer in answers)
+            yield {i: list(answer) for i, answer in zip(batch, answers, strict=True)}
 
-    with quiet():
+    with quiet(), enough_memory("lower batch_size"):
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
     answers = [Generated(*answer) for answer in found]
     counts.saved_by_cache += sum(answers[i].tokens for i in stored)
     return answers
 
 
+def log_likelihood(
+    lm: LanguageModel,
+    questions: Sequence[tuple[str, str]],
+    *,
+    cache: AnswerCache | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """Return the log-likelihood of answers to instructions, their end included.
+
+    Args:
+        lm: a model that is loaded here.
+        questions: `[n]` pairs of instruction and answer.
+        cache: where results are kept; pairs found there are not computed.
+        batch_size: pairs per forward pass.
+
+    Returns:
+        `[n]` float32, natural logarithms, summed over the answer's tokens and its end token.
+
+    Raises:
+        UserError: when a pair is too long for the model, or memory ends.
+    """
+    texts = [f"{question}\n\n{answer}" for question, answer in questions]
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
+        pairs = [{"instruction": questions[i][0], "output": questions[i][1]} for i in unique]
+        rows = dict(zip(unique, encode_examples(lm, pairs, 0, "probe"), strict=True))
+        tokens = {i: row["input_ids"] for i, row in rows.items()}
+        for batch in _batches(tokens, missing, batch_size):
+            sums = _sums(lm, Collate(lm.pad_id)([rows[i] for i in batch]))
+            yield dict(zip(batch, sums, strict=True))
+
+    with quiet(), enough_memory("lower batch_size"):
+        settings = {"task": "log_likelihood"}
+        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="probing")
+    return np.asarray(found, dtype=np.float32)
+
+
+def _batches(rows: dict[int, list[int]], missing: set[int], size: int) -> Iterator[list[int]]:
+    """Yield the batches that are to be asked here, the longest rows first, and count their tokens.
+
+    Args:
+        rows: tokens of all different questions, by position.
+        missing: positions of those that must be asked.
+        size: rows per batch.
+    """
+    counts = usage()
+    counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
+    order = sorted(rows, key=lambda i: -len(rows[i]))
+    for start in own(range(0, len(order), size)):
+        batch = [i for i in order[start : start + size] if i in missing]
+        if batch:
+            counts.tokens_in += sum(len(rows[i]) for i in batch)
+            yield batch
+
+
 @torch.inference_mode()
 def _decode(
-    lm: LanguageModel,
-    prompts: Sequence[list[int]],
-    max_new_tokens: int,
-    stops: list[str],
-    temperature: float,
-    seeds: list[str],
+    lm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int
 ) -> list[list[int]]:
     """New token ids of each prompt, padding included; padding of prompts is on the left."""
-    width = max(len(tokens) for tokens in prompts)
-    ids = torch.tensor([[lm.pad_id] * (width - len(t)) + list(t) for t in prompts])
-    mask = torch.tensor([[0] * (width - len(t)) + [1] * len(t) for t in prompts])
+    ids = pad(prompts, lm.pad_id, side="left", device=lm.device)
+    mask = pad([[1] * len(tokens) for tokens in prompts], 0, side="left", device=lm.device)
     # Set one by one, because what stays unset is filled from the checkpoint's own preferences.
     config = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, repetition_penalty=1.0,
         no_repeat_ngram_size=0, num_return_sequences=1, eos_token_id=sorted(lm.end_ids) or None,
-        pad_token_id=lm.pad_id, stop_strings=stops or None,
+        pad_token_id=lm.pad_id,
     )  # fmt: skip
-    noise = [_GumbelNoise(temperature, seeds)] if seeds else []
-    try:
-        out = lm.model.generate(  # type: ignore[operator]
-            input_ids=ids.to(lm.device),
-            attention_mask=mask.to(lm.device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList(noise),
-            tokenizer=lm.tokenizer,
-        )
-    except torch.OutOfMemoryError as error:
-        raise UserError("the device's memory is full; lower batch_size") from error
-    return out[:, width:].tolist()
+    out = lm.model.generate(  # type: ignore[operator]
+        input_ids=ids, attention_mask=mask, generation_config=config
+    )
+    return out[:, ids.shape[1] :].tolist()
 
 
-def _read(lm: LanguageModel, new: list[int], stops: list[str]) -> Generated:
+def _read(lm: LanguageModel, new: list[int]) -> Generated:
     ends = lm.end_ids | {lm.pad_id}
     length = next((i for i, token in enumerate(new) if token in ends), len(new))
-    text = lm.decode(new[:length])
-    cuts = [at for at in (text.find(s) for s in stops) if at >= 0]
-    truncated = length == len(new) and not cuts
-    return Generated(text[: min(cuts)].strip() if cuts else text.strip(), length, truncated)
+    return Generated(lm.decode(new[:length]).strip(), length, length == len(new))
 
 
-class _GumbelNoise(LogitsProcessor):
-    """Turns greedy choice into sampling: argmax(logits / T + Gumbel noise) ~ softmax(logits / T).
-
-    Every row draws from its own generator, so a sample does not depend on its neighbours.
-    """
-
-    def __init__(self, temperature: float, seeds: list[str]) -> None:
-        self.temperature = temperature
-        self.streams = [torch.Generator().manual_seed(_number(seed)) for seed in seeds]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        size = scores.shape[-1]
-        draws = torch.stack([torch.rand(size, generator=stream) for stream in self.streams])
-        gumbel = -torch.log(-torch.log(draws.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() / self.temperature + gumbel.to(scores.device)
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+@torch.inference_mode()
+def _sums(lm: LanguageModel, batch: dict[str, torch.Tensor]) -> list[float]:
+    """Sum the log-probabilities of the labelled tokens of each row; logits exist only there."""
+    labels = batch["labels"][:, 1:].to(lm.device)
+    learnt = labels != IGNORED
+    inputs = {name: batch[name].to(lm.device) for name in ("input_ids", "attention_mask")}
+    with head_on(lm.model, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):
+        logits = lm.model(**inputs, use_cache=False).logits[0].float()
+    each = torch.zeros(labels.shape, device=lm.device)
+    each[learnt] = -torch.nn.functional.cross_entropy(logits, labels[learnt], reduction="none")
+    return each.sum(dim=1).tolist()

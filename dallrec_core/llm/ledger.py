@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import pandas as pd
 
-from dallrec_core.chain.machine import device, peak_mib
+from dallrec_core.chain.notebook import device, peak_mib
 
 
 @dataclass
@@ -30,48 +30,17 @@ class Usage:
     """Tokens that it need not read because questions share a beginning; a server keeps its own."""
     saved_by_cache: int = 0
     """Tokens, read and written, of the different questions that were stored before."""
-    todo: float = 0.0
-    """Work planned by the call under way, in a unit of its own."""
-    done: float = 0.0
-    """How much of it is done."""
 
-    def plan(self, rows: Collection[tuple[int, list[int]]], missing: set[int], todo: float) -> None:
-        """Note the work of one call before it begins.
 
-        Args:
-            rows: (position, tokens) of all different questions.
-            missing: positions of those that must be asked.
-            todo: their work, in the unit in which `done` is going to be counted.
-        """
-        self.saved_by_cache += sum(len(tokens) for at, tokens in rows if at not in missing)
-        self.todo, self.done = todo, 0.0
-
+COUNTS = tuple(column.name for column in fields(Usage))
+"""Columns of whole numbers."""
 
 _counting: ContextVar[Usage | None] = ContextVar("usage", default=None)
 
 
 def usage() -> Usage:
-    """Return the counts to add to; outside of `metered` they are thrown away."""
+    """Return the counts to add to; outside of `Ledger.task` they are thrown away."""
     return _counting.get() or Usage()
-
-
-def is_metered() -> bool:
-    """Tell whether somebody wants to know the counts."""
-    return _counting.get() is not None
-
-
-@contextmanager
-def metered(counts: Usage) -> Iterator[Usage]:
-    """Count everything asked, written and learnt inside this block into `counts`."""
-    token = _counting.set(counts)
-    try:
-        yield counts
-    finally:
-        _counting.reset(token)
-
-
-COUNTS = ("questions", "from_cache", "tokens_in", "tokens_out", "saved_by_prefix", "saved_by_cache")
-"""Columns of whole numbers."""
 
 
 @dataclass
@@ -87,9 +56,11 @@ class Ledger:
     def task(self, name: str) -> Iterator[Usage]:
         """Count what happens inside this block for the task; the same name adds up."""
         counts, before, _ = self.tasks.get(name, (Usage(), 0.0, 0.0))
-        start = time.monotonic()
-        with metered(counts):
+        start, token = time.monotonic(), _counting.set(counts)
+        try:
             yield counts
+        finally:
+            _counting.reset(token)
         self.tasks[name] = counts, before + time.monotonic() - start, _peak_mib()
 
     def frame(self) -> pd.DataFrame:

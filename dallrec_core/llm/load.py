@@ -9,157 +9,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from accelerate import PartialState
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from dallrec_core.chain.artefacts import read_json, sha256
 from dallrec_core.errors import UserError
-
-BUNDLED: dict[str, Path] = {"standin": Path(__file__).with_name("standin")}
-"""Models shipped inside the package, by name."""
-
-ADAPTER_RECORD = "finetune.json"
-"""File beside an adapter that says which base model it was trained on and how."""
+from dallrec_core.llm.checkpoints import (
+    Checkpoint,
+    adapter_identity,
+    explained,
+    find_checkpoint,
+    open_causal,
+    with_adapter,
+)
 
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
     "completes the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
 )
-
-
-# ---------------------------------------------------------------- files
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model folder and the identity of its weights."""
-
-    name: str
-    """Name as the user gave it."""
-    folder: Path
-    """Folder that holds config, tokenizer and weights."""
-    revision: str
-    """Commit of a hub model, else the first twelve digits of the files' hash."""
-    identity: str
-    """`sha256:<hash of the files>` or `hub:<id>@<commit>`."""
-
-
-def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
-    """Find the files of model `name`, downloading them when it is a hub id.
-
-    Args:
-        name: a bundled name, a folder, or a Hugging Face id such as `Qwen/Qwen2.5-1.5B-Instruct`.
-        revision: branch, tag or commit of a hub model; empty for the newest.
-
-    Raises:
-        UserError: when nothing of that name exists.
-    """
-    folder = BUNDLED.get(name, Path(name).expanduser())
-    if not folder.is_dir() or not name:
-        folder = _download(name, revision)
-        return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")
-    if revision:
-        raise UserError(
-            f"model '{name}' is a folder on this machine, so revision '{revision}' means nothing; "
-            "leave the revision empty, or give a Hugging Face id"
-        )
-    kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
-    files = sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file())
-    digest = hashlib.sha256("".join(p.name + _hash(p) for p in files).encode()).hexdigest()
-    return Checkpoint(name, folder, digest[:12], f"sha256:{digest}")
-
-
-def _hash(path: Path) -> str:
-    stat = path.stat()
-    return _hash_once(path.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _hash_once(path: Path, size: int, modified: int) -> str:
-    return sha256(path)  # weights may be gigabytes
-
-
-def _download(name: str, revision: str | None) -> Path:
-    import httpx
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        folder = snapshot_download(
-            name,
-            revision=revision or None,
-            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
-            ignore_patterns=["*/*", "consolidated*"],
-        )
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"model '{name}' is gated: accept its licence at https://huggingface.co/{name}, then "
-            "log in with `hf auth login` (or set HF_TOKEN)"
-        ) from error
-    except (errors.HFValidationError, errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        at = f" (revision '{revision}')" if revision else ""
-        raise UserError(
-            f"model '{name}'{at} is neither bundled ({', '.join(BUNDLED)}), nor a folder here, nor "
-            f"to be had from the Hugging Face hub: {first_line(error).split('. ')[0]}. Check the "
-            f"name and the network, log in with `hf auth login` if it is private, or fetch it "
-            f"elsewhere with `hf download {name}` and give the folder"
-        ) from error
-    return Path(folder)
-
-
-def adapter_identity(folder: Path, base: Checkpoint) -> str:
-    """Check that `folder` is a safetensors LoRA adapter made for `base` and return its hash.
-
-    Raises:
-        UserError: when it is missing, incomplete, pickled, or was made for another model.
-    """
-    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    if not config.is_file() or not weights.is_file():
-        raise UserError(
-            f"adapter {folder} lacks {config.name} or {weights.name} (pickled adapters are "
-            "refused); run the fine-tuning notebook first"
-        )
-    content = read_json(config)
-    _check_base(folder, str(content.get("base_model_name_or_path") or ""), base)
-    scaling = ("peft_type", "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern")
-    steady = json.dumps({name: content.get(name) for name in scaling}, sort_keys=True)
-    return hashlib.sha256((steady + _hash(weights)).encode()).hexdigest()
-
-
-def _check_base(folder: Path, named: str, base: Checkpoint) -> None:
-    """Refuse an adapter of another model; PEFT would put it on any with layers of that shape."""
-    record = folder / ADAPTER_RECORD
-    trained_on = read_json(record).get("base", {}) if record.exists() else {}
-    identity, name = trained_on.get("identity", ""), trained_on.get("name", named)
-    # A hub model and a copy of it in a folder have identities of different kinds: not comparable.
-    if identity.split(":")[0] == base.identity.split(":")[0]:
-        differs = identity != base.identity
-    else:
-        differs = "/" in named and base.identity.startswith("hub:") and named != base.name
-    if differs:
-        raise UserError(
-            f"adapter {folder} was trained on '{name}', not on '{base.name}' as it is here "
-            f"({base.revision}); load that model or fine-tune again"
-        )
-
-
-# ---------------------------------------------------------------- models
 
 
 @dataclass
@@ -204,6 +82,8 @@ class LanguageModel:
 
     def encode(self, rendered: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts (a chat template writes its own special tokens)."""
+        if not rendered:
+            return []
         special = not self.tokenizer.chat_template
         return self.tokenizer(list(rendered), add_special_tokens=special)["input_ids"]
 
@@ -232,7 +112,7 @@ def load(
     """Load a causal language model and, on top of it, a LoRA adapter.
 
     Args:
-        name: bundled name (`standin`), folder, or Hugging Face id.
+        name: bundled name (`standin`), `smollm2`, folder, GGUF file, or Hugging Face id.
         adapter: folder of a LoRA adapter trained on this model.
         device: `auto` (cuda, else mps, else cpu) or a torch device such as `cuda:1`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`. Auto is bfloat16 on CUDA devices that
@@ -245,30 +125,31 @@ def load(
     """
     place = pick_device(device)
     number = _pick_dtype(dtype, place)
-    checkpoint = find_checkpoint(name, revision)
-    adapter_hash = adapter_identity(Path(adapter), checkpoint) if adapter else ""
-    with quiet(), explained(f"model '{name}' cannot be loaded from {checkpoint.folder}"):
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-        model = _open(checkpoint.folder, len(tokenizer), place, number, quantize)
+    files = find_checkpoint(name, revision)
+    adapter_hash = adapter_identity(Path(adapter), files) if adapter else ""
+    with quiet(), explained(f"model '{name}' cannot be loaded from {files.folder}"):
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+        model = open_causal(files.folder, len(tokenizer), place, number, quantize)
     if adapter:
         # Merging saves two products per layer; below float32 it would round the adapter away.
         merge = number == torch.float32 and quantize == "none"
         with quiet(), explained(f"adapter {adapter} cannot be put on model '{name}'"):
-            model = _with_adapter(model, Path(adapter), merge=merge)
+            model = with_adapter(model, Path(adapter), merge=merge)
     model.eval()
-    identity = [checkpoint.identity, str(number), quantize, adapter_hash]
-    fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    identity = json.dumps([files.identity, str(number), quantize, adapter_hash])
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     return LanguageModel(
-        model,
-        tokenizer,
-        name,
-        checkpoint.revision,
-        place,
-        number,
-        quantize,
-        checkpoint,
-        fingerprint,
+        model, tokenizer, name, files.revision, place, number, quantize, files, fingerprint
     )
+
+
+def processes() -> PartialState:
+    """Return what accelerate knows of this process and of those that were started beside it.
+
+    Where `accelerate launch` or `torchrun` started several, each asks its share of the batches and
+    receives all answers, and all train one adapter together. One that is done waits up to a day.
+    """
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -276,9 +157,7 @@ def pick_device(device: str = "auto") -> torch.device:
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
-        # set by accelerate and torchrun: which of this machine's processes this one is
-        own = os.environ.get("LOCAL_RANK")
-        return torch.device(f"cuda:{int(own) % torch.cuda.device_count()}" if own else "cuda")
+        return processes().device  # of several processes on a machine, each has its own
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -289,51 +168,6 @@ def _pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.float32
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
-
-
-def _open(
-    folder: Path, tokens: int, device: torch.device, dtype: torch.dtype, quantize: str
-) -> PreTrainedModel:
-    options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
-    if quantize == "4bit":  # QLoRA (Dettmers et al. 2023)
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-        **options,
-    )
-    model, report = loaded
-    # Transformers would carry on with the next three, and answers would be noise.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(f"its files lack {len(missing)} weights, e.g. {missing[0]}")
-    if "MaskedLM" in (model.config.architectures or [""])[0]:
-        raise ValueError("it fills gaps and cannot continue a text; choose a causal language model")
-    rows = model.get_input_embeddings().num_embeddings
-    if tokens > rows:
-        raise ValueError(f"its tokenizer has {tokens} tokens but the model only {rows}")
-    return model
-
-
-def _with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
-    from peft import PeftModel
-
-    with warnings.catch_warnings():
-        # PEFT only warns when weights are missing, and would go on with random ones.
-        warnings.filterwarnings("error", message=".*missing adapter keys.*")
-        try:
-            tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-        except UserWarning as warning:
-            raise ValueError("it was made for another model (weights are missing)") from warning
-    return tuned.merge_and_unload() if merge else tuned
 
 
 # ---------------------------------------------------------------- prompts
@@ -367,8 +201,6 @@ def tokenize(
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    if not positions:
-        return []
     rows = list(zip(positions, lm.encode([render(lm, texts[i]) for i in positions]), strict=True))
     most = lm.max_tokens
     for position, tokens in rows:
@@ -380,6 +212,17 @@ def tokenize(
                 f"items): {texts[position][:60]!r}..."
             )
     return rows
+
+
+def pad(
+    rows: Collection[Sequence[int]],
+    fill: int,
+    *,
+    side: str = "right",
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Return rows of tokens as a tensor `[B, T]`, filled up with `fill` at one side."""
+    return pad_sequence([torch.tensor(row) for row in rows], True, fill, side).to(device)
 
 
 # ---------------------------------------------------------------- helpers
@@ -420,28 +263,6 @@ def head_on(
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn the many ways in which a foreign checkpoint can fail into one `UserError`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        remedy = "use quantize '4bit' or a smaller model"
-        raise UserError(f"{what}: not enough memory; {remedy}") from error
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError,
-            SafetensorError) as error:  # fmt: skip
-        raise UserError(f"{what}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException, limit: int = 300) -> str:
-    """What an error's message says first, or the error's class where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return said[:limit]
 
 
 def open_model(

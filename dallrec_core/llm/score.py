@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os.path
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -19,11 +19,11 @@ import torch
 from transformers import Cache, DynamicCache
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
+from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, head_on, quiet, tokenize
-from dallrec_core.llm.processes import own
-from dallrec_core.llm.served import ServedModel, chances
+from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
+from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
@@ -39,7 +39,6 @@ def p_yes(
     *,
     cache: AnswerCache | None = None,
     batch_tokens: int = 8192,
-    share_prefix: bool = True,
 ) -> np.ndarray:
     """Probability that the model answers *yes* rather than *no*.
 
@@ -48,12 +47,12 @@ def p_yes(
     Args:
         lm: the model, loaded or served; the chat template or Alpaca form is put around each
             instruction here (by the server, where it is served).
-        prompts: `[n]` instructions; of (prefix, suffix) pairs each different prefix is read once.
+        prompts: `[n]` instructions; of (prefix, suffix) pairs each different prefix is read once,
+            and the result is that of the whole texts to 1e-4 (float32).
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
         batch_tokens: rows x tokens per row of one forward pass, the bound on memory.
-        share_prefix: read prefixes once; without it the result is the same to 1e-4 (float32).
 
     Returns:
         `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
@@ -63,35 +62,62 @@ def p_yes(
     """
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
-    counts = usage()
     settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
     if isinstance(lm, ServedModel):
         settings["logprobs"] = lm.logprobs > 0
-        spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+        compute = _served(lm, texts, yes, no)
     else:
-        words = torch.tensor(first_tokens(lm, yes)), torch.tensor(first_tokens(lm, no))
-        _check_disjoint(lm, words)
-
-    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
-        if isinstance(lm, ServedModel):
-            yield from chances(lm, texts, [i for i in own(unique) if i in missing], *spellings)
-            return
-        rows = tokenize(lm, texts, unique)
-        shared = share_prefix and _can_share(lm)
-        groups = group_rows(rows, [pairs[i][0] if shared else "" for i in unique])
-        plan = [rest for b in own(batches(groups, batch_tokens)) if (rest := _only(b, missing))]
-        counts.plan(rows, missing, sum(map(_read, plan)))
-        whole = {position: len(tokens) for position, tokens in rows}
-        for batch in plan:
-            found = _ask(lm, batch, words)
-            counts.tokens_in += _read(batch)
-            counts.saved_by_prefix += sum(whole[position] for position in found) - _read(batch)
-            counts.done += _read(batch)
-            yield found
-
-    with quiet():
+        compute = _loaded(lm, pairs, yes, no, batch_tokens)
+    with quiet(), enough_memory("lower batch_tokens"):
         found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
     return np.asarray(found, dtype=np.float32)
+
+
+def _served(
+    lm: ServedModel, texts: Sequence[str], yes: Sequence[str], no: Sequence[str]
+) -> Compute:
+    spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    if not all(spellings) or spellings[0] & spellings[1]:
+        raise UserError("yes and no need at least one spelling each, and none in common")
+    longest = 1 if lm.logprobs else 8  # as text: "The answer is: yes"
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        todo = [i for i in own(unique) if i in missing]
+        for answers in side_by_side(lm, texts, todo, longest, logprobs=lm.logprobs):
+            yield {i: chance(answer, *spellings) for i, answer in answers.items()}
+
+    return compute
+
+
+def _loaded(
+    lm: LanguageModel,
+    pairs: Sequence[tuple[str, str]],
+    yes: Sequence[str],
+    no: Sequence[str],
+    batch_tokens: int,
+) -> Compute:
+    words = first_tokens(lm, yes), first_tokens(lm, no)
+    if both := set(words[0]) & set(words[1]):
+        raise UserError(
+            f"model '{lm.name}': a yes and a no spelling begin with the same token "
+            f"{lm.decode([min(both)])!r}, so they cannot be told apart; use other answer words"
+        )
+    texts = [prefix + suffix for prefix, suffix in pairs]
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
+        counts, shared = usage(), _can_share(lm)
+        rows = dict(tokenize(lm, texts, unique))
+        counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
+        groups = group_rows(list(rows.items()), [pairs[i][0] if shared else "" for i in unique])
+        for planned in own(batches(groups, batch_tokens)):
+            if batch := _only(planned, missing):
+                found = _ask(lm, batch, words)
+                read = sum(map(len, {g.prefix for g in batch})) + sum(g.width for g in batch)
+                counts.tokens_in += read
+                counts.saved_by_prefix += sum(len(rows[i]) for i in found) - read
+                yield found
+
+    return compute
 
 
 def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
@@ -112,24 +138,11 @@ def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
     return sorted(found)
 
 
-def _check_disjoint(lm: LanguageModel, words: tuple[torch.Tensor, torch.Tensor]) -> None:
-    both = set(words[0].tolist()) & set(words[1].tolist())
-    if both:
-        token = lm.decode([min(both)])
-        raise UserError(
-            f"model '{lm.name}': a yes and a no spelling begin with the same token {token!r}, so "
-            "they cannot be told apart; use other answer words"
-        )
-
-
 def _ask(
-    lm: LanguageModel, batch: list[Group], words: tuple[torch.Tensor, torch.Tensor]
+    lm: LanguageModel, batch: list[Group], words: tuple[list[int], list[int]]
 ) -> dict[int, float | None]:
-    try:
-        logits = last_logits(lm, batch)
-    except torch.OutOfMemoryError as error:
-        raise UserError("the device's memory is full; lower batch_tokens") from error
-    yes, no = (torch.logsumexp(logits[:, w.to(logits.device)], dim=-1) for w in words)
+    logits = last_logits(lm, batch)
+    yes, no = (torch.logsumexp(logits[:, each], dim=-1) for each in words)
     found = torch.sigmoid(yes - no).tolist()
     if not np.isfinite(found).all():
         raise UserError(f"model '{lm.name}' computes NaN as {lm.dtype}; load it as float32")
@@ -210,11 +223,6 @@ def _only(batch: list[Group], missing: set[int]) -> list[Group]:
     return [group for group in kept if group.rows]
 
 
-def _read(batch: list[Group]) -> int:
-    """Tokens that the model reads for a batch."""
-    return sum(map(len, {g.prefix for g in batch})) + sum(g.width for g in batch)
-
-
 # ---------------------------------------------------------------- one forward pass
 
 
@@ -239,7 +247,8 @@ def last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
     A group is one row: its questions stand behind one another. Rows are padded on the right: with
     causal attention no real token ever sees a later one, so results do not depend on the batch.
     """
-    ids = _pad(lm, [[t for _, tokens in group.rows for t in tokens] for group in batch], lm.pad_id)
+    rows = [[t for _, tokens in group.rows for t in tokens] for group in batch]
+    ids = pad(rows, lm.pad_id, device=lm.device)
     sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
     ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
     options = _behind(lm, batch, sizes, ids) if batch[0].prefix else {"use_cache": False}
@@ -256,11 +265,13 @@ def _behind(
     from the prefix on.
     """
     past = _prefixes(lm, batch)
-    question = _pad(lm, [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes], -1)
-    place = _pad(lm, [[i for n in each for i in range(n)] for each in sizes], 0)
-    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=ids.device).tril()
-    start = torch.tensor([[len(group.prefix)] for group in batch], device=ids.device)
-    in_prefix = (torch.arange(past.get_seq_length(), device=ids.device) < start)[:, None]
+    here = ids.device
+    owners = [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes]
+    question = pad(owners, -1, device=here)
+    place = pad([[i for n in each for i in range(n)] for each in sizes], 0, device=here)
+    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=here).tril()
+    start = torch.tensor([[len(group.prefix)] for group in batch], device=here)
+    in_prefix = (torch.arange(past.get_seq_length(), device=here) < start)[:, None]
     same = (question[:, :, None] == question[:, None]) & causal
     seen = torch.cat([in_prefix.expand(-1, ids.shape[1], -1), same], dim=-1)
     mask = torch.where(seen, 0.0, torch.finfo(lm.dtype).min).to(lm.dtype)
@@ -272,17 +283,13 @@ def _prefixes(lm: LanguageModel, batch: list[Group]) -> Cache:
     number = {prefix: i for i, prefix in enumerate(dict.fromkeys(g.prefix for g in batch))}
     past = DynamicCache(config=lm.model.config)
     with head_on(lm.model, _at([(0, 0)])):
-        lm.model(input_ids=_pad(lm, number, lm.pad_id), past_key_values=past, use_cache=True)
+        lm.model(
+            input_ids=pad(number, lm.pad_id).to(lm.device), past_key_values=past, use_cache=True
+        )
     if len(number) < len(batch):
         owner = torch.tensor([number[group.prefix] for group in batch], device=lm.device)
         past.batch_select_indices(owner)
     return past
-
-
-def _pad(lm: LanguageModel, rows: Collection[Sequence[int]], fill: int) -> torch.Tensor:
-    """Rows padded on the right with `fill`: `[B, T]`."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=lm.device)
 
 
 def _at(places: Sequence[tuple[int, int]]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -26,13 +26,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dallrec_core.errors import UserError
+from dallrec_core.llm.checkpoints import one_line
 from dallrec_core.llm.ledger import usage
 
 KEY_VARIABLE = "DALLREC_LLM_KEY"
 """Environment variable that holds the server's key, where it wants one."""
 
 _THINKING_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
-_TEXT_TOKENS = 8  # room for a yes or no that is read as text, e.g. "The answer is: yes"
+_PATIENCE = 60.0  # seconds to wait for an answer
 
 
 @dataclass(frozen=True)
@@ -61,45 +62,50 @@ class ServedModel:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-def connect(
-    url: str,
-    names: Sequence[str],
-    *,
-    revision: str = "",
-    concurrency: int = 32,
-    timeout: float = 60.0,
-    retries: int = 4,
-) -> ServedModel:
+def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedModel:
     """Connect to a server and try it with one short question.
 
-    The key is read from the environment variable `DALLREC_LLM_KEY` and goes nowhere else.
+    The key is read from the environment variable `DALLREC_LLM_KEY` and goes nowhere else. A request
+    is repeated four times after a timeout, a lost connection, or status 408, 409, 429 or 5xx, with
+    pauses that double from half a second, or as the server asks.
 
     Args:
         url: such as `http://localhost:8000/v1`.
         names: the model's name at the server; of several, the first that the server lists, so that
             an adapter can be preferred to its base. If it lists none of them, the last.
         revision: part of the cache's key; change it when other weights are served by that name.
-        concurrency: requests under way at a time.
-        timeout: seconds to wait for an answer.
-        retries: how often a request is repeated after a timeout, a lost connection, or status 408,
-            409, 429 or 5xx, with pauses that double from half a second, or as the server asks.
 
     Raises:
         UserError: when the address is wrong, nothing answers there, the key is refused, or the
             server does not have the model.
     """
-    openai = _openai()
-    if concurrency < 1:
-        raise UserError(f"concurrency is {concurrency}; it must be at least 1")
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            "llm_backend is an address with a user, a password or a query in it, and parameters "
+            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
+        )
+    try:
+        import openai
+    except ImportError as error:
+        what = "a served model needs the openai client: pip install 'dallrec-core[serve]'"
+        raise UserError(what) from error
     # always given, or the client would send OpenAI's own key to whatever server this is
     key = os.environ.get(KEY_VARIABLE) or "none"
-    client = openai.OpenAI(
-        base_url=checked_address(url), api_key=key, timeout=timeout, max_retries=retries
-    )
-    name = _choose(client, url, names)
+    client = openai.OpenAI(base_url=url, api_key=key, timeout=_PATIENCE, max_retries=4)
+    try:
+        listed = {model.id for model in client.with_options(max_retries=0).models.list()}
+    except openai.APIConnectionError as error:
+        raise UserError(
+            f"no server answers at {url}; start one there, or correct llm_backend, which should "
+            "look like http://localhost:8000/v1"
+        ) from error
+    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        listed = set()  # a server need not list its models; the first question will tell
+    name = next((name for name in names if name in listed), names[-1])
     wishes = [(n, extra) for extra in (_THINKING_OFF, {}) for n in (20, 5, 0)]
     for n, extra in wishes:  # servers differ in what they understand
-        lm = ServedModel(url, name, revision, n, extra, client, concurrency)
+        lm = ServedModel(url, name, revision, n, extra, client)
         try:
             answer = _request(lm, "Is water wet? Answer yes or no.", 1, logprobs=n)
         except _Refused:
@@ -110,39 +116,52 @@ def connect(
     raise AssertionError("the last wish is granted or refused")
 
 
-def chances(
-    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], yes: set[str], no: set[str]
-) -> Iterator[dict[int, float | None]]:
-    """Yield p(yes) of the questions at `positions` as they are answered; None is neither word."""
-    if not yes or not no or yes & no:
-        raise UserError("the yes/no answers need at least one spelling each, and none in common")
-
-    def ask(text: str) -> tuple[Answer, float | None]:
-        if not lm.logprobs:
-            answer = _request(lm, text, _TEXT_TOKENS)
-            return answer, from_text(answer.text, yes, no)
-        answer = _request(lm, text, 1, logprobs=lm.logprobs)
-        if not answer.top:
-            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
-        return answer, from_logprobs(answer.top, yes, no)
-
-    yield from _side_by_side(lm, ask, texts, positions)
-
-
-def texts_of(
+def side_by_side(
     lm: ServedModel,
     texts: Sequence[str],
     positions: Iterable[int],
-    max_new_tokens: int,
-    options: dict[str, Any],
-) -> Iterator[dict[int, list[Any]]]:
-    """Yield text, tokens (0 if not told) and whether it was cut off, of each answer."""
+    max_tokens: int,
+    *,
+    logprobs: int = 0,
+) -> Iterator[dict[int, Answer]]:
+    """Ask the questions at `positions` side by side and yield the answers as they come.
 
-    def ask(text: str) -> tuple[Answer, list[Any]]:
-        answer = _request(lm, text, max_new_tokens, **options)
-        return answer, [answer.text.strip(), answer.tokens, answer.cut]
+    Args:
+        lm: from `connect`.
+        texts: all questions.
+        positions: those to ask.
+        max_tokens: longest answer, in tokens.
+        logprobs: how many of the first token's log-probabilities are wanted.
 
-    yield from _side_by_side(lm, ask, texts, positions)
+    Raises:
+        UserError: when a request fails for good, after the answers to those still under way.
+    """
+
+    def ask(text: str) -> Answer:
+        answer = _request(lm, text, max_tokens, logprobs=logprobs)
+        if logprobs and not answer.top:
+            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
+        return answer
+
+    todo, failure, counts = iter(positions), None, usage()
+    with ThreadPoolExecutor(lm.concurrency) as pool:
+        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
+        while running:
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            answers = {}
+            for future in finished:
+                position, error = running.pop(future), future.exception()
+                if error:
+                    failure = failure or error
+                else:
+                    answers[position] = future.result()
+            counts.tokens_in += sum(answer.read for answer in answers.values())
+            counts.tokens_out += sum(answer.tokens for answer in answers.values())
+            yield answers
+            if failure is None:
+                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(finished))}
+    if failure:
+        raise failure
 
 
 # ---------------------------------------------------------------- requests
@@ -152,42 +171,19 @@ class _Refused(UserError):
     """The server does not accept the request as it stands; asking again would not help."""
 
 
-def _openai() -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        what = "a served model needs the openai client: pip install 'dallrec-core[serve]'"
-        raise UserError(what) from error
-    return openai
-
-
-def _choose(client: Any, url: str, names: Sequence[str]) -> str:
-    openai = _openai()
-    try:
-        listed = {model.id for model in client.with_options(max_retries=0).models.list()}
-    except openai.APIConnectionError as error:
-        raise UserError(
-            f"no server answers at {url}; start one there, or correct llm_backend"
-        ) from error
-    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
-        listed = set()  # a server need not list its models; the first question will tell
-    return next((name for name in names if name in listed), names[-1])
-
-
-def _request(
-    lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0, **options: Any
-) -> Answer:
+def _request(lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0) -> Answer:
     """Ask one question; every failure is a `UserError` that does not hold the key."""
-    openai = _openai()
-    if logprobs:
-        options |= {"logprobs": True, "top_logprobs": logprobs}
+    import openai
+
+    options: dict[str, Any] = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
     try:
         answer = lm.client.chat.completions.create(
             model=lm.name,
             messages=[{"role": "user", "content": text}],
             max_tokens=max_tokens,
+            temperature=0.0,
             extra_body=lm.extra,
-            **{"temperature": 0.0, **options},
+            **options,
         )
         return read_answer(answer)
     except openai.APITimeoutError:
@@ -195,9 +191,8 @@ def _request(
     except openai.APIConnectionError:
         reason = "cannot be reached any more"
     except openai.APIStatusError as error:
-        reason = without_key(
-            f"answered with status {error.status_code}: {error.body or error.message}"
-        )
+        said = without_key(f"{error.body or error.message}")
+        reason = f"answered with status {error.status_code}: {said}"
         if error.status_code in (400, 404, 422):
             raise _Refused(_said(lm, reason)) from None
     except (openai.OpenAIError, ValueError) as error:
@@ -211,32 +206,6 @@ def _said(lm: ServedModel, what: str) -> str:
         f"the model server {lm.url} ('{lm.name}') {what}. Finished answers are kept: run again "
         "when it works, and only the rest is asked"
     )
-
-
-def _side_by_side(
-    lm: ServedModel,
-    ask: Callable[[str], tuple[Answer, Any]],
-    texts: Sequence[str],
-    positions: Iterable[int],
-) -> Iterator[dict[int, Any]]:
-    """Yield answers as they come; on an error, first those of the requests still under way."""
-    todo, failure, counts = iter(positions), None, usage()
-    with ThreadPoolExecutor(lm.concurrency) as pool:
-        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
-        while running:
-            done = wait(running, return_when=FIRST_COMPLETED).done
-            errors = [error for future in done if (error := future.exception())]
-            failure = failure or next(iter(errors), None)
-            answers = {running.pop(future): future for future in done}
-            found = {i: f.result() for i, f in answers.items() if not f.exception()}
-            for answer, _ in found.values():
-                counts.tokens_in += answer.read
-                counts.tokens_out += answer.tokens
-            yield {i: meaning for i, (_, meaning) in found.items()}
-            if failure is None:
-                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(done))}
-    if failure:
-        raise failure
 
 
 # ---------------------------------------------------------------- what a server says
@@ -277,6 +246,11 @@ def read_answer(answer: Any) -> Answer:
     return Answer(text, read, tokens, cut, top)
 
 
+def chance(answer: Answer, yes: set[str], no: set[str]) -> float | None:
+    """Return p(yes) by the log-probabilities, or the text where there are none; None is neither."""
+    return from_logprobs(answer.top, yes, no) if answer.top else from_text(answer.text, yes, no)
+
+
 def from_logprobs(top: dict[str, float], yes: set[str], no: set[str]) -> float | None:
     """`P(yes) / (P(yes) + P(no))`, each summed over the first tokens of its spellings.
 
@@ -300,28 +274,7 @@ def from_text(text: str, yes: set[str], no: set[str]) -> float | None:
     return None if both[0] == both[1] else float(both[0])
 
 
-def without_key(text: str, limit: int = 200) -> str:
-    """Return what a server said on one line, at most `limit` characters, without the key."""
+def without_key(text: str) -> str:
+    """Return what a server said on one short line, without the key."""
     key = os.environ.get(KEY_VARIABLE)
-    text = " ".join((text.replace(key, "***") if key else text).split())
-    return text if len(text) <= limit else text[:limit] + "..."
-
-
-def checked_address(url: str) -> str:
-    """Return the address.
-
-    Raises:
-        UserError: when it is none, or holds a password or a query.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            "llm_backend is an address with a user, a password or a query in it, and parameters "
-            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"llm_backend is {url!r}; it should look like http://localhost:8000/v1")
-    return url
+    return one_line(text.replace(key, "***") if key else text, 200)

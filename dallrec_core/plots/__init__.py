@@ -16,32 +16,12 @@ from dallrec_core.plots.data import (
     loss_curves,
     reliability,
     spread,
-)
-from dallrec_core.plots.results import (
-    forest,
-    gains,
-    headline,
-    over_epochs,
-    training_curve,
-)
+)  # fmt: skip
+from dallrec_core.plots.results import forest, gains, headline, over_epochs, training_curve
 from dallrec_core.plots.style import COLOURS, use_style
 
 __all__ = [
-    "COLOURS",
-    "answer_histogram",
-    "bars",
-    "before_after",
-    "edge_map",
-    "forest",
-    "gains",
-    "headline",
-    "histogram",
-    "learning_curve",
-    "long_tail",
-    "loss_curves",
-    "over_epochs",
-    "reliability",
-    "spread",
-    "training_curve",
-    "use_style",
-]
+    "COLOURS", "answer_histogram", "bars", "before_after", "edge_map", "forest", "gains",
+    "headline", "histogram", "learning_curve", "long_tail", "loss_curves", "over_epochs",
+    "reliability", "spread", "training_curve", "use_style",
+]  # fmt: skip

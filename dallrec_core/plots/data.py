@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dallrec_core.plots.style import COLOURS, canvas, closed
+from dallrec_core.plots.style import COLOURS, canvas
 
 
 def long_tail(train: pd.DataFrame, n_users: int, n_items: int, noun: str = "item") -> Figure:
@@ -22,7 +22,7 @@ def long_tail(train: pd.DataFrame, n_users: int, n_items: int, noun: str = "item
         ax.fill_between(np.arange(size), counts, color=COLOURS["dallrec"], alpha=0.85, linewidth=0)
         ax.set(xlabel=f"{label}, most active first", ylabel="training interactions", ylim=(0, None))
         ax.margins(x=0.01)
-    return closed(figure)
+    return figure
 
 
 def loss_curves(log: pd.DataFrame) -> Figure:
@@ -40,7 +40,7 @@ def loss_curves(log: pd.DataFrame) -> Figure:
         ax.set(title=task, xlabel="step", ylim=(0, None))
     axes[0].set_ylabel("loss per answer token")
     axes[-1].legend()
-    return closed(figure)
+    return figure
 
 
 def learning_curve(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
@@ -58,7 +58,7 @@ def learning_curve(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
         ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     ax.set_xticks(places, [f"{n:,}" for n in table["examples"]])
     ax.set(xlabel="examples", ylabel="AUC on held-out pairs", ylim=(0.4, 1.02))
-    return closed(figure)
+    return figure
 
 
 def before_after(table: pd.DataFrame) -> Figure:
@@ -77,7 +77,7 @@ def before_after(table: pd.DataFrame) -> Figure:
     ax.set_yticks(rows, table["measure"])
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(table) - 0.4))
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
-    return closed(figure)
+    return figure
 
 
 def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: float) -> Figure:
@@ -92,7 +92,7 @@ def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: f
     )
     ax.set(xlabel="p(yes)", ylabel="held-out pairs")
     sns.move_legend(ax, "upper right", title="")
-    return closed(figure)
+    return figure
 
 
 def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -114,7 +114,7 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
         )  # fmt: skip
     ax.set(xlabel="p(yes)", ylabel="share really liked", xlim=(0, 1), ylim=(0, 1))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return closed(figure)
+    return figure
 
 
 def histogram(values: Sequence[float], xlabel: str, ylabel: str) -> Figure:
@@ -123,7 +123,7 @@ def histogram(values: Sequence[float], xlabel: str, ylabel: str) -> Figure:
     sns.histplot(np.asarray(values), discrete=True, color=COLOURS["dallrec"], ax=ax)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(axis="x", visible=False)
-    return closed(figure)
+    return figure
 
 
 def spread(groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
@@ -133,7 +133,7 @@ def spread(groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> F
         ax.hist(values, bins=40, range=(0, 1), label=label, color=COLOURS[name], alpha=0.6)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
-    return closed(figure)
+    return figure
 
 
 def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: int) -> Figure:
@@ -142,9 +142,7 @@ def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: in
     ranks = []
     for column, size in (("user", n_users), ("item", n_items)):
         degree = np.bincount(train[column], minlength=size)
-        rank = np.empty(size, dtype=np.int64)
-        rank[np.argsort(-degree, kind="stable")] = np.arange(size)
-        ranks.append(rank)
+        ranks.append(np.argsort(np.argsort(-degree, kind="stable")))
     user_rank, item_rank = ranks
     for frame, label, colour, size in (
         (train, "observed", COLOURS["light"], 2),
@@ -156,7 +154,7 @@ def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: in
     ax.invert_yaxis()
     ax.grid(False)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, markerscale=3)
-    return closed(figure)
+    return figure
 
 
 def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) -> Figure:
@@ -171,4 +169,4 @@ def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) ->
     ax.set(ylabel=ylabel)
     ax.grid(axis="x", visible=False)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
-    return closed(figure)
+    return figure

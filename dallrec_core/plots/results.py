@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from dallrec_core.plots.style import COLOURS, CONTROLS, canvas, closed
+from dallrec_core.plots.style import COLOURS, canvas
 
 
 def over_epochs(
@@ -36,7 +36,7 @@ def over_epochs(
         ax.set(title=name, xlabel="epoch", ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel(ylabel)
-    return closed(figure)
+    return figure
 
 
 def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
@@ -64,10 +64,13 @@ def training_curve(curves: pd.DataFrame, backbone: str) -> Figure | None:
     arms = dict.fromkeys(str(arm) for arm in runs["arm"])
     handles = [Line2D([], [], label=arm, **_line(arm)) for arm in arms]
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return closed(figure)
+    return figure
 
 
 def _line(arm: str) -> dict[str, Any]:
+    from dallrec_core.experiment.arms import CONTROLS  # loads torch, and other figures do without
+
+    # dashed, for eyes that see no colours
     style = "--" if arm in CONTROLS else "-"
     return {"color": COLOURS.get(arm, "black"), "linestyle": style}
 
@@ -87,7 +90,7 @@ def forest(table: pd.DataFrame) -> Figure:
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(rows, [f"{line.backbone} · {line.arm}" for line in table.itertuples()])
     ax.set(xlabel="difference from the base arm (95 % interval)", ylim=(-0.6, len(table) - 0.4))
-    return closed(figure)
+    return figure
 
 
 def headline(table: pd.DataFrame) -> Figure:
@@ -98,7 +101,7 @@ def headline(table: pd.DataFrame) -> Figure:
             (absolute units of the metric).
     """
     rows = table[["backbone", "over"]].drop_duplicates()
-    rows = rows.sort_values("backbone", key=lambda names: names.map(_place(names)), kind="stable")
+    rows = rows.sort_values("backbone", key=lambda key: pd.factorize(key)[0], kind="stable")
     place = {pair: -number for number, pair in enumerate(rows.itertuples(index=False, name=None))}
     metrics = list(dict.fromkeys(table["metric"]))
     figure, axes = canvas(max(1, len(metrics)), 1.1 + 0.34 * len(rows))
@@ -115,22 +118,11 @@ def headline(table: pd.DataFrame) -> Figure:
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0].set_yticks(list(place.values()), [f"{name} over {over}" for name, over in place])
-    return closed(figure)
-
-
-def _place(names: pd.Series) -> dict[str, int]:
-    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return figure
 
 
 def gains(
-    table: pd.DataFrame,
-    panel: str,
-    x: str,
-    xlabel: str,
-    *,
-    by: str = "",
-    marks: Mapping[str, float] | None = None,
-    log: bool = False,
+    table: pd.DataFrame, panel: str, x: str, xlabel: str, *, by: str = "", log: bool = False
 ) -> Figure | None:
     """Draw gains with their 95 % intervals over x, one panel per value of a column.
 
@@ -142,7 +134,6 @@ def gains(
         x: column of numbers or, drawn in the order of the rows and on one scale, words.
         xlabel: what x is.
         by: column whose values are lines of their own; empty for one line.
-        marks: places on x, by name; drawn as dashed lines.
         log: whether equal steps on x are equal factors; each value is then written below it.
     """
     if table.empty:
@@ -151,8 +142,6 @@ def gains(
     words = table[x].dtype.kind not in "iuf"
     for ax, (title, part) in zip(axes, table.groupby(panel, sort=False), strict=True):
         ax.axhline(0, color="black", linewidth=1)
-        for name, place in (marks or {}).items():
-            ax.axvline(place, color=COLOURS["base"], linestyle="--", linewidth=1.3, label=name)
         lines = list(part.groupby(by, sort=False)) if by else [("", part)]
         for (name, line), (colour, marker) in zip(lines, _LINES, strict=False):
             places = np.arange(len(line)) if words else line[x].to_numpy(float)
@@ -173,10 +162,10 @@ def gains(
             ax.minorticks_off()
             ax.set_xticks(places, [f"{place:g}" for place in places])
     axes[0].set_ylabel("difference from base")
-    if by or marks:
+    if by:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 3))
-    return closed(figure)
+    return figure
 
 
 _LINES = (("dallrec", "o"), ("random", "s"), ("attributes", "^"), ("summaries", "D"), ("bad", "v"))

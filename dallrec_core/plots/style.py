@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 COLOURS = {
     "base": "#5b6470",
@@ -31,13 +32,6 @@ COLOURS = {
 }
 """Okabe-Ito colours by meaning; the same arm has the same colour on every page."""
 
-# dashed, for eyes that see no colours
-CONTROLS = frozenset(
-    ("random", "popular", "self", "text_knn", "zero_shot")
-    + ("shuffled", "constant", "noise", "given_text")
-)
-"""Names of the control arms, whose curves are dashed."""
-
 _WIDTH = 7.0
 
 
@@ -55,20 +49,11 @@ def use_style() -> None:
         "legend.frameon": False,
     }
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=look)
-    try:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:
-        return
     set_matplotlib_formats("retina")
 
 
 def canvas(columns: int = 1, height: float = 3.6) -> tuple[Figure, list[Axes]]:
     """Return a figure of the page's width and its panels, side by side; the height in inches."""
     figure, axes = plt.subplots(1, columns, figsize=(_WIDTH, height), squeeze=False)
+    plt.close(figure)  # so that a notebook shows it once, as the value of its cell
     return figure, list(axes[0])
-
-
-def closed(figure: Figure) -> Figure:
-    """Close a finished figure, so that a notebook shows it once, and return it."""
-    plt.close(figure)
-    return figure

@@ -25,21 +25,20 @@ def lacking() -> str:
     return "" if any(map(shutil.which, names)) else "no Chromium is installed"
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(lacking()), reason=lacking() or "-")]
+
+
 def check(html: Path, *pages: str) -> subprocess.CompletedProcess[str]:
     command = ["node", str(HERE / "check.mjs"), str(html), *pages]
     return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(bool(lacking()), reason=lacking() or "everything is there")
 def test_pages_are_accessible_and_their_scripts_run(html: Path) -> None:
     pages = () if os.environ.get("DALLREC_BROWSER") == "all" else SAMPLE
     done = check(html, *pages)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(bool(lacking()), reason=lacking() or "everything is there")
 def test_a_bad_page_would_be_seen(tmp_path: Path) -> None:
     (tmp_path / "search.html").write_text("<!DOCTYPE html><html lang='en'><title>x</title></html>")
     (tmp_path / "a.svg").write_text(

@@ -77,14 +77,14 @@ def test_data_then_model_then_training(tmp_path: Path, own_data: list[str]) -> N
     films.write_text(FILMS.replace("Film 3", " "))
     done = dallrec(runs, "run", "--until", "02", *own_data)
     explained(done, 2, "01_data: ", "films.csv, line 5, column 'title': the title is empty")
-    assert left(runs / "smoke") == {"notebooks/01_data.failed.ipynb"}
+    assert left(runs / "smoke") == {"notebooks/01_data.unfinished.ipynb"}
 
     films.write_text(FILMS)
     model = ["-p", "02.language_model=acme/none-such-7b"]
     done = dallrec(runs, "run", "--until", "02", *own_data, *model)
     explained(done, 2, "02_finetune: model 'acme/none-such-7b' is neither bundled", "hf download")
     kept = left(runs / "smoke")
-    assert {"01_data/manifest.json", "notebooks/02_finetune.failed.ipynb"} <= kept
+    assert {"01_data/manifest.json", "notebooks/02_finetune.unfinished.ipynb"} <= kept
     assert not {path for path in kept if path.startswith("02_finetune/adapters")}
 
     done = dallrec(runs, "run", "--until", "02", *own_data, "-p", "02.learning_rate=1.0e30")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_data import movies
 
 from dallrec_core import plots
+from dallrec_core.augmentation.features import Features, Texts
 from dallrec_core.errors import UserError
-from dallrec_core.experiment import arms, comparison
+from dallrec_core.experiment import arms
 
 TRAIN = pd.DataFrame({"user": [0, 1, 2], "item": [0, 1, 2]})
 ANSWERS = pd.DataFrame(
@@ -19,35 +23,33 @@ ANSWERS = pd.DataFrame(
         "added": [True, False, True, False],
     }
 )
-GIVEN = {name: np.full((9, 2), 1, np.float32) for name in ("attributes", "summary")}
-WRITTEN = {name: np.arange(18, dtype=np.float32).reshape(9, 2) for name in GIVEN}
-
-
-UNTUNED = ANSWERS.assign(p_yes=[0.1, 0.9, 0.2, 0.8])
+VECTORS = {
+    kind: {name: np.full((9, 2), value, np.float32) for name in ("attributes", "summary")}
+    for value, kind in enumerate(("given", "written", "composed"))
+}
 TASTE = np.random.default_rng(0).random((3, 9)).astype(np.float32)
-SOURCES = arms.Sources(
-    GIVEN,
-    WRITTEN,
-    composed={name: np.full((9, 2), 2, np.float32) for name in GIVEN},
-    documents={"summary": [f"word{i % 3} and word{i % 2}" for i in range(9)]},
-    zero_shot=UNTUNED,
-    taste=TASTE,
-    unused=pd.DataFrame({"user": [0, 0, 2], "item": [7, 8, 8]}),
+WORDS = [f"word{i % 3} and word{i % 2}" for i in range(9)]
+LEFT = pd.DataFrame({"user": [0, 0, 2], "item": [7, 8, 8]})  # validation and test
+READY = arms.Prepared(
+    movies(3, 9),
+    arms.Study(TRAIN, LEFT[:1], LEFT[1:], 3, 9, TASTE),
+    ANSWERS,
+    {"given": Texts({"summary": WORDS}, {})},
+    {kind: Features(vectors, {}) for kind, vectors in VECTORS.items()},
+    zero_shot=ANSWERS.assign(p_yes=[0.1, 0.9, 0.2, 0.8]),
 )
 
 
 def make(*names: str, seed: int = 0, **options: object) -> dict[str, arms.Arm]:
-    return arms.build(names, TRAIN, ANSWERS, 3, 9, SOURCES._replace(**options), seed=seed)
+    return arms.build(names, replace(READY, **options), seed=seed)
 
 
 def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
-    made = make(*arms.ARMS)
+    made = make(*reversed(arms.ARMS))
     assert tuple(made) == arms.ARMS
     adding = [name for name, arm in made.items() if len(arm.edges)]
-    assert adding == ["dallrec", "interactions", "random", "popular", "self", "text_knn"] + [
-        "zero_shot",
-        "oracle",
-    ]
+    edges = ["random", "popular", "self", "text_knn", "zero_shot", "oracle"]
+    assert adding == ["dallrec", "interactions", *edges]
     known = set(zip(TRAIN["user"], TRAIN["item"], strict=True))
     for name in adding:
         edges = made[name].edges
@@ -56,10 +58,13 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     assert made["interactions"].edges.equals(made["dallrec"].edges)
     assert made["zero_shot"].edges["item"].tolist() == [4, 0]  # 0 was sure of 4, and only 0 asked 2
     assert [name for name, arm in made.items() if arm.guesses_of] == ["self"]
+    # only dallrec is handed the No answers
+    assert [name for name, arm in made.items() if len(arm.negatives)] == ["dallrec"]
+    assert made["dallrec"].negatives.to_numpy().tolist() == [[1, 2]]
 
 
-def test_controls_are_arms_and_are_drawn_as_controls() -> None:
-    assert plots.style.CONTROLS == comparison.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
+def test_every_arm_has_a_colour() -> None:
+    assert arms.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
 
 
 def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:
@@ -68,62 +73,40 @@ def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:
     loved[[0, 0, 2], [7, 8, 8]] = -9  # in validation or test
     assert make("oracle")["oracle"].edges["item"].tolist() == loved[[0, 2]].argmax(1).tolist()
     back = pd.DataFrame({"user": [0, 1], "item": [5, 5]})
-    real = make("oracle", taste=None, held_back=back)["oracle"].edges
+    unknown = replace(READY.study, taste=None)
+    real = make("oracle", study=unknown, held_back=back)["oracle"].edges
     assert real.to_numpy().tolist() == [[0, 5, 1]]
 
 
 def test_features() -> None:
     made = make(*arms.ARMS)
+    given, written = VECTORS["given"], VECTORS["written"]
     for name in ("base", "random", "interactions", "popular", "self", "oracle"):
-        assert made[name].features is GIVEN
-    assert made["dallrec"].features is WRITTEN
-    assert made["given_text"].features is SOURCES.composed
-    for name, own, other in (
-        ("attributes", "attributes", "summary"),
-        ("summaries", "summary", "attributes"),
-    ):
-        assert made[name].features[own] is WRITTEN[own]
-        assert made[name].features[other] is GIVEN[other]
+        assert made[name].features is given
+    assert made["dallrec"].features is written
+    assert made["given_text"].features is VECTORS["composed"]
+    assert made["attributes"].features == given | {"attributes": written["attributes"]}
+    assert made["summaries"].features == given | {"summary": written["summary"]}
     for name in ("shuffled", "constant", "noise"):
         shapes = {key: value.shape for key, value in made[name].features.items()}
         assert shapes == {"attributes": (9, 2), "summary": (9, 2)}
 
 
-def test_only_dallrec_is_handed_the_no_answers() -> None:
-    made = make(*arms.ARMS)
-    assert [name for name, arm in made.items() if arm.negatives is not None] == ["dallrec"]
-    assert made["dallrec"].negatives.to_numpy().tolist() == [[1, 2]]
-
-
-def test_seed_and_order() -> None:
+def test_seed() -> None:
     one, two, other = (make("random", "noise", "base", seed=s) for s in (1, 1, 2))
-    assert list(one) == ["random", "noise", "base"]
     for name in one:
         assert one[name].digest == two[name].digest
         assert (one[name].digest == other[name].digest) == (name == "base")
 
 
-def test_without_written_features_every_arm_has_the_given_ones() -> None:
-    for arm in make(*arms.ARMS, written=None).values():
-        assert arm.features is GIVEN
-    for arm in make(*arms.ARMS, written=None, given=None).values():
-        assert arm.features is None
-
-
-def test_mistakes() -> None:
-    with pytest.raises(UserError, match="arm 'orakel' is unknown; use base, dallrec, interactions"):
-        make("base", "orakel")
-
-
 @pytest.mark.parametrize(
     ("name", "lacking", "message"),
     [
-        ("text_knn", "documents", "needs the texts"),
-        ("zero_shot", "zero_shot", "03.ask_untuned=true"),
-        ("oracle", "taste", "01.train_fraction=0.8"),
-        ("given_text", "composed", "needs features of the composed"),
+        ("orakel", {}, "arm 'orakel' is unknown; use base, dallrec, interactions"),
+        ("zero_shot", {"zero_shot": None}, "03.ask_untuned=true"),
+        ("oracle", {"study": replace(READY.study, taste=None)}, "01.train_fraction=0.8"),
     ],
 )
-def test_an_arm_whose_source_is_not_there(name: str, lacking: str, message: str) -> None:
+def test_an_arm_that_cannot_be_made(name: str, lacking: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make(name, **{lacking: None})
+        make("base", name, **lacking)

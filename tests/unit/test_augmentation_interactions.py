@@ -9,17 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import rankdata
-from tiny_data import FakeAsker, books, movies, write_page_1
+from tiny_data import FakeAsker, Fixed, books, movies, popularity, write_page_1
 
-from dallrec_core.augmentation import TrainingView, interactions, load_data, load_truth, selection
+from dallrec_core.augmentation import interactions, load_data, load_truth, selection
 from dallrec_core.augmentation.candidates import candidates, cold_items
 from dallrec_core.chain.artefacts import write_table
 from dallrec_core.errors import UserError
-
-
-def popularity(data: TrainingView):
-    return lambda users: np.tile(data.item_degree.astype(float), (len(users), 1))
-
 
 # ---------------------------------------------------------------- the training view
 
@@ -34,9 +29,6 @@ def test_histories_split_by_threshold_and_leave_the_target_out():
         assert target not in np.concatenate(data.history(3, wording, 0, without=target))
         prompt = data.prompt(3, target, wording)
         assert f"Film {target:02d}" not in prompt.prefix and f"Film {target:02d}" in prompt.suffix
-
-
-def test_history_lengths_and_order():
     data = movies(n_items=200)
     likes, dislikes = data.history(0, "default", seed=1)
     assert len(likes) == len(dislikes) == 8
@@ -45,26 +37,6 @@ def test_history_lengths_and_order():
     assert list(paper_dislikes) == sorted(paper_dislikes) and len(paper_dislikes) == 5
     assert not np.array_equal(likes, data.history(0, "default", seed=2)[0])
     assert np.array_equal(likes, data.history(0, "default", seed=1)[0])
-
-
-@pytest.mark.parametrize("wording", ["default", "paper"])
-def test_instructions_do_not_depend_on_file_order(wording):
-    data = movies()
-    shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
-    one, two = (
-        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
-        for each in (data, shuffled)
-    )
-    assert one == two and {record["output"] for record in one} == {"no", "yes"}
-    assert one[0]["input"] == (" " if wording == "paper" else "")
-
-
-def test_instructions_about_books_without_ratings():
-    data = books()
-    examples = interactions.parts(data, 10, 4).examples
-    records = interactions.instructions(data, examples, "paper")
-    assert all("user dislikes: None." in record["instruction"] for record in records)
-    assert {record["output"] for record in records} == {"Yes.", "No."}
 
 
 def test_seen_tells_training_pairs():
@@ -83,33 +55,76 @@ def test_load_data_names_what_is_wrong(tmp_path):
     write_page_1(tmp_path, dataclasses.replace(data, n_users=5), data.train[:3])
     with pytest.raises(UserError, match=r"train.parquet: row \d+, column 'user' is 5"):
         load_data(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"name": "x"}')
-    with pytest.raises(UserError, match="key 'noun' is missing"):
-        load_data(tmp_path)
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_examples_are_balanced_training_pairs():
+    data = movies(n_users=120)
+    parts = interactions.parts(data, 64, 40, seed=5)
+    rating = data.train.set_index(["user", "item"])["rating"]
+    for frame, n in ((parts.examples, 64), (parts.held_out, 40)):
+        assert len(frame) == n and frame["liked"].sum() == n // 2
+        values = rating.loc[pd.MultiIndex.from_frame(frame[["user", "item"]])]
+        assert ((values.to_numpy() >= 3) == frame["liked"].to_numpy()).all()
+    assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
+
+
+def test_few_users_share_examples_and_held_out_but_no_pair():
+    parts = interactions.parts(movies(n_users=10), 16, 30)
+    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
+    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
+    assert any("both an example and a held-out pair" in note for note in parts.notes)
+
+
+def test_books_without_ratings_draw_their_no_answers():
+    data = books()
+    parts = interactions.parts(data, 10, 4)
+    no = parts.examples[~parts.examples["liked"]]
+    assert len(no) == 5 and (no["origin"] == "drawn").all()
+    assert not data.seen(no["user"], no["item"]).any()
+    assert any("5 of the no answers are unseen items" in note for note in parts.notes)
+    records = interactions.instructions(data, parts.examples, "paper")
+    assert all("user dislikes: None." in record["instruction"] for record in records)
+    assert {record["output"] for record in records} == {"Yes.", "No."}
+
+
+def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
+    data = movies(n_users=3)
+    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
+    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
+    with pytest.raises(UserError, match="liked items"):
+        interactions.parts(hated, 8, 0)
+
+
+@pytest.mark.parametrize("wording", ["default", "paper"])
+def test_instructions_do_not_depend_on_file_order(wording):
+    data = movies()
+    shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
+    one, two = (
+        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
+        for each in (data, shuffled)
+    )
+    assert one == two and {record["output"] for record in one} == {"no", "yes"}
+    assert one[0]["input"] == (" " if wording == "paper" else "")
 
 
 # ---------------------------------------------------------------- asking
 
 
-def test_ask_fills_the_schema(tmp_path):
-    asker = FakeAsker(
-        lambda text: {"Film 01": 0.9, "Film 02": 0.2}.get(text.split(": ")[-1][:7], 0.5)
-    )
-    pairs = pd.DataFrame({"user": [2, 0, 1], "item": [1, 2, 3]})
-    frame = interactions.ask(asker, movies(), pairs)
-    assert frame["answer"].tolist() == ["yes", "no", "yes"]
-    assert frame["p_yes"].tolist() == pytest.approx([0.9, 0.2, 0.5])
+def test_ask_fills_the_schema_and_what_is_neither_word_is_never_added(tmp_path):
+    chances = iter([0.9, 0.2, 0.5, float("nan")])
+    pairs = pd.DataFrame({"user": [2, 0, 1, 3], "item": [1, 2, 3, 4]})
+    frame = interactions.ask(FakeAsker(lambda text: next(chances)), movies(), pairs)
+    assert frame["answer"].tolist() == ["yes", "no", "yes", "unparsed"]
+    assert frame["p_yes"].tolist() == pytest.approx([0.9, 0.2, 0.5, np.nan], nan_ok=True)
     assert frame["prompt_key"].str.fullmatch("[0-9a-f]{16}").all()
     assert frame["prompt_key"].is_unique and not frame["added"].any()
     write_table(frame, tmp_path / "interactions.parquet", "added")
-
-
-def test_an_answer_without_probability_is_unparsed_and_never_added():
-    pairs = pd.DataFrame({"user": [0, 1], "item": [1, 2]})
-    frame = interactions.ask(FakeAsker(lambda text: float("nan")), movies(), pairs)
     report = selection.report(selection.select(frame, 0.0))
-    nothing = dict.fromkeys(("yes", "no", "added", "users_with_added", "items_with_added"), 0)
-    assert report == {"asked": 2, "unparsed": 2} | nothing
+    counts = {"asked": 4, "yes": 2, "no": 1, "unparsed": 1, "added": 3}
+    assert report == counts | {"users_with_added": 3, "items_with_added": 3}
 
 
 def test_each_strategy_asks_what_it_proposes():
@@ -124,10 +139,9 @@ def test_each_strategy_asks_what_it_proposes():
         frame = interactions.augment(asker, view, budget=60, **options)
         assert frame[["user", "item"]].equals(proposed) and len(asker.asked) == len(proposed)
         assert set(frame["strategy"]) == {options.get("strategy", "candidates")}
-    with pytest.raises(UserError, match="base recommender"):
-        interactions.augment(FakeAsker(), data, budget=60)
-    with pytest.raises(UserError, match="candidates, cold_items, paper"):
-        interactions.augment(FakeAsker(), data, strategy="paperr")
+    for unclear in ("candidates", "paperr"):
+        with pytest.raises(UserError, match="candidates, cold_items, paper; .* a recommender"):
+            interactions.augment(FakeAsker(), data, strategy=unclear)
 
 
 def test_paper_strategy_asks_until_a_yes_and_a_no():
@@ -148,10 +162,10 @@ def test_paper_strategy_asks_until_a_yes_and_a_no():
 
 
 def test_paper_strategy_respects_budget_and_rounds():
-    data, always = movies(), FakeAsker(lambda text: 0.9)
+    data, always = movies(n_users=150), FakeAsker(lambda text: 0.9)
     assert len(interactions.augment(always, data, strategy="paper", budget=50)) == 50
-    frame = interactions.augment(always, data, strategy="paper", budget=10_000, max_rounds=3)
-    assert len(frame) == 3 * data.n_items
+    frame = interactions.augment(always, data, strategy="paper", budget=10_000)
+    assert len(frame) == interactions.ROUNDS * data.n_items
 
 
 # ---------------------------------------------------------------- measuring
@@ -181,12 +195,12 @@ def test_disagreement_with_the_base() -> None:
     data = movies()
     scores = np.random.default_rng(3).random((data.n_users, data.n_items))
     z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
-    pairs = candidates(data, lambda u: scores[u], budget=150)
+    pairs = candidates(data, Fixed(scores), budget=150)
     base = rankdata(z[pairs["user"], pairs["item"]]) / len(pairs)
-    same = interactions.disagreement(judged(base, pairs), lambda u: scores[u], data)
+    same = interactions.disagreement(judged(base, pairs), Fixed(scores), data)
     assert same["rank_correlation"] == pytest.approx(1) and same["chosen_by_both"] == 1
     assert same["pairs"] == len(pairs) and same["refused"] == pytest.approx(0.5, abs=0.01)
-    other = interactions.disagreement(judged(1 - base, pairs), lambda u: scores[u], data)
+    other = interactions.disagreement(judged(1 - base, pairs), Fixed(scores), data)
     assert other["rank_correlation"] == pytest.approx(-1) and other["chosen_by_both"] < 0.6
 
 
@@ -194,7 +208,7 @@ def test_disagreement_leaves_cold_items_out_and_survives_emptiness() -> None:
     data = movies()
     data = dataclasses.replace(data, train=data.train[data.train["item"] > 3])
     frame = judged(np.full(20, 0.9), cold_items(data, budget=20))
-    said = interactions.disagreement(frame, lambda u: np.zeros((len(u), data.n_items)), data)
+    said = interactions.disagreement(frame, popularity(data), data)
     assert said.pop("pairs") == 0 and all(np.isnan(value) for value in said.values())
 
 

@@ -43,13 +43,9 @@ def test_composed_summaries_are_two_readable_sentences_about_the_item(data):
         assert data.rows[item]["title"] in text and "nan" not in text and "None" not in text
         if data.noun == "book":
             assert f"written by {data.rows[item]['author']}" in text
-
-
-def test_composing_survives_missing_everything():
-    data = books()
-    items = data.items.assign(author=float("nan"), year=0)
-    text = summaries.compose(dataclasses.replace(data, items=items), 0)
-    assert text == "Volume 00 is a book. Readers can find it under this title."
+    nothing = dataclasses.replace(books(), items=books().items.assign(author=None, year=0))
+    text = "Volume 00 is a book. Readers can find it under this title."
+    assert summaries.compose(nothing, 0) == text
 
 
 def test_instructions_of_both_wordings():
@@ -90,19 +86,17 @@ def test_max_items_takes_the_most_seen():
     assert frame["item"].tolist() == sorted(best)
 
 
-@pytest.mark.parametrize(
-    ("text", "good"),
-    [
-        ("It is fine. You may like it.", True),
-        ('He said "no."', True),
-        ("", False),
-        ("It is fine. You may", False),
-        ("It is fine. It is fine.", False),
-        ("It was a day of a day of a day of a day of a day of a day of rest.", False),
-    ],
-)
-def test_readable(text, good):
-    assert summaries.readable(text) is good
+def test_readable():
+    assert summaries.readable("It is fine. You may like it.") and summaries.readable(
+        'He said "no."'
+    )
+    for bad in (
+        "",
+        "It is fine. You may",
+        "It is fine. It is fine.",
+        "a day of a day " * 4 + "end.",
+    ):
+        assert not summaries.readable(bad)
 
 
 def test_rouge_l_by_hand():

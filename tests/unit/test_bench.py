@@ -1,4 +1,4 @@
-"""Where augmentation pays: every table against a computation of its own."""
+"""Where augmentation pays: every table against a computation of its own, AUC by counting pairs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_data import movies
 
 from dallrec_core import recommenders
+from dallrec_core.augmentation import Truth
+from dallrec_core.augmentation.selection import select
+from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study
 from dallrec_core.experiment import bench as benches
-from dallrec_core.recommenders import evaluation
+from dallrec_core.recommenders.ranking import rank
 
 RANDOM = np.random.default_rng(2)
 PAIRS = pd.DataFrame(np.argwhere(RANDOM.random((40, 30)) < 0.3), columns=["user", "item"])
@@ -24,7 +28,8 @@ EDGES = pd.DataFrame({"user": np.arange(20), "item": TASTE[:20].argmax(axis=1)})
 @pytest.fixture
 def bench(tmp_path: Path) -> benches.Bench:
     study = Study(TRAIN, VALIDATION, TEST, 40, 30, TASTE)
-    return benches.Bench(study, "EASE", [0], tmp_path, metric="recall@5", resamples=200, jobs=1)
+    metrics = ["recall@5", "preference@5"]
+    return benches.Bench(study, "EASE", [0], tmp_path, {}, metrics, resamples=200, jobs=1)
 
 
 def hits(train: pd.DataFrame, edges: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -32,7 +37,7 @@ def hits(train: pd.DataFrame, edges: pd.DataFrame | None = None) -> pd.DataFrame
     graph = recommenders.Graph.from_frame(train, 40, 30, extra=edges)
     model = recommenders.build("EASE", graph)
     seen = pd.concat([train, VALIDATION])
-    ranking = evaluation.rank(model, seen, np.unique(TEST["user"]), 5)
+    ranking = rank(model, seen, np.unique(TEST["user"]), 5)
     lists = dict(zip(ranking.users, ranking.items, strict=True))
     return TEST.assign(found=[i in lists[u] for u, i in zip(TEST.user, TEST.item, strict=True)])
 
@@ -53,11 +58,6 @@ def test_gains(bench: benches.Bench) -> None:
     )
     assert row["low"] <= row["difference"] <= row["high"]
     assert not table.loc[table["variant"] == "nothing", "difference"].any()
-
-
-def test_without_tastes_there_is_one_yardstick(bench: benches.Bench) -> None:
-    study = benches.replace(bench.study, taste=None)
-    assert benches.replace(bench, study=study).metrics == ["recall@5"]
 
 
 def test_by_degree(bench: benches.Bench) -> None:
@@ -108,24 +108,86 @@ def test_breaks_even() -> None:
 
 
 def test_price() -> None:
-    effects = pd.DataFrame(
-        {
-            "backbone": ["A", "B"],
-            "relative": [4.0, 9.0],
-            "verdict": ["higher", "no detectable effect"],
-        }
-    )
-    costs = pd.DataFrame(
-        {
-            "questions": [100, 300],
-            "tokens_in": [1000, 500],
-            "tokens_out": [10, 0],
-            "saved_by_cache": [0, 490],
-            "saved_by_prefix": [7000, 7000],
-            "seconds": [3.0, 5.0],
-        }
-    )
-    table = benches.price(effects, costs)
+    effects = pd.DataFrame({"backbone": ["A", "B"], "relative": [4.0, 9.0]})
+    effects["verdict"] = ["higher", "no detectable effect"]
+    costs = {"questions": [100, 300], "tokens_in": [1000, 500], "tokens_out": [10, 0]}
+    costs |= {"saved_by_cache": [0, 490], "saved_by_prefix": [7000, 7000], "seconds": [3.0, 5.0]}
+    table = benches.price(effects, pd.DataFrame(costs))
     columns = ["gain in %", "questions per 1 %", "tokens per 1 %", "seconds per 1 %"]
     assert table.loc[0, columns].tolist() == [4, 100, 500, 2]
     assert table.loc[1, columns].isna().all()
+
+
+# ---------------------------------------------------------------- models of a chosen quality
+
+ASKED = pd.DataFrame(np.argwhere(RANDOM.random((40, 30)) < 0.5), columns=["user", "item"])
+TRUTH = Truth(pd.DataFrame(), TASTE, 0.4)
+LIKED = TASTE[ASKED["user"], ASKED["item"]] >= 0.4
+
+
+def counted(score: np.ndarray) -> float:
+    """AUC by its definition: how often a liked pair stands above one that is not."""
+    above = score[LIKED][:, None] - score[~LIKED][None]
+    return float(((above > 0) + (above == 0) / 2).mean())
+
+
+@pytest.mark.parametrize("auc", [0.6, 0.75, 0.9, 1.0])
+def test_degraded_answers_have_the_auc(auc: float) -> None:
+    score = benches.degraded(ASKED, TRUTH, auc, seed=1)
+    assert counted(score) == pytest.approx(auc, abs=0.002)
+    assert benches.asked_auc(ASKED, score, TRUTH) == pytest.approx(counted(score))
+
+
+def test_the_ends_are_taste_and_a_coin() -> None:
+    taste = TASTE[ASKED["user"], ASKED["item"]]
+    best, coin = (benches.degraded(ASKED, TRUTH, auc) for auc in (1, 0.5))
+    assert (np.argsort(best, kind="stable") == np.argsort(taste, kind="stable")).all()
+    assert counted(coin) == pytest.approx(0.5, abs=0.06)
+    assert not np.array_equal(coin, benches.degraded(ASKED, TRUTH, 0.5, seed=2))
+
+
+def test_better_answers_correct_errors_of_worse_ones() -> None:
+    """The noise is the same, so what both get right at .7 is right at .9."""
+    orders = [benches.degraded(ASKED, TRUTH, auc).argsort().argsort() for auc in (0.7, 0.9)]
+    other = benches.degraded(ASKED, TRUTH, 0.9, seed=8).argsort().argsort()
+    assert np.corrcoef(*orders)[0, 1] > np.corrcoef(orders[0], other)[0, 1]
+
+
+def test_answers_that_are_missing_count_as_undecided() -> None:
+    score = np.where(LIKED, 1.0, 0.0)
+    score[np.flatnonzero(LIKED)[0]] = np.nan
+    lost = 0.5 if np.nanmedian(score) == 0 else 0.0  # ties with what is not liked, or none
+    assert benches.asked_auc(ASKED, score, TRUTH) == pytest.approx(1 - lost / LIKED.sum())
+
+
+def test_surest_is_the_rule_of_page_3_and_takes_nothing_that_was_not_answered() -> None:
+    score = RANDOM.random(len(ASKED))
+    chosen = benches.surest(ASKED, score, 25, 2)
+    assert len(chosen) == 25 and chosen["user"].value_counts().max() == 2
+    keys = chosen[["user", "item"]].apply(tuple, axis=1)
+    threshold = score[ASKED.apply(tuple, axis=1).isin(keys)].min()
+    asked = ASKED.assign(p_yes=score, strategy="candidates")
+    rule = select(asked, threshold=threshold, max_per_user=2)
+    assert set(rule[rule["added"]][["user", "item"]].apply(tuple, axis=1)) == set(keys)
+    score[np.arange(len(score)) != 3] = np.nan
+    [[user, item, weight]] = benches.surest(ASKED, score, 9).to_numpy()
+    assert (user, item, weight) == (*ASKED.iloc[3], 1)
+
+
+def test_proposals_come_from_what_is_left() -> None:
+    data = movies()
+    train = data.train.sample(frac=0.5, random_state=1)
+    pairs = benches.proposed(data, train, 60)
+    known = set(train[["user", "item"]].apply(tuple, axis=1))
+    asked = pairs.apply(tuple, axis=1)
+    assert len(pairs) and not known & set(asked)
+    removed = set(data.train[["user", "item"]].apply(tuple, axis=1)) - known
+    assert removed & set(asked), "what was removed is unseen now and may be proposed"
+    assert set(pairs["user"]) <= set(train["user"])
+
+
+def test_answers_of_a_quality_that_cannot_be() -> None:
+    with pytest.raises(UserError, match=r"AUC of simulated answers is 0\.4"):
+        benches.degraded(ASKED, TRUTH, 0.4)
+    with pytest.raises(UserError, match="all or none are really liked"):
+        benches.degraded(ASKED, benches.replace(TRUTH, liked_from=9.0), 0.8)

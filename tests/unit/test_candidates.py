@@ -1,16 +1,23 @@
-"""Which pairs: balanced examples, budgets on both sides, cold items, and no pair from training."""
+"""Which pairs are asked about: budgets on both sides, cold items, and none from training."""
 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_data import books, movies
+from tiny_data import Fixed, books, movies, popularity
 
-from dallrec_core.augmentation import TrainingView, interactions
-from dallrec_core.augmentation.candidates import candidates, cold_items, random_users, shares
+from dallrec_core.augmentation import TrainingView
+from dallrec_core.augmentation.candidates import (
+    candidates,
+    cold_items,
+    counting_scores,
+    random_users,
+    shares,
+)
 from dallrec_core.errors import UserError
 
 
@@ -21,48 +28,6 @@ def thinned(seed: int) -> TrainingView:
     pairs = data.train
     keep = rng.random(len(pairs)) < (active[pairs["user"]] + famous[pairs["item"]])
     return dataclasses.replace(data, train=pairs[keep & (pairs["item"] >= 4)])
-
-
-def popularity(data: TrainingView):
-    return lambda users: np.tile(data.item_degree.astype(float), (len(users), 1))
-
-
-# ---------------------------------------------------------------- examples
-
-
-def test_examples_are_balanced_training_pairs():
-    data = movies(n_users=120)
-    parts = interactions.parts(data, 64, 40, seed=5)
-    rating = data.train.set_index(["user", "item"])["rating"]
-    for frame, n in ((parts.examples, 64), (parts.held_out, 40)):
-        assert len(frame) == n and frame["liked"].sum() == n // 2
-        values = rating.loc[pd.MultiIndex.from_frame(frame[["user", "item"]])]
-        assert ((values.to_numpy() >= 3) == frame["liked"].to_numpy()).all()
-    assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
-
-
-def test_few_users_share_examples_and_held_out_but_no_pair():
-    parts = interactions.parts(movies(n_users=10), 16, 30)
-    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
-    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
-    assert any("both an example and a held-out pair" in note for note in parts.notes)
-
-
-def test_books_without_ratings_draw_their_no_answers():
-    data = books()
-    parts = interactions.parts(data, 10, 4)
-    no = parts.examples[~parts.examples["liked"]]
-    assert len(no) == 5 and (no["origin"] == "drawn").all()
-    assert not data.seen(no["user"], no["item"]).any()
-    assert any("5 of the no answers are unseen items" in note for note in parts.notes)
-
-
-def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
-    data = movies(n_users=3)
-    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
-    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
-    with pytest.raises(UserError, match="liked items"):
-        interactions.parts(hated, 8, 0)
 
 
 # ---------------------------------------------------------------- proposals of a recommender
@@ -76,21 +41,28 @@ def test_shares_fall_with_degree_and_sum_to_the_budget():
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("budget", [40, 150, 300, 2000])
-def test_proposals_are_unseen_and_budgets_hold_on_both_sides(seed: int, budget: int) -> None:
-    data, rng = thinned(seed), np.random.default_rng(seed)
-    scores = rng.random((data.n_users, data.n_items))
-    frame = candidates(data, lambda u: scores[u], budget=budget, seed=seed)
+@pytest.mark.parametrize("budget", [3, 40, 150, 300, 2000])
+@pytest.mark.parametrize("strategy", ["candidates", "cold_items"])
+def test_proposals_are_unseen_and_budgets_hold_on_both_sides(
+    strategy: str, budget: int, seed: int
+) -> None:
+    data = thinned(seed)
+    base = Fixed(np.random.default_rng(seed).random((data.n_users, data.n_items)))
+    propose = partial(candidates, base=base) if strategy == "candidates" else cold_items
+    frame = propose(data, budget=budget, seed=seed)
     assert 0 < len(frame) <= budget and not frame.duplicated().any()
-    assert frame.equals(candidates(data, lambda u: scores[u], budget=budget, seed=seed))
+    assert frame.equals(propose(data, budget=budget, seed=seed))
     assert not data.seen(frame["user"], frame["item"]).any()
-    active = data.user_degree > 0  # users without a history are not asked about
+    active, cold = data.user_degree > 0, data.item_degree == 0
     asked = np.bincount(frame["user"], minlength=data.n_users)
-    assert not asked[~active].any()
+    assert not asked[~active].any()  # users without a history are not asked about
     assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
     asked = np.bincount(frame["item"], minlength=data.n_items)
-    assert (asked <= 2 * np.maximum(shares(data.item_degree, budget), 1)).all()
-    assert budget < 300 or asked[data.item_degree == 0].any(), "cold items are asked about"
+    if strategy == "cold_items":
+        assert not asked[~cold].any()
+    else:
+        assert (asked <= 2 * np.maximum(shares(data.item_degree, budget), 1)).all()
+        assert budget < 300 or asked[cold].any(), "cold items are asked about"
 
 
 def test_low_degrees_get_more_questions():
@@ -103,55 +75,24 @@ def test_low_degrees_get_more_questions():
     assert per_user[:30][active[:30]].mean() > 1.3 * per_user[30:].mean()
 
 
-def test_users_get_what_the_base_ranks_high_whatever_kind_of_thing_it_is():
-    torch = pytest.importorskip("torch")
+def test_users_get_what_the_base_ranks_high():
     data = movies(n_users=40)
     scores = np.random.default_rng(1).random((40, 40))
-    frame = candidates(data, lambda users: scores[users], budget=120)
+    frame = candidates(data, Fixed(scores), budget=120)
     assert scores[frame["user"], frame["item"]].mean() > 0.75
-
-    class Fitted:
-        def scores(self, users):
-            return torch.as_tensor(scores)[users]
-
-    assert frame.equals(candidates(data, Fitted(), budget=120))
 
 
 def test_many_users_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch):
-    """The proposals are those of one block."""
-    from dallrec_core.augmentation import candidates as module
-
     data, sizes = thinned(3), []
-    scores = np.random.default_rng(2).random((data.n_users, data.n_items))
-
-    def base(users):
-        sizes.append(len(users))
-        return scores[users]
-
+    base = Fixed(np.random.default_rng(2).random((data.n_users, data.n_items)))
     whole = candidates(data, base, budget=300)
-    monkeypatch.setattr(module, "_blocks", lambda n, _: np.array_split(np.arange(n), 4))
-    assert candidates(data, base, budget=300).equals(whole) and len(sizes) == 5
-
-
-def test_bad_budget_and_empty_training():
-    data = movies()
-    with pytest.raises(UserError, match="budget"):
-        candidates(data, popularity(data), budget=0)
-    with pytest.raises(UserError, match="nobody"):
-        candidates(dataclasses.replace(data, train=data.train[:0]), popularity(data), budget=5)
+    base.scorer = lambda: lambda users: sizes.append(len(users)) or base.table[users]
+    monkeypatch.setattr("dallrec_core.augmentation.candidates.BLOCK", 13 * data.n_items)
+    assert candidates(data, base, budget=300).equals(whole)
+    assert len(sizes) == 4 and max(sizes) == 13
 
 
 # ---------------------------------------------------------------- cold items and random users
-
-
-def test_counting_rule_by_hand():
-    data = movies()
-    items = data.items.assign(attributes=["A|B", "A", "C"] + [None] * 37)
-    train = pd.DataFrame({"user": [0, 0], "item": [1, 2], "rating": [5.0, 1.0]})
-    data = dataclasses.replace(data, items=items, train=train)
-    pairs = pd.DataFrame({"user": [0, 0, 0], "item": [0, 1, 2]})
-    # item 0 shares A with the liked item; items 1 and 2 are left out of their own history
-    assert interactions.counting_scores(data, pairs).tolist() == [1.0, 0.0, 0.0]
 
 
 def test_counting_rule_against_a_loop():
@@ -163,7 +104,7 @@ def test_counting_rule_against_a_loop():
             shown = [data.values[i] for i in items if i != item]
             hits = sum(value in values for values in shown for value in data.values[item])
             expected[row] += sign * hits / max(len(shown), 1)
-    np.testing.assert_allclose(interactions.counting_scores(data, pairs), expected)
+    np.testing.assert_allclose(counting_scores(data, pairs), expected)
 
 
 def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
@@ -174,20 +115,8 @@ def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:
     assert (frame["item"].value_counts() == 20 // frame["item"].nunique()).all()
     for item, group in frame[frame["item"] < 4].groupby("item"):
         everybody = pd.DataFrame({"user": users, "item": item})
-        scores = pd.Series(interactions.counting_scores(data, everybody), index=users)
+        scores = pd.Series(counting_scores(data, everybody), index=users)
         assert scores[group["user"]].mean() > scores.quantile(0.75)
-
-
-@pytest.mark.parametrize("budget", [3, 60, 5000])
-def test_cold_items_keep_to_the_budget_of_users(budget: int) -> None:
-    data = thinned(1)
-    frame = cold_items(data, budget=budget)
-    assert len(frame) <= budget and not frame.duplicated().any()
-    assert (data.item_degree[frame["item"]] == 0).all()
-    asked, active = np.bincount(frame["user"], minlength=50), data.user_degree > 0
-    assert not asked[~active].any()
-    assert (asked[active] <= 2 * np.maximum(shares(data.user_degree[active], budget), 1)).all()
-    assert frame.equals(cold_items(data, budget=budget))
 
 
 def test_cold_items_without_attributes_or_without_cold_items() -> None:

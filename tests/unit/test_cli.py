@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from no_kernel import no_kernel  # noqa: F401 (a fixture)
 from tiny_book import write_book, write_page
 
 from dallrec_core.cli import main
@@ -52,6 +53,7 @@ def test_dry_run_says_what_and_why_and_does_nothing(tiny: Path) -> None:
     assert not list((tiny / "runs").glob("*/*"))
 
 
+@pytest.mark.usefixtures("no_kernel")
 def test_a_failed_notebook_exits_with_1_and_fresh_pages_stay(tiny: Path) -> None:
     write_page(tiny / "notebooks", "02_finetune", "raise ValueError('boom')")
     result = dallrec("run", "--until", "02", "-p", "01.size=5")

@@ -1,19 +1,21 @@
-"""Texts to vectors: whole values, determinism, empty texts, three kinds of encoder."""
+"""From items to texts to vectors: whole values, determinism, empty texts, kinds of encoder."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
+from tiny_data import books, movies
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -26,7 +28,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from dallrec_core.augmentation.features import encode, open_encoder
+from dallrec_core.augmentation.features import encode, given, open_encoder, tfidf, written
 from dallrec_core.errors import UserError
 from dallrec_core.llm.embed import load_encoder, mean_states, of_language_model
 
@@ -64,12 +66,77 @@ def lengths(matrix: np.ndarray) -> np.ndarray:
     return np.linalg.norm(matrix, axis=1)
 
 
+# ---------------------------------------------------------------- words
+
+DATA = movies()
+GIVEN = given(DATA).documents
+
+
+def values(*rows: tuple[Any, ...]) -> pd.DataFrame:
+    """Rows item, field, value[, parsed]; all written."""
+    full = [(*row[:3], "written", row[2], row[3] if len(row) > 3 else True) for row in rows]
+    return pd.DataFrame(full, columns=["item", "field", "value", "origin", "raw", "parsed"])
+
+
+def summaries(*rows: tuple[int, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["item", "summary"])
+    return frame.assign(tokens=9, truncated=False)
+
+
+def test_given_values_stay_whole_and_facts_keep_their_field() -> None:
+    assert list(GIVEN) == ["attributes", "summary"]
+    facts = ("director: Director 4", "country: USA", "language: English")
+    assert GIVEN["attributes"][4] == ("Film-Noir", "Horror", *facts)
+    assert GIVEN["attributes"][6] == ("Sci-Fi",)
+    assert GIVEN["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
+    assert GIVEN["summary"][6] == "Film 06 (1956)"
+    assert {len(documents) for documents in GIVEN.values()} == {DATA.n_items}
+    of_books = given(books()).documents  # have authors, and nothing else here
+    assert of_books["attributes"][1] == ("author: Author 1",)
+    assert of_books["summary"][1] == "Volume 01 by Author 1 (1991)"
+
+
+def test_written_values_come_after_the_given_ones() -> None:
+    table = values(
+        (6, "genres", "Drama"),
+        (6, "genres", "Sci-Fi"),  # given already
+        (6, "genres", "Drama"),  # twice
+        (6, "director", "Somebody"),
+        (7, "genres", ""),  # nothing new
+        (8, "genres", "Horror!", False),  # unreadable
+    )
+    table.loc[len(table)] = (9, "genres", "War", "given", "", True)  # a given row
+    made = written(DATA, table, summaries())
+    assert made.documents["attributes"][6] == ("Sci-Fi", "Drama", "director: Somebody")
+    assert made.documents["attributes"][7:] == GIVEN["attributes"][7:]
+    kinds = ("items with something written", "items left as given", "items with nothing at all")
+    counts = [made.counts[f"attributes: {kind}"] for kind in kinds]
+    assert counts == [1, DATA.n_items - 1, 0]
+
+
+def test_summaries_of_part_of_the_items_in_any_order() -> None:
+    rows = summaries((4, "A good film. It is long."), (5, " "), (2, "Two."))
+    made = written(DATA, values(), rows)
+    assert made.documents["summary"][4] == "A good film. It is long."
+    assert made.documents["summary"][5:] == GIVEN["summary"][5:]  # an empty answer is no summary
+    assert made.counts["summary: items with something written"] == 2
+    assert made.counts["summary: items left as given"] == DATA.n_items - 2
+    assert made.documents == written(DATA, values(), rows[::-1]).documents
+
+
+def test_tables_of_other_data_are_refused() -> None:
+    with pytest.raises(UserError, match="summaries: row 1, column 'item' is 40, but there are 40"):
+        written(DATA, values(), summaries((0, "x."), (40, "y.")))
+    with pytest.raises(UserError, match="attributes: row 0, column 'item' is -1"):
+        written(DATA, values((-1, "genres", "War")), summaries())
+
+
 # ---------------------------------------------------------------- TF-IDF
 
 
 def test_a_value_is_one_token_whatever_it_looks_like() -> None:
-    values = [("Sci-Fi",), ("Film-Noir",), ("Sci", "Fi"), ("sci-fi ",), ("Film Noir",)]
-    rows = encode({"attributes": values}).vectors["attributes"]
+    sets = [("Sci-Fi",), ("Film-Noir",), ("Sci", "Fi"), ("sci-fi ",), ("Film Noir",)]
+    rows = encode({"attributes": sets}).vectors["attributes"]
     cosine = rows @ rows.T
     assert cosine[0, 3] == pytest.approx(1)  # case and spaces do not count
     assert cosine[0, 2] == cosine[1, 4] == cosine[0, 1] == 0
@@ -78,43 +145,26 @@ def test_a_value_is_one_token_whatever_it_looks_like() -> None:
     assert words[0] @ words[1] > 0  # running text is cut into words
 
 
-def test_rare_values_weigh_more() -> None:
-    values = [("drama", "crime"), ("drama", "war"), ("drama", "crime"), ("war", "crime")]
-    rows = encode({"a": [*values, ("drama",)]}).vectors["a"]
-    assert rows[0] @ rows[2] == pytest.approx(1)
-    assert rows[1] @ rows[3] > rows[0] @ rows[1]  # war is rarer than drama
-
-
 def test_the_width_never_depends_on_the_texts() -> None:
     """So arms have models of equal size and equal initial weights."""
     for documents in ([("a",), ("b",)], LONG * 20, [""] * 3, []):
         assert encode({"x": documents}).vectors["x"].shape == (len(documents), 64)
     many = [f"word{i} word{i + 1} word{i * i % 97}" for i in range(150)]
-    for dim in (8, 32, 149):
-        rows = encode({"x": many}, open_encoder("tfidf", dim=dim)).vectors["x"]
+    for dim in (8, 149):
+        rows = encode({"x": many}, partial(tfidf, dim=dim)).vectors["x"]
         assert rows.shape == (150, dim) and np.isfinite(rows).all()
-    few = encode({"x": many[:5]}, open_encoder("tfidf", dim=10)).vectors["x"]
+    few = encode({"x": many[:5]}, partial(tfidf, dim=10)).vectors["x"]
     assert few.shape == (5, 10) and np.allclose(lengths(few), 1)
-    with pytest.raises(UserError, match="dim is 0"):
-        encode({"x": LONG}, open_encoder("tfidf", dim=0))
     marks = encode({"x": ["!!!", "gold"]})  # not empty, but without a word
     assert marks.counts["x: rows of zeros"] == 1
 
 
-def test_the_decomposition_keeps_similarities() -> None:
-    groups = [f"war{i % 3} soldier{i % 3} front{i % 3} extra{i}" for i in range(60)]
-    rows = encode({"x": groups}, open_encoder("tfidf", dim=3)).vectors["x"]
-    cosine = rows @ rows.T
-    same = np.equal.outer(np.arange(60) % 3, np.arange(60) % 3)
-    assert cosine[same].min() > 0.9 and abs(cosine[~same]).max() < 0.3
-
-
 SCRIPT = """
 import sys, hashlib
-from dallrec_core.augmentation.features import encode
+from dallrec_core.augmentation.features import encode, open_encoder
 texts = [f"word{i} word{i + 1} word{i * i % 97} and more" for i in range(400)]
 for seed in (0, 1):
-    rows = encode({"x": texts, "y": [(t,) for t in texts]}, seed=seed).vectors
+    rows = encode({"x": texts, "y": [(t,) for t in texts]}, open_encoder("tfidf", seed)).vectors
     print(hashlib.sha256(rows["x"].tobytes() + rows["y"].tobytes()).hexdigest())
 print("torch" in sys.modules)
 """
@@ -141,8 +191,9 @@ def test_tfidf_is_the_same_to_the_byte_on_any_number_of_threads() -> None:
 def test_rows_have_length_one_and_empty_ones_are_zero_and_counted(encoder: Path, kind: str) -> None:
     name = {"tfidf": "tfidf", "encoder": str(encoder), "lm": f"lm:{tiny_checkpoint()}"}[kind]
     documents = {"x": ["war and love", "", "  ", "gold", ""], "none": ["", ""], "no": []}
-    documents |= {"y": [(), ("gold",), (" ",), ("a", "b"), ()], "same": ["love in the city"] * 3}
-    made = encode(documents, name)
+    documents |= {"y": [(), ("gold",), (" ",), ("a", "b"), ()], "same": ["love, city"] * 3}
+    documents["same"][1] = ("love", "city")  # values are joined
+    made = encode(documents, open_encoder(name))
     assert lengths(made.vectors["x"]) == pytest.approx([1, 0, 0, 1, 0])
     assert lengths(made.vectors["y"]) == pytest.approx([0, 1, 0, 1, 0])
     assert made.vectors["x"].dtype == np.float32 and made.vectors["x"].flags.c_contiguous
@@ -151,18 +202,6 @@ def test_rows_have_length_one_and_empty_ones_are_zero_and_counted(encoder: Path,
     assert not made.vectors["none"].any() and made.counts["none: rows of zeros"] == 2
     assert np.allclose(made.vectors["same"], made.vectors["same"][0])
     assert made.vectors["no"].shape == (0, made.vectors["same"].shape[1])
-
-
-def test_any_number_of_modalities_keeps_its_names_and_order() -> None:
-    named = {name: LONG for name in ("summary", "attributes", "cast", "plot")}
-    assert list(encode(named).vectors) == list(named)
-    assert encode({}).vectors == {}
-
-
-def test_values_are_joined_for_a_model(encoder: Path) -> None:
-    make = open_encoder(str(encoder))
-    values = encode({"x": [("war", "love")]}, make).vectors["x"]
-    assert np.array_equal(values, encode({"x": ["war, love"]}, make).vectors["x"])
 
 
 # ---------------------------------------------------------------- encoders of Hugging Face
@@ -181,15 +220,11 @@ def test_the_mean_is_over_the_tokens_of_the_text(encoder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["encoder", "lm"])
 def test_padding_takes_no_part(encoder: Path, kind: str) -> None:
-    name = str(encoder) if kind == "encoder" else f"lm:{tiny_checkpoint()}"
-    one, some, all_ = (
-        encode({"x": LONG}, open_encoder(name, device="cpu", batch_tokens=size)).vectors["x"]
-        for size in (1, 30, 10**6)
-    )
+    known = load_encoder(str(encoder)) if kind == "encoder" else of_language_model(tiny_model())
+    one, some, all_ = (mean_states(known, LONG, batch_tokens=n)[0] for n in (1, 30, 10**6))
     assert np.abs(one - some).max() < 1e-5 and np.abs(one - all_).max() < 1e-5
     assert np.abs(one[0] - one[1]).max() > 1e-2  # and texts differ
-    backwards = encode({"x": LONG[::-1]}, open_encoder(name, device="cpu")).vectors["x"]
-    assert np.abs(backwards[::-1] - one).max() < 1e-5
+    assert np.abs(mean_states(known, LONG[::-1])[0][::-1] - one).max() < 1e-5
 
 
 def test_long_texts_are_cut_and_counted(tmp_path: Path) -> None:
@@ -197,7 +232,7 @@ def test_long_texts_are_cut_and_counted(tmp_path: Path) -> None:
     assert reader.max_tokens == 6
     vectors, cut = mean_states(reader, ["war and love in", "war and love in the city", "war"])
     assert cut == 1 and np.allclose(vectors[0], vectors[1], atol=1e-6)
-    made = encode({"x": ["war and love in the city at night"]}, str(tmp_path))
+    made = encode({"x": ["war and love in the city at night"]}, open_encoder(str(tmp_path)))
     assert made.counts["x: texts cut short"] == 1
 
 
@@ -224,22 +259,17 @@ def test_the_encoder_half_of_a_model_is_enough(tmp_path: Path) -> None:
 
 def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path) -> None:
     bert(tmp_path, BertForMaskedLM)
-    rows = encode({"x": LONG}, str(tmp_path)).vectors["x"]
+    rows = encode({"x": LONG}, open_encoder(str(tmp_path))).vectors["x"]
     assert rows.shape == (len(LONG), 16) and np.allclose(lengths(rows), 1)
     with pytest.raises(UserError, match="cannot continue a text"):
         open_encoder(f"lm:{tmp_path}")
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
-    bert(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
+def test_a_checkpoint_that_lacks_weights_or_holds_pickles_is_refused(tmp_path: Path) -> None:
+    config = json.loads((bert(tmp_path) / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    with pytest.raises(UserError, match=r"encoder '.*': .*its files lack \d+ weights"):
+    with pytest.raises(UserError, match=r"encoder '.*' cannot.*its files lack \d+ weights"):
         open_encoder(str(tmp_path))
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    bert(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="no file named model.safetensors"):
         open_encoder(str(tmp_path))
@@ -254,16 +284,6 @@ def test_states_that_are_no_numbers_are_refused(encoder: Path) -> None:
 
 
 # ---------------------------------------------------------------- the language model itself
-
-
-def test_states_of_the_stand_in() -> None:
-    texts = ["Heat (1995). A crime film.", "Fargo (1996). A crime film.", "War"]
-    made = encode({"x": texts}, open_encoder("lm:standin", device="cpu")).vectors["x"]
-    assert made.shape[0] == 3 and np.allclose(lengths(made), 1)
-    cosine = made @ made.T
-    assert cosine[0, 1] > cosine[0, 2]
-    again = encode({"x": texts}, open_encoder("lm:standin", device="cpu")).vectors["x"]
-    assert np.array_equal(made, again)
 
 
 def test_states_are_the_last_ones_and_the_first_token_does_not_count() -> None:
@@ -282,28 +302,9 @@ def test_states_are_the_last_ones_and_the_first_token_does_not_count() -> None:
         assert mean_states(begun, [alone])[0].any()
 
 
-# ---------------------------------------------------------------- names
-
-
-@pytest.mark.parametrize("name", ["TFIDF", "tf-idf", "tfdif", "lm", "lm:", ""])
-def test_an_unknown_encoder_lists_what_there_is(name: str) -> None:
-    with pytest.raises(UserError, match="is unknown; it should be 'tfidf', 'lm:' and"):
-        encode({"x": LONG}, name)
-
-
 def test_a_model_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("no-such/encoder", "lm:no-such/model", "./nowhere"):
-        with pytest.raises(UserError, match=rf"encoder '{name}': model '.*An encoder is 'tfidf'"):
+        with pytest.raises(UserError, match=rf"model '{name.removeprefix('lm:')}' is neither"):
             open_encoder(name)
-
-
-def test_a_revision_belongs_to_a_hub_model(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UserError, match="revision 'main' means nothing"):
-        open_encoder(f"{encoder}@main")
-    shutil.copytree(encoder, tmp_path / "me@home")
-    monkeypatch.chdir(tmp_path)
-    assert encode({"x": ["war"]}, "me@home").vectors["x"].any(), "a folder of that name is one"

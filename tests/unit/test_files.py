@@ -43,18 +43,11 @@ def test_csv(write):
     assert data.interactions["rating"].tolist() == [5, 1, 4]
 
 
-def test_file_order_does_not_matter(write):
-    one = datasets.load("files", **write())
-    head, *rows = RATINGS.splitlines()
-    other = datasets.load("files", **write("\n".join([head, *reversed(rows)])))
-    pd.testing.assert_frame_equal(one.interactions, other.interactions)
-
-
 def test_mapped_columns_separator_and_encoding(write):
     ratings = "Person;Buch;Note\nu1;b;3\nu2;a;5\n".encode("latin-1")
     items = "Nr;Titel\nb;Fräulein Smilla\na;Café\n".encode("latin-1")
-    columns = '{"user_id": "Person", "interactions.item_id": "Buch", "items.item_id": "Nr", '
-    columns += '"rating": "Note", "title": "Titel"}'
+    columns = {"user_id": "Person", "interactions.item_id": "Buch", "items.item_id": "Nr"}
+    columns |= {"rating": "Note", "title": "Titel"}
     settings = write(ratings, items, columns=columns, separator=";", encoding="latin-1")
     data = datasets.load("files", **settings)
     assert data.items["title"].tolist() == ["Café", "Fräulein Smilla"]
@@ -137,7 +130,10 @@ BAD = {
         {"ratings": RATINGS + "u2,a,1,2,9\n"},
         "ratings.csv, line 5: 5 fields where the header has 4",
     ),
-    "too few fields": ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where the header has 4"),
+    "too few fields": (
+        {"ratings": RATINGS + "u2,a\n"},
+        "line 5: 2 fields where the header has 4 .* if it was cut short",
+    ),
     "bad encoding": (
         {"items": BOOKS.replace("Emma", "Café").encode("latin-1")},
         "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'",
@@ -154,11 +150,10 @@ BAD = {
         "'rating' is mapped to 'stars', which is not in .*ratings.csv or .*books.csv",
     ),
     "unknown key": ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
-    "bad json": ({"columns": "{user_id: x}"}, "columns is not valid json"),
-    "json list": ({"columns": "[1]"}, "columns must map our names to yours"),
-    "noun": ({"noun": "song"}, "noun is 'song'; it must be one of movie, book"),
-    "duplicates": ({"duplicates": "skip"}, "duplicates is 'skip'"),
-    "threshold": ({"like_threshold": "3"}, "like_threshold is '3'; it must be a number"),
+    "no mapping": ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
+    "noun": ({"noun": "song"}, "noun should be 'movie' or 'book', but is 'song'"),
+    "duplicates": ({"duplicates": "skip"}, "duplicates should be 'error' or 'merge', but is 'sk"),
+    "threshold": ({"like_threshold": "3"}, "like_threshold should be a valid number, but is '3'"),
 }
 
 

@@ -140,10 +140,8 @@ def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Pat
 
 
 def test_what_is_no_adapter_is_refused(run: Path, tmp_path: Path) -> None:
-    write_json(
-        {"language_model": str(tiny_checkpoint()), "revision": ""},
-        run / "02_finetune" / "model.json",
-    )
+    model = {"language_model": str(tiny_checkpoint()), "revision": ""}
+    write_json(model, run / "02_finetune" / "model.json")
     (tmp_path / "empty").mkdir()
     result = dallrec("import", "adapter", tmp_path / "empty", "--run", "tiny")
     assert result.exit_code == 2 and "lacks adapter_config.json" in result.output
@@ -164,11 +162,10 @@ def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
     for name, short in (("train", "train"), ("validation", "valid"), ("test", "test")):
         made = atomic_file(folder / f"tiny.{short}.inter")
         assert list(made) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+        assert made["user_id:token"].str.startswith("u ").all()
+        codes = made.replace("^(u |m)", "", regex=True).to_numpy(float)
         part = read_table(run / "01_data" / f"{name}.parquet", "split")
-        assert made["user_id:token"].str[2:].astype(int).tolist() == part["user"].tolist()
-        assert made["item_id:token"].str[1:].astype(int).tolist() == part["item"].tolist()
-        assert made["rating:float"].astype(float).tolist() == part["rating"].tolist()
-        assert made["timestamp:float"].astype(float).tolist() == part["timestamp"].tolist()
+        assert (codes == part[["user", "item", "rating", "timestamp"]].to_numpy(float)).all()
     items = atomic_file(folder / "tiny.item")
     assert items["title:token_seq"][1] == "A tab in a title" and len(items) == 20
     assert items["genres:token_seq"][2] == "Film_noir Drama"
@@ -242,25 +239,16 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
 
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Crime,genres\n")
+    file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Horror,genres\n")
     result = dallrec("import", "attributes", file, "--run", "tiny")
-    assert result.exit_code == 0, result.output
     data = load_data(run / "01_data")
-    made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
-    new = made[made["origin"] == "written"]
     given = attributes.given(data)
-    assert len(made) == len(given) + len(new)
-    known = {(row[0], row[2]) for row in given}
-    rows = {
-        (1, "country", "USA"),
-        (5, "genres", "Horror"),
-        (5, "genres", "War"),
-        (4, "genres", "Crime"),
-    }
-    rows = {row for row in rows if (row[0], row[2]) not in known}
-    assert set(zip(new["item"], new["field"], new["value"], strict=True)) == rows and len(rows) >= 2
+    assert f"2 values are added to {len(given)} given ones" in result.output, result.output
+    made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
+    new = made.loc[made["origin"] == "written", ["item", "field", "value"]].to_numpy().tolist()
+    assert new == [[1, "country", "USA"], [5, "genres", "War"]] and len(made) == len(given) + 2
     joined = attributes.merged(data, made)
-    assert joined["country"][1] == "USA" and "War" in joined["attributes"][5].split("|")
+    assert joined["country"][1] == "USA" and joined["attributes"][5].endswith("|War")
 
 
 def test_foreign_summaries(run: Path, tmp_path: Path) -> None:

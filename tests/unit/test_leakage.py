@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pandas as pd
 import pytest
 from tiny_data import movies
 
-from dallrec_core.augmentation import TrainingView, interactions
+from dallrec_core.augmentation import TrainingView, interactions, write_instructions
+from dallrec_core.chain.artefacts import write_json, write_table
 from dallrec_core.errors import UserError
-from dallrec_core.experiment import leakage
+from dallrec_core.experiment import Arm, Study, leakage
+from dallrec_core.experiment.arms import Prepared
 
 RANDOM = np.random.default_rng(3)
 WHOLE = movies(60, 50)
@@ -30,32 +33,44 @@ DATA, VALIDATION, TEST = dealt(RANDOM.random(len(WHOLE.train)))
 HELD_OUT = pd.concat([VALIDATION, TEST])
 
 
+EXAMPLES = interactions.parts(DATA, 20, 10, 0).examples
+RECORDS = interactions.instructions(DATA, EXAMPLES)
+
+
 def asked(data: TrainingView) -> pd.DataFrame:
     """Questions about two unseen items of each user, with the keys of their prompts."""
     rows = []
     for user in range(data.n_users):
-        items = np.setdiff1d(np.arange(data.n_items), data.items_of(user))[-2:]
+        items = np.setdiff1d(np.arange(data.n_items), np.concatenate(data.tastes(user)))[-2:]
         for item in items:
-            key = interactions.prompt_key(data.prompt(user, int(item)))
+            key = interactions.prompt_key(data.prompt(user, int(item), seed=3))
             rows.append((user, int(item), key))
     return pd.DataFrame(rows, columns=["user", "item", "prompt_key"])
 
 
-def material(data: TrainingView = DATA) -> dict[str, Any]:
-    drawn = interactions.parts(data, 20, 10, 0).examples
-    # whether a blind draw hits a held-out pair is chance; here it does not
-    drawn = drawn[drawn["origin"] == "rated"]
-    return {
-        "split": "random",
-        "records": interactions.instructions(data, drawn),
-        "examples": drawn,
-        "answers": asked(data),
-        "edges": {"dallrec": asked(data)},
-    }
-
-
-def run(**changes: Any) -> pd.DataFrame:
-    return leakage.check(DATA, VALIDATION, TEST, **material() | changes)
+def check(
+    folder: Path,
+    data: TrainingView = DATA,
+    validation: pd.DataFrame = VALIDATION,
+    test: pd.DataFrame = TEST,
+    *,
+    split: str = "random",
+    records: list[dict[str, str]] | None = None,
+    answers: pd.DataFrame | None = None,
+    edges: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Write what pages 1 to 3 leave, and check it."""
+    write_json({"split": split}, folder / "01_data" / "dataset.json")
+    model = {"n_examples": 20, "held_out": 10, "seed": 0, "wording": "default"}
+    write_json(model, folder / "02_finetune" / "model.json")
+    records = records or interactions.instructions(data, interactions.parts(data, 20, 10).examples)
+    write_instructions(records, folder / "02_finetune" / "instructions" / "interactions.jsonl")
+    write_json({"seed": 3}, folder / "03_interactions" / "rule.json")
+    write_table(data.items, folder / "03_interactions" / "items.parquet", "items")
+    study = Study(data.train, validation, test, data.n_users, data.n_items)
+    answers = asked(data) if answers is None else answers
+    arms = {"base": Arm(), "dallrec": Arm(answers if edges is None else edges)}
+    return leakage.check(folder.joinpath, Prepared(data, study, answers, {}, {}, arms=arms))
 
 
 def found(table: pd.DataFrame, words: str) -> Any:
@@ -63,52 +78,52 @@ def found(table: pd.DataFrame, words: str) -> Any:
     return row
 
 
-def test_clean_data_passes() -> None:
-    table = run()
+def test_clean_data_passes(tmp_path: Path) -> None:
+    table = check(tmp_path)
     assert set(table["verdict"]) == {"ok", "counted"}
     assert set(table.loc[table["verdict"] == "counted", "check"]) <= {
         "edges of dallrec that are validation pairs",
         "edges of dallrec that are test pairs",
+        "no answers of instructions, drawn blindly",
     }
 
 
-def test_a_test_pair_in_a_prompt() -> None:
+def test_a_test_pair_in_a_prompt(tmp_path: Path) -> None:
     """The history was read from data with one test pair in it."""
     user = int(TEST["user"].iloc[0])
     few = DATA.train[DATA.train["user"] != user]
     leaky = replace(DATA, train=pd.concat([few, TEST.iloc[:1]], ignore_index=True))
     with pytest.raises(UserError, match="prompts not made from training data: 2"):
-        run(answers=asked(leaky))
-    table = leakage.in_prompts(asked(leaky), leaky, TEST, "default", 0)
+        check(tmp_path, answers=asked(leaky))
+    table = leakage.in_prompts(asked(leaky), leaky, TEST, "default", 3)
     assert table["shows"].sum() == 2, "two questions about this user"
     assert table["rebuilt"].all()
 
 
-def test_a_test_pair_in_an_instruction() -> None:
-    made = material()
-    user = int(made["examples"]["user"].iloc[0])
+def test_a_test_pair_in_an_instruction(tmp_path: Path) -> None:
+    user = int(EXAMPLES["user"].iloc[0])
     [item, *_] = TEST.loc[TEST["user"] == user, "item"]
     name = DATA.texts("default")[item]
-    record = made["records"][0]
-    text = record["instruction"].replace("liked: ", f"liked: {name}; ", 1)
+    text = RECORDS[0]["instruction"].replace("liked: ", f"liked: {name}; ", 1)
     with pytest.raises(UserError, match="held-out pairs named by instructions: 1"):
-        run(records=[record | {"instruction": text}, *made["records"][1:]])
+        check(tmp_path, records=[RECORDS[0] | {"instruction": text}, *RECORDS[1:]])
     # the same words about somebody else's test item are no leak
     others = sorted(set(TEST["item"]) - set(HELD_OUT.loc[HELD_OUT["user"] == user, "item"]))
     text = text.replace(name, DATA.texts("default")[others[0]])
-    run(records=[record | {"instruction": text}, *made["records"][1:]])
+    check(tmp_path, records=[RECORDS[0] | {"instruction": text}, *RECORDS[1:]])
+    with pytest.raises(UserError, match="19 interaction instructions but 20 cases"):
+        check(tmp_path, records=RECORDS[1:])
 
 
-def test_a_blind_no_that_hits_the_test_is_counted() -> None:
-    made = material()
-    user = int(made["examples"]["user"].iloc[0])
+def test_a_blind_no_that_hits_the_test_is_told_apart() -> None:
+    user = int(EXAMPLES["user"].iloc[0])
     [item, *_] = TEST.loc[TEST["user"] == user, "item"]
-    row = pd.DataFrame({"user": [user], "item": [item], "liked": [False], "origin": ["drawn"]})
+    row = pd.DataFrame({"user": [user], "item": [item], "liked": [False]})
     records = interactions.instructions(DATA, row)
-    table = run(examples=row, records=records)
-    assert found(table, "drawn blindly")["found"] == 1
-    with pytest.raises(UserError, match="named by instructions: 1"):
-        run(examples=row.assign(origin="rated"), records=records)
+    for origin in ("drawn", "rated"):
+        case = row.assign(origin=origin)
+        named = leakage.in_instructions(records, case, DATA, HELD_OUT)
+        assert named.to_numpy().tolist() == [[user, item, origin == "drawn"]]
 
 
 def test_names_inside_longer_names_do_not_count() -> None:
@@ -124,34 +139,29 @@ def test_names_inside_longer_names_do_not_count() -> None:
     assert leakage.in_instructions(records, case, data, test).empty
 
 
-def test_a_test_pair_in_an_edge_is_a_direct_hit() -> None:
-    unseen = asked(DATA)
+def test_a_test_pair_in_an_edge_is_a_direct_hit(tmp_path: Path) -> None:
     both = pd.MultiIndex.from_frame(TEST[["user", "item"]])
-    chance = unseen.set_index(["user", "item"]).index.isin(both)
-    planted = pd.concat([unseen[~chance], TEST.iloc[[4]]])
-    row = found(run(edges={"dallrec": planted}), "dallrec that are test")
+    chance = asked(DATA).set_index(["user", "item"]).index.isin(both)
+    planted = pd.concat([asked(DATA)[~chance], TEST.iloc[[4]]])
+    row = found(check(tmp_path, edges=planted), "dallrec that are test")
     assert (row["found"], row["verdict"]) == (1, "counted")
 
 
-def test_a_validation_file_equal_to_the_test_file() -> None:
+def test_parts_that_share_pairs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"test pairs that are validation pairs: {len(TEST)}"):
-        leakage.check(DATA, TEST, TEST, **material())
-
-
-def test_test_pairs_in_training() -> None:
+        check(tmp_path, validation=TEST)
     doubled = pd.concat([TEST, DATA.train.iloc[:3]])
     with pytest.raises(UserError, match="test pairs that are training pairs: 3"):
-        leakage.check(DATA, VALIDATION, doubled, **material())
-    released = leakage.check(DATA, VALIDATION, doubled, **material() | {"split": "published"})
+        check(tmp_path, test=doubled)
+    released = check(tmp_path, test=doubled, split="published")
     assert found(released, "test pairs that are training")["verdict"] == "counted"
     assert found(released, "place")["verdict"] == "no verdict"
 
 
-def test_file_order_left_in() -> None:
+def test_file_order_left_in(tmp_path: Path) -> None:
     """Each user's rows are sorted by item; the first go to train and the last to test."""
-    data, validation, test = dealt(WHOLE.train["item"].to_numpy())
     with pytest.raises(UserError, match=r"place for being in the test: .*; popularity correl"):
-        leakage.check(data, validation, test, **material(data))
+        check(tmp_path, *dealt(WHOLE.train["item"].to_numpy()))
 
 
 def test_position_auc_counts_pairs_of_rows() -> None:
@@ -173,8 +183,3 @@ def test_popularity_of_a_random_deal_is_what_the_deals_say() -> None:
     counts = [np.bincount(items[f], minlength=50) for f in (flags, ~flags)]
     assert value == pytest.approx(np.corrcoef(*counts)[0, 1])
     assert abs(value - mean) < 5 * spread and spread > 0
-
-
-def test_another_number_of_instructions() -> None:
-    with pytest.raises(UserError, match="19 interaction instructions but 20 cases"):
-        leakage.in_instructions([{}] * 19, pd.DataFrame({"user": range(20)}), DATA, TEST)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
 
-from dallrec_core.book import status
+from dallrec_core.book import generated
 from dallrec_core.chain import artefacts, progress
-from dallrec_core.chain.pages import PAGES, find_page
+from dallrec_core.chain.pages import find_page
 from dallrec_core.errors import UserError
-from dallrec_core.llm import cache as cache_module
-from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.examples import encode_examples
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generate import generate
-from dallrec_core.llm.ledger import COUNTS, Ledger, Usage, ledger_table, metered, usage
+from dallrec_core.llm.ledger import COUNTS, Ledger, Usage, ledger_table, usage
 from dallrec_core.llm.load import render
 from dallrec_core.llm.score import p_yes
 
@@ -32,15 +30,9 @@ def lengths(prompts: list[tuple[str, str]]) -> list[int]:
 
 
 def counted(prompts: list[tuple[str, str]], **options: object) -> Usage:
-    with metered(Usage()) as counts:
+    with Ledger("asking").task("all") as counts:
         p_yes(tiny_model(), prompts, ["yes"], ["no"], **options)
     return counts
-
-
-def test_without_sharing_every_token_is_read() -> None:
-    counts = counted(PROMPTS, share_prefix=False)
-    assert counts.tokens_in == sum(lengths(PROMPTS)) and counts.questions == 6
-    assert (counts.saved_by_prefix, counts.saved_by_cache, counts.from_cache) == (0, 0, 0)
 
 
 def test_a_shared_prefix_is_read_once() -> None:
@@ -49,6 +41,8 @@ def test_a_shared_prefix_is_read_once() -> None:
     ids = tiny_model().encode([render(tiny_model(), a + b) for a, b in PROMPTS])
     shared = next(k for k, tokens in enumerate(zip(*ids, strict=False)) if len(set(tokens)) > 1)
     assert counts.saved_by_prefix == (len(PROMPTS) - 1) * shared
+    apart = counted([("", a + b) for a, b in PROMPTS])  # whole texts share nothing
+    assert apart == Usage(questions=6, tokens_in=sum(whole))
 
 
 def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
@@ -59,8 +53,7 @@ def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
         again = counted(PROMPTS, cache=cache)
     assert (half.questions, half.from_cache, half.saved_by_cache) == (7, 3, sum(whole[:2]))
     assert half.tokens_in + half.saved_by_prefix == sum(whole[2:])
-    assert (again.from_cache, again.tokens_in, again.saved_by_prefix) == (6, 0, 0)
-    assert again.saved_by_cache == sum(whole)
+    assert again == Usage(questions=6, from_cache=6, saved_by_cache=sum(whole))
 
 
 @pytest.mark.parametrize("batch_tokens", [200, 600, 16384])
@@ -76,45 +69,33 @@ def test_the_count_is_what_the_model_was_given(batch_tokens: int) -> None:
 
     handle = lm.model.register_forward_pre_hook(look, with_kwargs=True)
     try:
-        with metered(Usage()) as counts:
-            p_yes(lm, prompts, ["yes"], ["no"], batch_tokens=batch_tokens)
+        counts = counted(prompts, batch_tokens=batch_tokens)
     finally:
         handle.remove()
-    assert counts.tokens_in == sum(given) == counts.done
+    assert counts.tokens_in == sum(given)
     assert counts.tokens_in + counts.saved_by_prefix == sum(lengths(prompts))
     assert counts.saved_by_prefix > 0
 
 
 def test_writing_counts_what_was_written(tmp_path: Path) -> None:
-    lm, options = tiny_model(), {"max_new_tokens": 5}
+    ledger, read = Ledger("writing"), sum(lengths(PROMPTS))
     with AnswerCache(tmp_path / "a.sqlite") as cache:
-        with metered(Usage()) as first:
-            answers = generate(lm, PROMPTS, cache=cache, **options)
-        with metered(Usage()) as second:
-            generate(lm, PROMPTS, cache=cache, **options)
-    out = sum(answer.tokens for answer in answers)
-    assert (first.tokens_in, first.tokens_out) == (sum(lengths(PROMPTS)), out) and out > 0
-    assert first.saved_by_cache == 0 and second.tokens_in == second.tokens_out == 0
-    assert second.saved_by_cache == sum(lengths(PROMPTS)) + out
+        with ledger.task("first") as first:
+            answers = generate(tiny_model(), PROMPTS, max_new_tokens=5, cache=cache)
+        with ledger.task("second") as second:
+            generate(tiny_model(), PROMPTS, max_new_tokens=5, cache=cache)
+    wrote = sum(answer.tokens for answer in answers)
+    assert first == Usage(questions=6, tokens_in=read, tokens_out=wrote) and wrote > 0
+    assert second == Usage(questions=6, from_cache=6, saved_by_cache=read + wrote)
 
 
 def test_tuning_counts_every_pass(tmp_path: Path) -> None:
     examples = [{"instruction": f"Question {i}?", "output": "yes"} for i in range(5)]
     settings = LoraSettings(epochs=3, batch_size=2)
-    with metered(Usage()) as counts:
+    with Ledger("tuning").task("t") as counts:
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", settings, task="t", device="cpu")
     rows = encode_examples(tiny_model(), examples, 0, "t")
-    assert counts.questions == 5
-    assert counts.tokens_in == 3 * sum(len(row["input_ids"]) for row in rows)
-
-
-def test_counts_outside_a_block_go_nowhere() -> None:
-    with metered(Usage()) as outer:
-        with metered(Usage()) as inner:
-            usage().questions += 2
-        usage().questions += 1
-    usage().questions += 5
-    assert (outer.questions, inner.questions) == (1, 2) and usage().questions == 0
+    assert counts == Usage(questions=5, tokens_in=3 * sum(len(row["input_ids"]) for row in rows))
 
 
 def test_a_ledger_adds_up_by_task_and_fits_its_schema(tmp_path: Path) -> None:
@@ -124,13 +105,14 @@ def test_a_ledger_adds_up_by_task_and_fits_its_schema(tmp_path: Path) -> None:
             usage().questions += 1000 * number
     with pytest.raises(ValueError), ledger.task("lost"):
         raise ValueError
+    usage().questions += 5  # outside of a task: goes nowhere
     frame = ledger.frame()
     assert frame["task"].tolist() == ["asking"] and frame["questions"].tolist() == [3000]
     assert frame["seconds"].iloc[0] >= 0 and frame["peak_mib"].iloc[0] > 1
     path = artefacts.write_table(frame, tmp_path / "ledger.parquet", "ledger")
     assert artefacts.read_table(path, "ledger")["stage"].tolist() == ["03_interactions"]
     assert ledger_table(frame).loc["asking", "questions"] == "3,000"
-    artefacts.write_table(Ledger("x").frame(), tmp_path / "empty.parquet", "ledger")
+    assert list(Ledger("s").frame().columns) == artefacts.SCHEMAS["ledger"].names
     with pytest.raises(UserError, match="column 'tokens_in' is missing"):
         artefacts.write_table(frame.drop(columns="tokens_in"), path, "ledger")
 
@@ -153,49 +135,17 @@ def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path)
 
 def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    assert status._ledger(PAGES, "smoke") == ""
+    assert generated._ledger("smoke") == ""
     for name, questions in (("03", 4000), ("04", 70)):
         ledger = Ledger(find_page(name).name)
         with ledger.task("held-out pairs"):
             usage().questions += questions
         folder = tmp_path / "smoke" / ledger.stage
         artefacts.write_table(ledger.frame(), folder / "ledger.parquet", "ledger")
-    lines = status._ledger(PAGES, "smoke").splitlines()
+    lines = generated._ledger("smoke").splitlines()
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
     assert [row[2] for row in rows[2:]] == ["4,000", "70", "4,070"]
     assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 2 + len(COUNTS) + 3
-
-
-# ---------------------------------------------------------------- estimates
-
-
-def test_the_estimate_is_timed_after_the_first_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # the first batch is slow: it warms up; the second, asked beside it, comes at once
-    clock = iter([50.0, 50.01, 52.0, 54.0])
-    monkeypatch.setattr(cache_module.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(cache_module, "progress", lambda iterable, **options: iterable)
-
-    def compute(unique: list[int], missing: set[int]):
-        usage().plan([], missing, 90)
-        for start, done in ((0, 1), (10, 0.5), (20, 0.5), (30, 88)):
-            usage().done += done
-            yield {i: 0.5 for i in range(start, start + 10)}
-
-    with metered(Usage()):
-        ask_once([f"q{i}" for i in range(40)], "m", {}, None, compute, desc="asking")
-    # one of 90 parts took two seconds
-    said = "asking: about 40 questions, about 3 min on this machine\n"
-    assert capsys.readouterr().out == said and progress.LINE.sub("", said) == ""
-
-
-def test_short_work_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
-    progress.announce("asking", 4000, "questions", 6)
-    assert capsys.readouterr().out == ""
-    progress.announce("asking", 41000, "questions", 372)
-    said = capsys.readouterr().out
-    assert said == "asking: about 41,000 questions, about 6 min on this machine\n"
 
 
 @pytest.mark.parametrize(
@@ -204,8 +154,3 @@ def test_short_work_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_spans_in_words(seconds: float, words: str) -> None:
     assert progress.span(seconds) == words
-
-
-def test_the_columns_of_the_schema_are_those_of_the_frame() -> None:
-    assert list(Ledger("s").frame().columns) == artefacts.SCHEMAS["ledger"].names
-    assert isinstance(Ledger("s").frame(), pd.DataFrame)

@@ -1,20 +1,28 @@
-"""Generation: batches do not matter, limits and stop strings are kept, answers are stored."""
+"""Writing, and how likely a text is: batches do not matter, limits are kept, answers are stored."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from llm_support import tiny_model
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.generate import Generated, generate
+from dallrec_core.llm.generate import Generated, generate, log_likelihood
+from dallrec_core.llm.ledger import Ledger
 from dallrec_core.llm.load import render
 
 PROMPTS = [
     f"Movie: Heat {'x' * (i % 5)} (19{90 + i}). List {'up to ' * (i % 3)}genres." for i in range(9)
+]
+PAIRS = [
+    ("Movie: Heat (1995).", "Action|Crime"),
+    ("Movie: Fargo (1996). Known genres: Crime.", "Crime"),
+    ("Fargo", "a much longer answer than the others have, with many words"),
+    ("Movie: Heat (1995).", "Action|Crime"),
 ]
 
 
@@ -51,17 +59,6 @@ def test_an_end_token_ends_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer == Generated(lm.decode(tokens[:at]).strip(), at, False)
 
 
-def test_stop_strings_end_the_answer_and_are_cut_off() -> None:
-    lm = tiny_model()
-    whole = generate(lm, PROMPTS, max_new_tokens=12)
-    stop = next(c for c in whole[0].text[3:] if c.isascii() and c.isalpha())
-    answers = generate(lm, PROMPTS, max_new_tokens=12, stop=[stop])
-    for full, cut in zip(whole, answers, strict=True):
-        assert cut.text == full.text.split(stop)[0].strip()
-        assert cut.truncated == (full.truncated and stop not in full.text)
-    assert answers[0].tokens < whole[0].tokens
-
-
 def test_preferences_of_the_checkpoint_do_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny_model()
     before = generate(lm, PROMPTS, max_new_tokens=7)
@@ -70,45 +67,42 @@ def test_preferences_of_the_checkpoint_do_not_leak_in(monkeypatch: pytest.Monkey
     assert generate(lm, PROMPTS, max_new_tokens=7) == before
 
 
-def test_samples_depend_on_seed_and_prompt_not_on_company() -> None:
-    lm = tiny_model()
-    first = generate(lm, PROMPTS, max_new_tokens=6, temperature=1.0, seed=1)
-    alone = [generate(lm, [p], max_new_tokens=6, temperature=1.0, seed=1)[0] for p in PROMPTS]
-    assert first == alone
-    assert generate(lm, PROMPTS, max_new_tokens=6, temperature=1.0, seed=2) != first
-    assert generate(lm, PROMPTS, max_new_tokens=6, temperature=1e-4) == generate(
-        lm, PROMPTS, max_new_tokens=6
-    )
-
-
-def test_sampling_follows_the_softmax() -> None:
-    lm = tiny_model()
-    ids = torch.tensor(lm.encode([render(lm, "Hi?")]))
-    with torch.inference_mode():
-        chances = lm.model(input_ids=ids).logits[0, -1].softmax(-1)
-    top = int(chances.argmax())
-    from dallrec_core.llm.generate import _GumbelNoise
-
-    noise = _GumbelNoise(1.0, [str(i) for i in range(2000)])
-    drawn = noise(ids, chances.log().repeat(2000, 1)).argmax(-1)
-    share = float((drawn == top).float().mean())
-    assert share == pytest.approx(float(chances[top]), abs=0.04)
-
-
 def test_answers_are_stored_by_settings(tmp_path: Path) -> None:
     lm = tiny_model()
     with AnswerCache(tmp_path / "a.sqlite") as cache:
         first = generate(lm, [*PROMPTS, PROMPTS[0]], max_new_tokens=5, cache=cache)
-        assert (cache.hits, cache.misses, len(cache)) == (0, 9, 9)
+        assert len(cache) == 9
         assert generate(lm, PROMPTS, max_new_tokens=5, cache=cache) == first[:9]
-        assert (cache.hits, cache.misses) == (9, 9)
         generate(lm, PROMPTS[:2], max_new_tokens=6, cache=cache)
-        generate(lm, PROMPTS[:2], max_new_tokens=5, cache=cache, temperature=0.5)
-        assert len(cache) == 13
+        assert len(cache) == 11
 
 
-def test_bad_settings() -> None:
-    lm = tiny_model()
+def test_a_prompt_needs_room_for_its_answer() -> None:
     with pytest.raises(UserError, match="prompt 1 of 1 is too long .* and 250 for the answer"):
-        generate(lm, ["a word"], max_new_tokens=250)
-    assert generate(lm, [], max_new_tokens=3) == []
+        generate(tiny_model(), ["a word"], max_new_tokens=250)
+    assert generate(tiny_model(), [], max_new_tokens=3) == []
+
+
+def likelihood(question: str, answer: str) -> float:
+    """From all logits of one row."""
+    lm = tiny_model()
+    [prompt] = lm.encode([render(lm, question)])
+    rest = [*lm.encode_answer(answer), lm.tokenizer.eos_token_id]
+    with torch.no_grad():
+        logits = lm.model(torch.tensor([prompt + rest])).logits[0]
+    chances = torch.log_softmax(logits.double(), dim=-1)
+    places = range(len(prompt) - 1, len(prompt) + len(rest) - 1)
+    return sum(float(chances[place, token]) for place, token in zip(places, rest, strict=True))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_log_likelihoods_sum_over_the_answer(batch_size: int, tmp_path: Path) -> None:
+    found = log_likelihood(tiny_model(), PAIRS, batch_size=batch_size)
+    assert found.dtype == np.float32
+    assert found == pytest.approx([likelihood(*each) for each in PAIRS], abs=1e-3)
+    with AnswerCache(tmp_path / "answers.sqlite") as cache:
+        first = log_likelihood(tiny_model(), PAIRS[:2], cache=cache)
+        with Ledger("probing").task("all") as counts:
+            second = log_likelihood(tiny_model(), PAIRS, cache=cache)
+    assert (counts.questions, counts.from_cache) == (4, 3)
+    assert (second[:2] == first).all()

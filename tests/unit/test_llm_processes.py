@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from llm_support import tiny_checkpoint
@@ -17,104 +16,76 @@ from torch.testing import assert_close
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generate import generate
 from dallrec_core.llm.load import load
-from dallrec_core.llm.processes import gather, own, place
 from dallrec_core.llm.score import p_yes
 
-QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
-             for u in range(12) for i in range(3)]  # fmt: skip
-ASKER = """
+PROGRAM = """
 import json, sys
 from pathlib import Path
-from dallrec_core.llm import generate as generation, processes, score as scoring
+from dallrec_core.llm import finetune, generate, score
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.load import load
+from dallrec_core.llm.load import load, processes
 
-folder, questions = Path(sys.argv[1]), json.loads(sys.argv[3])
-lm, asked, score = load(sys.argv[2], device="cpu"), [], scoring._ask
+folder, given = Path(sys.argv[1]), json.loads(sys.argv[3])
+lm, asked, wrote = load(sys.argv[2], device="cpu"), [], []
+ask, publish = score._ask, finetune.publish
 def logged(lm, batch, words):
     asked.extend(i for group in batch for i, _ in group.rows)
-    return score(lm, batch, words)
-scoring._ask = logged
-rank, count = processes.place()
-cache = AnswerCache(folder / f"{rank}.sqlite")  # as on two machines without a common disk
-p = scoring.p_yes(lm, questions, ["yes"], ["no"], batch_tokens=150, cache=cache)
-texts = generation.generate(lm, questions[:9], max_new_tokens=4, batch_size=2)
-result = {"count": count, "p": p.tolist(), "texts": texts, "asked": asked, "kept": len(cache)}
-(folder / f"{rank}.json").write_text(json.dumps(result))
-"""
-
-TUNER = """
-import json, sys
-from pathlib import Path
-from dallrec_core.llm import finetune, processes
-
-folder, lessons, settings = Path(sys.argv[1]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
-wrote, publish = [], finetune.publish
+    return ask(lm, batch, words)
+score._ask = logged
 finetune.publish = lambda *args: (wrote.append(1), publish(*args))
-log = finetune.finetune(sys.argv[2], lessons, folder / "adapter", finetune.LoraSettings(**settings),
-                        task="toy", held_out=lessons[:4], device="cpu")
-rank, count = processes.place()
-result = {"count": count, "wrote": wrote, "loss": log["loss"].tolist(),
+rank = processes().process_index
+cache = AnswerCache(folder / f"{rank}.sqlite")  # as on two machines without a common disk
+p = score.p_yes(lm, given["questions"], ["yes"], ["no"], batch_tokens=150, cache=cache)
+texts = generate.generate(lm, given["questions"][:9], max_new_tokens=4, batch_size=2)
+log = finetune.finetune(
+    sys.argv[2], given["lessons"], folder / "adapter", finetune.LoraSettings(**given["settings"]),
+    task="toy", held_out=given["lessons"][:4], device="cpu")
+result = {"count": processes().num_processes, "p": p.tolist(), "texts": texts, "asked": asked,
+          "kept": len(cache), "wrote": wrote, "loss": log["loss"].tolist(),
           "left": sorted(path.name for path in folder.glob("adapter*"))}
 (folder / f"{rank}.json").write_text(json.dumps(result))
 """
+QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
+             for u in range(12) for i in range(3)]  # fmt: skip
+LESSONS = [{"instruction": f"Question {i}. Answer for {'Heat ' * (i % 5)}",
+            "output": ("yes", "no")[i % 2]} for i in range(24)]  # fmt: skip
+SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "dropout": 0.0}
 
 
-def launch(folder: Path, program: str, *arguments: str) -> list[dict[str, Any]]:
-    """Run a program in two processes and return what each wrote into `<rank>.json`."""
-    script = folder / "program.py"
-    script.write_text(program)
+@pytest.mark.slow
+def test_two_processes_answer_and_learn_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
     # accelerate calls its launcher of several processes multi_gpu; without a GPU it uses the CPU
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
     options += ["--dynamo_backend=no", "--main_process_port=0"]
-    command = [*launcher, *options, str(script), str(folder), str(tiny_checkpoint()), *arguments]
+    halves = SETTINGS | {"batch_size": 2, "gradient_accumulation": 2}  # 8 examples a step
+    given = json.dumps({"questions": QUESTIONS, "lessons": LESSONS, "settings": halves})
+    command = [*launcher, *options, str(script), str(tmp_path), str(tiny_checkpoint()), given]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    parts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
 
-
-def test_alone_everything_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place() == (0, 1) and list(own("abc")) == ["a", "b", "c"]
-    assert gather({"a": 1}) == {"a": 1}
-    for name, value in {"LOCAL_RANK": "1", "RANK": "2", "WORLD_SIZE": "3"}.items():
-        monkeypatch.setenv(name, value)
-    assert place() == (2, 3) and list(own("abcdefg")) == ["c", "f"]
-
-
-@pytest.mark.slow
-def test_two_processes_answer_as_one(tmp_path: Path) -> None:
-    parts = launch(tmp_path, ASKER, json.dumps(QUESTIONS))
     lm = load(str(tiny_checkpoint()), device="cpu")
     alone = p_yes(lm, QUESTIONS, ["yes"], ["no"], batch_tokens=150).tolist()
     texts = [list(each) for each in generate(lm, QUESTIONS[:9], max_new_tokens=4, batch_size=2)]
+    one = LoraSettings(batch_size=8, **SETTINGS)
+    log = finetune(str(tiny_checkpoint()), LESSONS, tmp_path / "alone", one, task="toy",
+                   held_out=LESSONS[:4], device="cpu")  # fmt: skip
     for part in parts:
         assert part["count"] == 2 and part["kept"] == len(QUESTIONS)
         assert part["p"] == pytest.approx(alone, abs=1e-6) and part["texts"] == texts
+        assert part["loss"] == pytest.approx(log["loss"].tolist(), abs=1e-5, nan_ok=True)
+        assert part["left"] == ["adapter"]
     shares = [set(part["asked"]) for part in parts]
     assert not shares[0] & shares[1] and shares[0] | shares[1] == set(range(len(QUESTIONS)))
     assert min(map(len, shares)) >= len(QUESTIONS) // 3
-
-
-@pytest.mark.slow
-def test_two_processes_train_the_adapter_of_one(tmp_path: Path) -> None:
-    lessons = [{"instruction": f"Question {i}. Answer for {'Heat ' * (i % 5)}",
-                "output": ("yes", "no")[i % 2]} for i in range(24)]  # fmt: skip
-    options = {"epochs": 2, "learning_rate": 1e-2, "dropout": 0.0}
-    halves = options | {"batch_size": 2, "gradient_accumulation": 2}  # 8 examples a step
-    parts = launch(tmp_path, TUNER, json.dumps(lessons), json.dumps(halves))
-    alone = finetune(str(tiny_checkpoint()), lessons, tmp_path / "alone",
-                     LoraSettings(batch_size=8, **options), task="toy", held_out=lessons[:4],
-                     device="cpu")  # fmt: skip
     assert [part["wrote"] for part in parts] == [[1], []]  # the first process alone
-    for part in parts:
-        assert part["count"] == 2 and part["left"] == ["adapter"]
-        assert part["loss"] == pytest.approx(alone["loss"].tolist(), abs=1e-5, nan_ok=True)
-    one, two = (
+    weights, others = (
         load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "adapter")
     )
-    assert set(one) == set(two) and max(float(t.abs().max()) for t in one.values()) > 0.01
-    for name, tensor in one.items():
-        assert_close(two[name], tensor, atol=1e-5, rtol=0)
+    assert max(float(tensor.abs().max()) for tensor in weights.values()) > 0.01
+    assert_close(others, weights, atol=1e-5, rtol=0)

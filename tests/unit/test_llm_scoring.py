@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import load, score
-from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.load import LanguageModel
 from dallrec_core.llm.score import Group, batches, first_tokens, group_rows, p_yes
 
@@ -49,32 +46,7 @@ def test_equals_the_naive_way(chat: bool, batch_tokens: int) -> None:
         got = p_yes(lm, questions, YES, NO, batch_tokens=batch_tokens)
         assert got.dtype == np.float32 and got.shape == (len(TEXTS),)
         np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def test_order_and_company_do_not_matter() -> None:
-    lm = tiny_model()
-    together = p_yes(lm, PAIRS, YES, NO)
-    alone = [p_yes(lm, [pair], YES, NO)[0] for pair in PAIRS]
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(p_yes(lm, PAIRS[::-1], YES, NO)[::-1], together, atol=1e-5)
-
-
-def test_a_prefix_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    seen = []
-    forward = lm.model.forward
-    monkeypatch.setattr(
-        lm.model, "forward", lambda **k: (seen.append(k["input_ids"].numel()), forward(**k))[1]
-    )
-    questions = [
-        ("A viewer liked: Heat (1995) (Action|Crime). " * 3, f"Film {i}?") for i in range(20)
-    ]
-    shared = p_yes(lm, questions, YES, NO)
-    tokens_shared = sum(seen)
-    seen.clear()
-    apart = p_yes(lm, questions, YES, NO, share_prefix=False)
-    assert tokens_shared < 0.4 * sum(seen)
-    np.testing.assert_allclose(shared, apart, atol=1e-5)
+    assert p_yes(lm, [], YES, NO).shape == (0,)
 
 
 def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,13 +58,6 @@ def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> 
     p_yes(lm, PAIRS, YES, NO)
     hook.remove()
     assert all(shape[1] == 1 for shape in shapes)
-
-
-def test_models_with_windows_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    assert score._can_share(lm)
-    monkeypatch.setattr(lm.model.config, "sliding_window", 8, raising=False)
-    assert not score._can_share(lm)
 
 
 def test_spellings_with_and_without_space_count() -> None:
@@ -120,59 +85,6 @@ def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "last_logits", lambda *a: nan)
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
-
-
-def test_no_questions() -> None:
-    assert p_yes(tiny_model(), [], YES, NO).shape == (0,)
-
-
-class _Killed(AnswerCache):
-    """Dies after `batches` stored batches, as a kill would."""
-
-    batches = 2
-
-    def put_many(self, answers: dict[str, object]) -> None:  # type: ignore[override]
-        super().put_many(answers)
-        self.batches -= 1
-        if self.batches == 0:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_loses_one_batch_and_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm = tiny_model()
-    asked: list[list[int]] = []
-    last_logits = score.last_logits
-
-    def counting(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
-        asked.append([i for group in batch for i, _ in group.rows])
-        return last_logits(lm, batch)
-
-    monkeypatch.setattr(score, "last_logits", counting)
-    uninterrupted = p_yes(lm, PAIRS, YES, NO, batch_tokens=60)
-    assert sorted(chain(*asked)) == list(range(len(PAIRS))) and len(asked) > 3
-    asked.clear()
-    with pytest.raises(KeyboardInterrupt), _Killed(tmp_path / "a.sqlite") as cache:
-        p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-    assert len(asked) == 2  # both are stored
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
-        stored = len(cache)
-        asked.clear()
-        resumed = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-        assert (cache.hits, cache.misses) == (stored, len(PAIRS) - stored)
-        assert len(list(chain(*asked))) == len(PAIRS) - stored
-        asked.clear()
-        again = p_yes(lm, PAIRS, YES, NO, batch_tokens=60, cache=cache)
-        assert not asked
-    assert (resumed == uninterrupted).all() and (again == uninterrupted).all()  # to the last bit
-
-
-def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
-    lm = tiny_model()
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
-        got = p_yes(lm, ["same?", ("sa", "me?"), "other?"], YES, NO, cache=cache)
-        assert len(cache) == 2 and got[0] == got[1] != got[2]
 
 
 def test_batches_keep_the_budget_and_lose_nothing() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from server_support import Served, answer_like_vllm, completion, serving
 from dallrec_core.augmentation.prompts import interaction_prompt
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache
+from dallrec_core.llm.checkpoints import BUNDLED
 from dallrec_core.llm.generate import Generated, generate
-from dallrec_core.llm.ledger import Usage, metered
-from dallrec_core.llm.load import BUNDLED, LanguageModel, load, open_model
+from dallrec_core.llm.ledger import Ledger
+from dallrec_core.llm.load import LanguageModel, load, open_model
 from dallrec_core.llm.score import p_yes
-from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect, from_text
+from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
 
 pytest.importorskip("openai")
 
@@ -50,6 +52,10 @@ def like_vllm(lm: LanguageModel, **options: Any) -> Served:
     return Served(lambda body: answer_like_vllm(lm, body), **options)
 
 
+def linked(served: Served, concurrency: int = 4) -> ServedModel:
+    return replace(connect(served.url, ["standin"]), concurrency=concurrency)
+
+
 def yes_or_no(lm: ServedModel, **options: Any) -> np.ndarray:
     return p_yes(lm, PROMPTS, YES, NO, **options)
 
@@ -59,7 +65,7 @@ def test_equals_the_loaded_model_and_asks_once(
 ) -> None:
     assert np.ptp(expected) > 0.1  # the questions do differ
     with serving(like_vllm(local)) as served, AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm = connect(served.url, ["standin"], concurrency=4)
+        lm = linked(served)
         assert lm.logprobs == 20
         np.testing.assert_allclose(yes_or_no(lm, cache=cache), expected, atol=1e-3)
         assert len(served.asked) == 1 + len(PROMPTS)  # one to try the server
@@ -71,12 +77,12 @@ def test_equals_the_loaded_model_and_asks_once(
 def test_counts_the_tokens_that_the_server_reports(tmp_path: Path) -> None:
     served = Served(lambda body: completion("yes of course"))  # 3 tokens read, 3 written
     with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm = connect(served.url, ["standin"])
-        with metered(Usage()) as first:
+        lm, ledger = linked(served), Ledger("served")
+        with ledger.task("first") as first:
             generate(lm, PROMPTS, max_new_tokens=9, cache=cache)
-        with metered(Usage()) as second:
+        with ledger.task("second") as second:
             generate(lm, [*PROMPTS, PROMPTS[0]], max_new_tokens=9, cache=cache)
-        with metered(Usage()) as asked:
+        with ledger.task("asked") as asked:
             yes_or_no(lm)
     n = len(PROMPTS)
     for counts in (first, asked):
@@ -90,7 +96,7 @@ def test_requests_run_side_by_side_up_to_the_limit() -> None:
         return completion("yes")
 
     with serving(Served(reply)) as served:
-        yes_or_no(connect(served.url, ["standin"], concurrency=3))
+        yes_or_no(linked(served, 3))
         assert served.most_at_once == 3
 
 
@@ -99,7 +105,7 @@ def test_busy_and_failing_servers_are_asked_again(
 ) -> None:
     moods = {3: "429", 4: "500", 5: "503", 6: "dead", 8: "429", 9: "429"}
     with serving(like_vllm(local, mood=lambda n: moods.get(n, "good"))) as served:
-        lm = connect(served.url, ["standin"], concurrency=1)
+        lm = linked(served, 1)
         np.testing.assert_allclose(yes_or_no(lm), expected, atol=1e-3)
         assert len(served.asked) == 1 + len(PROMPTS) + len(moods)
 
@@ -128,7 +134,8 @@ def test_a_bad_day_costs_no_finished_answer(
     monkeypatch.setenv("OPENAI_API_KEY", "not-for-this-server")
     served = like_vllm(local, mood=lambda n: "good" if n <= 6 else mood)
     with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm = connect(served.url, ["standin"], concurrency=2, timeout=0.5, retries=1)
+        lm = linked(served, 2)
+        lm.client.max_retries = 1
         lm.client.timeout = 0.5 if mood == "stall" else 60.0
         with pytest.raises(UserError, match=BAD_DAYS[mood]) as caught:
             yes_or_no(lm, cache=cache)
@@ -142,16 +149,21 @@ def test_a_bad_day_costs_no_finished_answer(
         assert len(served.asked) - before == len(PROMPTS) - 5
 
 
+TEXTS = {
+    "Yes.": 1, "**Yes**": 1, " NO": 0, "The answer is: no": 0, "no\nuser likes": 0, "": np.nan,
+    "Yes or no": np.nan, "maybe": np.nan, "Nothing yesterday": np.nan,
+}  # fmt: skip
+
+
 def test_a_server_without_log_probabilities_is_read_as_text(tmp_path: Path) -> None:
-    texts = {"a": "Yes.", "b": "The answer is: no", "c": "yes or no", "d": "Nobody knows", "e": ""}
-    with serving(Served(lambda b: completion(texts.get(b["messages"][0]["content"], "?")))) as s:
-        lm = connect(s.url, ["standin"])
+    with serving(Served(lambda body: completion(body["messages"][0]["content"]))) as served:
+        lm = linked(served)
         assert lm.logprobs == 0
         with AnswerCache(tmp_path / "a.sqlite") as cache:
             for _ in range(2):
-                got = p_yes(lm, list(texts), YES, NO, cache=cache)
-                np.testing.assert_array_equal(got, [1, 0, np.nan, np.nan, np.nan])
-        assert len(s.asked) == 1 + len(texts)
+                got = p_yes(lm, list(TEXTS), YES, NO, cache=cache)
+                np.testing.assert_array_equal(got, list(TEXTS.values()))
+        assert len(served.asked) == 1 + len(TEXTS)
         for words in (["yes"], []):
             with pytest.raises(UserError, match="at least one spelling each, and none in common"):
                 p_yes(lm, ["a"], words, ["yes"])
@@ -174,22 +186,19 @@ def test_wishes_that_a_server_refuses_are_dropped(local: LanguageModel) -> None:
         assert np.isfinite(yes_or_no(lm)).all()
 
 
-def test_texts_with_limits_stops_and_samples(tmp_path: Path) -> None:
+def test_texts_and_their_limits(tmp_path: Path) -> None:
     def echo(body: dict[str, Any]) -> dict[str, Any]:
         cut = "..." if body["max_tokens"] < 5 else ""
-        return completion(f" {body['messages'][0]['content']} {body.get('seed', '')}{cut}")
+        return completion(f" {body['messages'][0]['content']} {cut}")
 
     with serving(Served(echo)) as served, AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm = connect(served.url, ["standin"])
-        got = generate(lm, [("a ", "b"), "c"], max_new_tokens=9, stop=["\n"], cache=cache)
+        lm = linked(served)
+        got = generate(lm, [("a ", "b"), "c"], max_new_tokens=9, cache=cache)
         assert got == [Generated("a b", 2, False), Generated("c", 1, False)]
-        assert all(body["stop"] == ["\n"] for body in served.asked[1:])
         assert {body["temperature"] for body in served.asked} == {0.0}
         assert generate(lm, ["c"], max_new_tokens=3)[0].truncated
-        sampled = generate(lm, ["c"], max_new_tokens=9, temperature=0.7, seed=3, cache=cache)
-        assert sampled[0].text == "c 3" and served.asked[-1]["temperature"] == 0.7
         before = len(served.asked)
-        assert generate(lm, ["c"], max_new_tokens=9, stop=["\n"], cache=cache) == got[1:]
+        assert generate(lm, ["c"], max_new_tokens=9, cache=cache) == got[1:]
         assert len(served.asked) == before
 
 
@@ -219,9 +228,8 @@ def test_the_cache_tells_models_apart() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:8000/v1", "should look like http"),
-        ("ftp://host/v1", "should look like http"),
-        ("http://[host/v1", "should look like http"),
+        ("localhost:9/v1", "no server answers at .* should look like http"),
+        ("ftp://host/v1", "no server answers at .* should look like http"),
         ("ftp://me:sesame@host/v1", "put the key into the environment"),
         ("http://me:sesame@host/v1", f"put the key into the environment variable {KEY_VARIABLE}"),
         ("http://host/v1?key=sesame", "put the key into the environment"),
@@ -230,7 +238,7 @@ def test_the_cache_tells_models_apart() -> None:
 )
 def test_wrong_addresses_are_explained(url: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        connect(url, ["standin"], timeout=2)
+        connect(url, ["standin"])
     assert "sesame" not in str(caught.value)
 
 
@@ -266,7 +274,7 @@ def real_server() -> Iterator[str]:
 def test_transformers_serve_answers_like_the_loaded_model(
     real_server: str, local: LanguageModel, expected: np.ndarray
 ) -> None:
-    lm = connect(real_server, [str(BUNDLED["standin"])], concurrency=2)
+    lm = connect(real_server, [str(BUNDLED["standin"])])
     assert lm.logprobs == 0  # should this fail, the server has learnt to tell them: test those too
     np.testing.assert_array_equal(p_yes(lm, PROMPTS[:6], YES, NO), expected[:6] >= 0.5)
     tasks = ["Movie: Heat (1995). Known genres: Crime. List up to three genres of this movie."]
@@ -274,22 +282,3 @@ def test_transformers_serve_answers_like_the_loaded_model(
     assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
     with pytest.raises(UserError, match="answered with status 400: .*pinned"):
         connect(real_server, ["another"])
-
-
-@pytest.mark.parametrize(
-    ("text", "meaning"),
-    [
-        ("Yes.", 1.0),
-        (" NO", 0.0),
-        ("The answer is no.", 0.0),
-        ("**Yes**", 1.0),
-        ("no\nuser likes", 0.0),
-        ("", None),
-        ("maybe", None),
-        ("Nothing yesterday", None),
-        ("Yes or no", None),
-    ],
-)
-def test_a_text_means_yes_or_no_where_it_says_one_of_them(text: str, meaning: float | None) -> None:
-    words = {"yes", "Yes", "YES"}, {"no", "No", "NO"}
-    assert from_text(text, *words) == meaning

@@ -41,18 +41,24 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_notebooks_and_their_quick_versions_fit(page: Page) -> None:
     known = read_parameters(NOTEBOOKS / page.notebook)
-    assert set(TYPES.get(page.name, {})) | set(page.quick) <= set(known)
-    assert all(parameter.comment for parameter in known.values())
     check(page, {name: p.default for name, p in known.items() if name != "run"})
     check(page, page.quick)
 
 
+def test_every_bound_belongs_to_a_parameter() -> None:
+    known = {page.name: read_parameters(NOTEBOOKS / page.notebook) for page in PAGES}
+    names = {
+        name for page in known for name in (*known[page], *(f"{page}.{n}" for n in known[page]))
+    }
+    assert set(TYPES) <= names
+
+
 def test_words_are_those_of_the_rooms() -> None:
-    assert get_args(module.Dataset) == data.NAMES
-    assert get_args(TYPES["01_data"]["split"]) == splits.KINDS
-    assert get_args(TYPES["02_finetune"]["wording"]) == prompts.WORDINGS
-    assert get_args(TYPES["03_interactions"]["strategy"]) == interactions.STRATEGIES
-    assert set(get_args(TYPES["03_interactions"]["calibration_method"])) == set(selection.METHODS)
+    assert get_args(TYPES["dataset"]) == data.NAMES
+    assert get_args(TYPES["split"]) == splits.KINDS
+    assert get_args(TYPES["wording"]) == prompts.WORDINGS
+    assert get_args(TYPES["strategy"]) == interactions.STRATEGIES
+    assert set(get_args(TYPES["calibration_method"])) == set(selection.METHODS)
     # other tests of this process may have registered one of their own
     ours = {name for name in recommenders.names() if "dallrec" in model_class(name).__module__}
     assert set(get_args(module.Backbone)) == ours
@@ -60,55 +66,29 @@ def test_words_are_those_of_the_rooms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "fits"),
-    [
-        (1, "int", True),
-        (True, "int", False),
-        (1, "float", True),
-        ("1e-4", "float", False),
-        (0, "bool", False),
-        (["a"], "list[str]", True),
-        (["a", 1], "list[str]", False),
-        ("a", "list[str]", False),
-        ({"a": 1}, "dict[str, int]", True),
-        ({"a": "b"}, "dict[str, int]", False),
-        ([1, "a"], "list", True),
-    ],
-)
-def test_annotations_are_taken_at_their_word(
-    tiny: Path, value: object, kind: str, fits: bool
-) -> None:
-    source = f"run: str = 'smoke'\nx: {kind} = None  # the value"
-    write_notebook(tiny / "notebooks" / "07_analysis.ipynb", cell(source, "parameters"))
-    if fits:
-        assert check(find_page("07"), {"x": value}) == {"x": value}
-    else:
-        with pytest.raises(UserError, match="07_analysis.x should be "):
-            check(find_page("07"), {"x": value})
-
-
-@pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("06_recommenders.arms", ["base", "base"], "a list without repetitions"),
+        ("01_data.min_interactions", True, "a valid integer"),
+        ("01_data.keep_implicit", 0, "a valid boolean"),
+        ("01_data.columns", {"user_id": "reader"}, ""),
+        ("01_data.columns", "reader", "a valid dictionary"),
+        ("07_analysis.fractions", [1, 0.5], ""),
+        ("07_analysis.fractions", ["1e-4"], "a valid number"),
+        ("07_analysis.fractions", 0.5, "a valid list"),
         ("06_recommenders.arms", ["base", 1], "'base', 'dallrec'"),
-        ("06_recommenders.arms", ["random"], "a list with 'base'"),
         ("06_recommenders.backbones", [], "at least 1 item"),
-        ("06_recommenders.backbones", ["LightGNC"], r"did you mean 'LightGCN'\?"),
         ("06_recommenders.backbones", ["nowhere:Model"], "of a module that Python finds"),
         ("06_recommenders.references", [], ""),
         ("06_recommenders.backbones", ["json:Model"], ""),
         ("06_recommenders.encoder", "tf-idf", "'tfidf', 'lm:' and a language model such as"),
         ("06_recommenders.encoder", "sentence-transformers/all-MiniLM-L6-v2", ""),
-        ("06_recommenders.hard_negatives", 2.0, "less than or equal to 1"),
-        ("02_finetune.learning_rate", float("inf"), "a finite number"),
+        ("06_recommenders.epochs", 0, ""),
+        ("02_finetune.epochs", 0, "greater than or equal to 1"),
         ("02_finetune.curve_sizes", [16, 1], "greater than or equal to 2"),
-        ("02_finetune.curve_sizes", [], ""),
-        ("01_data.train_fraction", 0, "greater than 0"),
         ("01_data.seed", 3_000_000_000, "less than or equal to 2000000000"),
     ],
 )
-def test_bounds(place: str, value: Any, message: str) -> None:
+def test_types_and_bounds(place: str, value: Any, message: str) -> None:
     page, name = place.split(".")
     if not message:
         assert check(find_page(page), {name: value}) == {name: value}
@@ -156,12 +136,9 @@ def test_overrides_are_typed_by_the_notebook(tiny: Path) -> None:
     [
         ("rate=1", "is not 'page.name=value'"),
         ("02.rate", "is not 'page.name=value'"),
-        ("09.rate=1", "there is no page '09'; the pages are 01_data, 02_finetune"),
         ("02.rat=1", r"no parameter 'rat' \(did you mean 'rate'\?\).*label: str = 'default'"),
         ("02.rate=quick", "02_finetune.rate should be a valid number .*, but is 'quick'"),
-        ("02.rate=true", "should be a valid number, but is True"),
         ("06.arms=base", r"should be a valid list, but is 'base'"),
-        ("01.size=2.5", "should be a valid integer, but is 2.5"),
         ("01.run=x", "name the run with --run"),
     ],
 )
@@ -181,17 +158,9 @@ def test_texts_from_papermill_become_what_the_annotations_say() -> None:
     check_notebook(find_page("06"), names)
     assert (names["backbones"], names["seeds"]) == (["LightGCN"], 5)
     assert (names["encoder"], names["other"]) == ("tfidf", "[x]")
-    names = {"fractions": "[1, 0.5]"}
-    check_notebook(find_page("07"), names)
-    assert names["fractions"] == [1, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("name", "text"), [("backbones", "LightGCN"), ("seeds", "five"), ("seeds", "0")]
-)
-def test_a_text_of_another_type_or_out_of_bounds_is_refused(name: str, text: str) -> None:
-    with pytest.raises(UserError, match=f"06_recommenders.{name} should be .*, but is "):
-        check_notebook(find_page("06"), {name: text})
+    for name, text in (("backbones", "LightGCN"), ("seeds", "five"), ("seeds", "0")):
+        with pytest.raises(UserError, match=f"06_recommenders.{name} should be .*, but is "):
+            check_notebook(find_page("06"), {name: text})
 
 
 # --- profiles ---
@@ -199,11 +168,13 @@ def test_a_text_of_another_type_or_out_of_bounds_is_refused(name: str, text: str
 HEAD = "description: d\nhardware: h\n"
 PROFILES = {
     "not YAML": (HEAD + "parameters: {02_finetune: [}\n", "line 3.*|is not a profile, because it"),
-    "empty": ("", "is not a profile with description, hardware and parameters: description"),
-    "no hardware": ("description: d\nparameters: {}\n", "hardware: Field required"),
+    "empty": ("", "is not a profile: description: Field required"),
     "a slip": (HEAD + "parameters: {}\nhardwear: h\n", "hardwear: Extra inputs"),
     "parameters as a list": (HEAD + "parameters: [1]\n", "parameters: Input should be a valid"),
-    "needs in words": (HEAD + "parameters: {}\nneeds: {gpu_gib: big}\n", "needs: Input should be"),
+    "needs in words": (
+        HEAD + "parameters: {}\nneeds: {gpu_gib: big}\n",
+        "needs.gpu_gib: Input should be",
+    ),
     "unknown page": (HEAD + "parameters: {08_x: {a: 1}}\n", "no page '08_x'.*01_data"),
     "unknown parameter": (
         HEAD + "parameters: {02_finetune: {seed_count: 5}}\n",
@@ -224,10 +195,6 @@ def test_a_malformed_profile_is_named(case: str, tiny: Path) -> None:
         load_profile(str(tiny / "mine.yml"))
 
 
-def test_profiles_are_found_by_name_and_by_path(tiny: Path) -> None:
+def test_a_profile_is_found_by_its_path(tiny: Path) -> None:
     (tiny / "mine.yml").write_text(HEAD + "parameters: {02: {rate: 1.0e-4}}")
     assert load_profile(str(tiny / "mine.yml")).parameters == {"02_finetune": {"rate": 0.0001}}
-    with pytest.raises(UserError, match=r"no profile 'smok' \(did you mean 'smoke'\?\)"):
-        load_profile("smok")
-    with pytest.raises(UserError, match="cannot read the profile"):
-        load_profile(str(tiny / "none.yml"))

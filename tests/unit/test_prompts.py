@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from dallrec_core.augmentation.answers import parse_facts, parse_genres, parse_summary, sentences
+from dallrec_core.augmentation.answers import parse_facts, parse_genres, parse_summary
 from dallrec_core.augmentation.prompts import (
     NO_WORDS,
     WORDINGS,
@@ -39,52 +36,38 @@ def ask(noun, likes, dislikes, target, wording="default"):
     return interaction_prompt(noun, shown, others, named, wording)
 
 
-PAPER_MOVIE = (
-    "Given the user's like and dislike, identify whether the user will like the target movie "
-    "by answering yes or no.user likes:"
+HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
+PAPER = (
+    "Given the user's like and dislike, identify whether the user will like the target {} by "
+    "answering yes or no.user likes:"
 )
 PAPER_ALIEN = " Whether the user will like the target movie:'Alien (1979) (Horror|Sci-Fi)'?"
-HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
+
+INTERACTIONS = [
+    (("movie", [HEAT], [GREASE], ALIEN),
+     f"A viewer liked: {HEAT_TEXT}. The viewer disliked: {GREASE_TEXT}. "
+     "Will the viewer like this movie: Alien (1979) (Horror|Sci-Fi)? Answer yes or no."),
+    (("book", [SICK, BEANS], [], MARRIAGE),
+     "A reader liked: Sick Puppy by Carl Hiaasen (2001); The Bean Trees by Barbara Kingsolver "
+     "(1994). The reader disliked: none. Will the reader like this book: Marriage of Meggotta by "
+     "Ellis Peters? Answer yes or no."),
+    (("song", [], [GREASE], GREASE),
+     f"A user liked: none. The user disliked: {GREASE_TEXT}. Will the user like this song: "
+     f"{GREASE_TEXT}? Answer yes or no."),
+    (("movie", [HEAT, HEAT], [GREASE, GREASE], ALIEN, "paper"),
+     f"{PAPER.format('movie')} {HEAT_TEXT}, {HEAT_TEXT}, dislikes: {GREASE_TEXT}, {GREASE_TEXT}."
+     f"{PAPER_ALIEN}"),
+    (("movie", [HEAT], [], ALIEN, "paper"),
+     f"{PAPER.format('movie')} {HEAT_TEXT}, dislikes:None.{PAPER_ALIEN}"),
+    (("book", [BEANS, MARRIAGE], [SICK], MARRIAGE, "paper"),
+     f"{PAPER.format('book')}The Bean Trees (1994) written by Barbara Kingsolver, Marriage of "
+     "Meggotta (0) written by Ellis Peters.user dislikes: Sick Puppy(2001) written by Carl "
+     "Hiaasen.Whether the user will like the target book: Marriage of Meggotta(0) written by Ellis "
+     "Peters?"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("question", "text"),
-    [
-        (
-            ("movie", [HEAT], [GREASE], ALIEN),
-            f"A viewer liked: {HEAT_TEXT}. The viewer disliked: {GREASE_TEXT}. "
-            "Will the viewer like this movie: Alien (1979) (Horror|Sci-Fi)? Answer yes or no.",
-        ),
-        (
-            ("book", [SICK, BEANS], [], MARRIAGE),
-            "A reader liked: Sick Puppy by Carl Hiaasen (2001); The Bean Trees by Barbara "
-            "Kingsolver (1994). The reader disliked: none. Will the reader like this book: "
-            "Marriage of Meggotta by Ellis Peters? Answer yes or no.",
-        ),
-        (
-            ("song", [], [GREASE], GREASE),
-            f"A user liked: none. The user disliked: {GREASE_TEXT}. Will the user like this song: "
-            f"{GREASE_TEXT}? Answer yes or no.",
-        ),
-        (
-            ("movie", [HEAT, HEAT], [GREASE, GREASE], ALIEN, "paper"),
-            f"{PAPER_MOVIE} {HEAT_TEXT}, {HEAT_TEXT}, dislikes: {GREASE_TEXT}, {GREASE_TEXT}."
-            f"{PAPER_ALIEN}",
-        ),
-        (
-            ("movie", [HEAT], [], ALIEN, "paper"),
-            f"{PAPER_MOVIE} {HEAT_TEXT}, dislikes:None.{PAPER_ALIEN}",
-        ),
-        (
-            ("book", [BEANS, MARRIAGE], [SICK], MARRIAGE, "paper"),
-            "Given the user's like and dislike, identify whether the user will like the target "
-            "book by answering yes or no.user likes:The Bean Trees (1994) written by Barbara "
-            "Kingsolver, Marriage of Meggotta (0) written by Ellis Peters.user dislikes: Sick "
-            "Puppy(2001) written by Carl Hiaasen.Whether the user will like the target book: "
-            "Marriage of Meggotta(0) written by Ellis Peters?",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("question", "text"), INTERACTIONS)
 def test_interaction_questions(question, text):
     assert ask(*question).text == text
 
@@ -96,48 +79,31 @@ def test_the_history_is_the_prefix():
     assert "user likes:None.user dislikes: None.Whether" in empty
 
 
-@pytest.mark.parametrize(
-    ("prompt", "text"),
-    [
-        (
-            genres_prompt("movie", HEAT, shown=["Action"]),
-            "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie.",
-        ),
-        (
-            genres_prompt("book", MARRIAGE),
-            "Book: Marriage of Meggotta by Ellis Peters. Known genres: none. "
-            "List up to three genres of this book.",
-        ),
-        (
-            genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
-            "Given a movie title and category, Please add the category to three words ."
-            "title and category: Heat (1995),Action|Crime",
-        ),
-        (
-            genres_prompt("book", MARRIAGE, "paper"),
-            "Given a book title, please generate its genres in three words. "
-            "Title: Marriage of Meggotta",
-        ),
-        (
-            facts_prompt("movie", HEAT),
-            "Movie: Heat (1995). Name its director, country and language.",
-        ),
-        (
-            facts_prompt("movie", HEAT, "paper"),
-            "Given a movie title and years, Please output its director, actor, country, language. "
-            "title and years: Heat (1995)",
-        ),
-        (
-            summary_prompt("movie", GREASE),
-            "Movie: Grease (1978). Known genres: Musical|Romance. "
-            "Summarise this movie in two sentences.",
-        ),
-        (
-            summary_prompt("book", BEANS, "paper"),
-            "Using two sentence to generate the summary of this book named: The Bean Trees",
-        ),
-    ],
-)
+FIELDS = ("director", "country", "language")
+ITEMS = [
+    (genres_prompt("movie", HEAT, shown=["Action"]),
+     "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie."),
+    (genres_prompt("book", MARRIAGE),
+     "Book: Marriage of Meggotta by Ellis Peters. Known genres: none. List up to three genres of "
+     "this book."),
+    (genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
+     "Given a movie title and category, Please add the category to three words .title and "
+     "category: Heat (1995),Action|Crime"),
+    (genres_prompt("book", MARRIAGE, "paper"),
+     "Given a book title, please generate its genres in three words. Title: Marriage of Meggotta"),
+    (facts_prompt("movie", HEAT, FIELDS),
+     "Movie: Heat (1995). Name its director, country and language."),
+    (facts_prompt("movie", HEAT, FIELDS, "paper"),
+     "Given a movie title and years, Please output its director, actor, country, language. title "
+     "and years: Heat (1995)"),
+    (summary_prompt("movie", GREASE),
+     "Movie: Grease (1978). Known genres: Musical|Romance. Summarise this movie in two sentences."),
+    (summary_prompt("book", BEANS, "paper"),
+     "Using two sentence to generate the summary of this book named: The Bean Trees"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "text"), ITEMS)
 def test_questions_about_items(prompt, text):
     assert prompt.text == text
 
@@ -175,37 +141,29 @@ def test_unknown_wording_names_the_valid_ones():
 VOCABULARY = ("Action", "Children's", "Comedy", "Crime", "Film-Noir", "Sci-Fi", "Rock and Roll")
 
 
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("Action|Crime|Sci-Fi", ("Action", "Crime", "Sci-Fi")),
-        ("category: action|crime", ("Action", "Crime")),
-        ("Genres: Comedy, Crime, Action.", ("Comedy", "Crime", "Action")),
-        ("Comedy / Crime; sci fi", ("Comedy", "Crime", "Sci-Fi")),
-        ("The genres of this movie are action, crime and comedy.", ("Action", "Crime", "Comedy")),
-        ("1. Science Fiction\n2. film noir\n3. childrens", ("Sci-Fi", "Film-Noir", "Children's")),
-        ("Rock and Roll and Comedy", ("Comedy",)),
-        ("Rock and Roll, Comedy", ("Rock and Roll", "Comedy")),
-        ("Action|Action|action", ("Action",)),
-    ],
-)
-def test_genres_are_read_in_the_vocabulary_s_spelling(text, values):
-    parsed = parse_genres(text, VOCABULARY)
-    assert parsed.values == values and parsed.ok
+GENRES = [
+    ("Action|Crime|Sci-Fi", ("Action", "Crime", "Sci-Fi"), ""),
+    ("category: action|crime", ("Action", "Crime"), ""),
+    ("Genres: Comedy, Crime, Action.", ("Comedy", "Crime", "Action"), ""),
+    ("Comedy / Crime; sci fi", ("Comedy", "Crime", "Sci-Fi"), ""),
+    ("The genres of this movie are action, crime and comedy.", ("Action", "Crime", "Comedy"), ""),
+    ("1. Science Fiction\n2. film noir\n3. childrens", ("Sci-Fi", "Film-Noir", "Children's"), ""),
+    ("Rock and Roll and Comedy", ("Comedy",), "unknown: Rock, Roll"),
+    ("Rock and Roll, Comedy", ("Rock and Roll", "Comedy"), ""),
+    ("Action|Action|action", ("Action",), ""),
+    ("Action|Mystery|Crime|Comedy|Sci-Fi", ("Action", "Crime", "Comedy"),
+     "unknown: Mystery; more than 3"),
+    ("", (), "empty answer"),
+    ("Mystery", (), "unknown: Mystery"),
+    (" . ", (), "empty answer"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "values", "reason"),
-    [
-        ("Action|Mystery|Crime|Comedy|Sci-Fi", 3, "unknown: Mystery; more than 3"),
-        ("", 0, "empty answer"),
-        ("Mystery", 0, "unknown: Mystery"),
-        (" . ", 0, "empty answer"),
-    ],
-)
-def test_what_is_dropped_from_genres_is_said(text, values, reason):
-    parsed = parse_genres(text, VOCABULARY)
-    assert (len(parsed.values), parsed.ok, parsed.reason) == (values, values > 0, reason)
+@pytest.mark.parametrize(("text", "values", "reason"), GENRES)
+def test_genres_are_read_in_the_vocabulary_s_spelling_and_what_is_dropped_is_said(
+    text, values, reason
+):
+    assert parse_genres(text, VOCABULARY)[:3] == (values, bool(values), reason)
 
 
 def test_genres_without_vocabulary_take_short_words_only():
@@ -236,29 +194,23 @@ def test_facts_that_are_not_there():
     assert said == {"director": ("A",)}
 
 
-@pytest.mark.parametrize(
-    ("text", "kept", "truncated", "reason"),
-    [
-        (
-            "Summary: Dr. No met J. R. Ewing.  It was\n good! A third.",
-            "Dr. No met J. R. Ewing. It was good!",
-            False,
-            "",
-        ),
-        ("", "", False, "empty answer"),
-        ("...", "", False, "empty answer"),
-        ("One. And the sec", "One. And the sec", True, "unfinished sentence"),
-        ("Only one.", "Only one.", False, "1 sentence"),
-    ],
-)
+SUMMARIES = [
+    ("Summary: Dr. No met J. R. Ewing.  It was\n good! A third.",
+     "Dr. No met J. R. Ewing. It was good!", False, ""),
+    ("", "", False, "empty answer"),
+    ("...", "", False, "empty answer"),
+    ("One. And the sec", "One. And the sec", True, "unfinished sentence"),
+    ("Only one.", "Only one.", False, "1 sentence"),
+    ("Airplane! is a comedy. Mr. Smith likes it.",
+     "Airplane! is a comedy. Mr. Smith likes it.", False, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kept", "truncated", "reason"), SUMMARIES)
 def test_summaries_keep_two_sentences_and_name_trouble(text, kept, truncated, reason):
     parsed = parse_summary(text)
     assert (parsed.text, parsed.ok) == (kept, bool(kept))
     assert (parsed.truncated, parsed.reason) == (truncated, reason)
-
-
-def test_marks_inside_titles_do_not_end_a_sentence():
-    assert len(sentences("Airplane! is a comedy. Mr. Smith likes it.")) == 2
 
 
 def test_parsers_never_raise():
@@ -276,9 +228,3 @@ def test_round_trip_of_answers(wording, noun):
     assert [from_text(text, set(YES_WORDS), set(NO_WORDS)) for text in said] == [1.0, 0.0]
     facts = {"director": ("A B",), "country": ("USA", "UK"), "language": ("English",)}
     assert parse_facts(facts_answer(facts, wording)) == facts
-
-
-def test_prompts_do_not_load_torch():
-    code = "import sys, dallrec_core.augmentation.prompts\n"
-    code += "assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The authors' released split: read exactly, sorted, and described as it is."""
+"""The authors' released split, read exactly and sorted, and the arithmetic of their numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data.published import file_order
+from dallrec_core.data.published import (
+    METRICS,
+    file_order,
+    improvements,
+    printed_table,
+    training_logs,
+)
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
@@ -76,12 +82,24 @@ def test_repeats_are_counted(folder):
 
 
 BAD = {
-    "word": ("train.txt", "0 0 1\n1 two 0\n", "train.txt, line 2: 'two' is not a number"),
-    "item": ("test.txt", "0 2\n1 3\n", "test.txt, line 2: item 3 is not in item_list.txt"),
-    "user": ("test.txt", "0 2\n5 1\n", "test.txt, line 2: user 5 is not in user_list.txt"),
+    "word": (
+        "train.txt",
+        "0 0 1\n1 two 0\n",
+        "train.txt, line 2, .*'two' is no number of item_list",
+    ),
+    "item": ("test.txt", "0 2\n1 3\n", "test.txt, line 2, column 'item': '3' is no number of item"),
+    "user": ("test.txt", "0 2\n5 1\n", "test.txt, line 2, column 'user': '5' is no number of user"),
     "empty": ("train.txt", "", "train.txt is empty"),
-    "numbering": ("item_list.txt", "org_id remap_id\n1193 0\n661 7\n", "item_list.txt, line 3"),
-    "repeat": ("item_list.txt", "org_id remap_id\n5 0\n5 1\n", "line 3: id 5 is already on line 2"),
+    "numbering": (
+        "item_list.txt",
+        "org_id remap_id\n1193 0\n661 7\n",
+        "item_list.txt, line 3, .*'7' breaks",
+    ),
+    "repeat": (
+        "item_list.txt",
+        "org_id remap_id\n5 0\n5 1\n",
+        "line 3, .*id '5' is already on line 2",
+    ),
 }
 
 
@@ -91,11 +109,6 @@ def test_bad_files_name_the_line(folder, case):
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
         datasets.load("published")
-
-
-def test_unknown_variant():
-    with pytest.raises(UserError, match="no released split 'films'. Valid: movielens"):
-        datasets.load("published", variant="films")
 
 
 @pytest.mark.skipif(not os.environ.get("DALLREC_DATA_DIR"), reason="needs DALLREC_DATA_DIR")
@@ -112,3 +125,32 @@ def test_facts_of_the_real_release():
     n = np.bincount(data.interactions["user"])
     assert np.array_equal(np.bincount(train["user"]), (n * 8) // 10)
     assert not data.items["title"].str.startswith("item ").any()
+
+
+# --- the printed numbers ---
+
+
+def test_every_backbone_has_three_full_rows() -> None:
+    table = printed_table()
+    assert table.shape == (21, 7) and tuple(table.columns) == METRICS
+    assert table.notna().all(axis=None)
+    assert table.loc[("MF-BPR", "base"), "R@20"] == 0.0304
+    assert (table.xs("dallrec", level=1) > table.xs("base", level=1)).all(axis=None)
+
+
+def test_three_printed_gains_do_not_follow_from_their_row() -> None:
+    found = improvements().set_index(["backbone", "metric"])
+    assert len(found) == 49
+    wrong = found[~found["follows"]]
+    assert set(wrong.index) == {("MF-BPR", "N@50"), ("NMF", "R@50"), ("LightGCN", "N@20")}
+    assert wrong["recomputed"].round(2).tolist() == [5.25, 6.87, 5.99]
+    one = found.loc[("NMF", "R@50")]
+    assert one["recomputed"] == pytest.approx(100 * (0.0716 / 0.0670 - 1))
+    assert one["low"] == pytest.approx(100 * (0.07155 / 0.06705 - 1))
+    assert one["high"] == pytest.approx(100 * (0.07165 / 0.06695 - 1))
+
+
+def test_logs_have_the_printed_metrics() -> None:
+    logs = training_logs()
+    assert len(logs) == 7 and set(METRICS) < set(logs.columns)
+    assert logs["label"].value_counts().to_dict() == {"aug": 3, "or": 2, "or+aug": 1, "aug+or": 1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import pandas as pd
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data.download import fetch_or_verify
-from dallrec_core.data.origins import RECIPES
-from dallrec_core.data.released_edges import FOLDER, load_released_edges, written_edges
+from dallrec_core.data.download import ORIGINS, is_here
+from dallrec_core.data.released_edges import written_edges
 from dallrec_core.data.splits import split
 from dallrec_core.errors import UserError
 
@@ -22,7 +20,7 @@ TRAIN = "u2 A 5.0\nu2 B 4.0\nu2 A 3.0\nu1 C 1.0\nu1 A 2.0\n"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / FOLDER
+    place = ORIGINS["released-edges"].place
     place.mkdir(parents=True)
     (place / "train.txt").write_text(TRAIN)
     (place / "train_augmented.txt").write_text(TRAIN + "u2 C 4.0\nu1 D 4.0\n")
@@ -75,17 +73,16 @@ def test_rows_by_id_and_edges_in_the_same_codes(folder: Path) -> None:
 def test_bad_lines_are_named(folder: Path, name: str, text: str, message: str) -> None:
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
-        written_edges(load_released_edges())
+        written_edges(datasets.load("released-edges"))
 
 
 def test_the_released_files() -> None:
     """Sizes as others counted them; checksums are sha256."""
-    place = Path(os.environ.get("DALLREC_DATA_DIR", "absent")) / FOLDER
-    if not all((place / name).is_file() for name in RECIPES[FOLDER].files):
-        pytest.skip(f"DALLREC_DATA_DIR has no {FOLDER}")
-    lines = fetch_or_verify("released-edges")
+    if not is_here("released-edges"):
+        pytest.skip("DALLREC_DATA_DIR has no released-edges/amazon-scientific")
+    lines = datasets.fetch_or_verify("released-edges")
     assert len(lines) == 4 and all("verified (sha256" in line for line in lines[1:])
-    data = load_released_edges()
+    data = datasets.load("released-edges")
     assert (data.n_users, data.n_items) == (11_011, 5_327)
     edges, parts = written_edges(data), split(data, "published", seed=0, validation=0.01)
     assert len(edges) == edges["user"].nunique() == 2608

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import dallrec_core
 from dallrec_core.augmentation.prompts import interaction_prompt
-from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue
+from tools.matinee.viewers import simulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tools.standin import train  # noqa: E402
+from tools.standin.dialogues import preference_row  # noqa: E402
+from tools.standin.tokenizer import Encoder  # noqa: E402
+from tools.standin.wordings import INTERACTION_DEFAULT  # noqa: E402
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
 GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
@@ -57,14 +66,13 @@ def test_configuration_names_no_machine():
     assert "auto_map" not in config and config["tie_word_embeddings"]
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_any_text_survives_the_tokenizer(tokenizer, text):
-    assert tokenizer.decode(tokenizer(text).input_ids) == text
+def test_any_text_survives_the_tokenizer(tokenizer):
+    assert [tokenizer.decode(tokenizer(text).input_ids) for text in TEXTS] == list(TEXTS)
 
 
-@pytest.mark.parametrize("genre", GENRES)
-def test_genres_are_single_tokens(tokenizer, genre):
-    assert len(tokenizer(genre).input_ids) == len(tokenizer(" " + genre).input_ids) == 1
+def test_genres_are_single_tokens(tokenizer):
+    words = [word for genre in GENRES for word in (genre, " " + genre)]
+    assert all(len(ids) == 1 for ids in tokenizer(words).input_ids)
 
 
 def test_chat_template(tokenizer):
@@ -122,3 +130,13 @@ def test_greedy_generation_is_deterministic_and_ends(model, tokenizer):
     assert first[-1] == tokenizer.eos_token_id
     answer = tokenizer.decode(first[batch["input_ids"].shape[1] : -1])
     assert "Crime" in answer
+
+
+def test_what_made_it_makes_the_same_tokens_and_asks_as_the_book_does(tokenizer):
+    made = json.loads(train.tokenizer().backend_tokenizer.to_str())
+    assert made["model"] == json.loads((FOLDER / "tokenizer.json").read_text())["model"]
+    likes, target = ["Heat (1995) (Crime)", "Up (2009)"], "Alien (1979) (Horror)"
+    wording = INTERACTION_DEFAULT["movie"]
+    row = preference_row(Encoder(tokenizer), wording, likes, [], [target], [True])
+    asked = chat(tokenizer, interaction_prompt("movie", likes, [], target).text)
+    assert tokenizer.decode(row.shared + row.pieces[0].tokens) == asked + "yes<|end|>"

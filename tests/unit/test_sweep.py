@@ -21,39 +21,33 @@ from dallrec_core.experiment.sweep import sweep
 
 DATA = movies(n_users=30, n_items=130)
 ARMS = ("base", "dallrec", "popular", "self")
+PARTS = ("train", "validation", "test")
 SMALL = [{"06_recommenders": {"epochs": 1, "backbones": ["MF-BPR", "Popularity"]}}]
 
 
 def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     """Stand in for stages 01 to 05: the answers depend on the seed of stage 03."""
-    layers: dict[str, dict] = {}
-    for layer in overrides:
-        layers |= layer
-    seed = layers.get("03_interactions", {}).get("seed", 0)
-    rows = DATA.train.assign(timestamp=pd.NA)
-    part = np.random.default_rng(0).random(len(rows))
-    folder = run_dir(run) / "01_data"
-    for name, low, high in (("train", 0, 0.6), ("validation", 0.6, 0.8), ("test", 0.8, 1)):
-        write_table(rows[(part >= low) & (part < high)], folder / f"{name}.parquet", "split")
-    write_table(DATA.items, folder / "items.parquet", "items")
+    layers = {page: values for layer in overrides for page, values in layer.items()}
+    seed, folder = layers.get("03_interactions", {}).get("seed", 0), run_dir(run)
     names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
-    write_json({name: getattr(DATA, name) for name in names}, folder / "dataset.json")
-    like = pd.DataFrame({"user": np.arange(20), "item": 0})
-    chosen = random_edges(like, rows, DATA.n_items, seed)
-    answers = {"answer": "yes", "added": True, "strategy": "x", "prompt_key": "k", "p_yes": 0.9}
-    write_table(
-        chosen.assign(**answers), run_dir(run) / "03_interactions/interactions.parquet", "added"
-    )
+    write_json({n: getattr(DATA, n) for n in names}, folder / "01_data" / "dataset.json")
     edge = {"pairs": 9, "precision": 0.5, "low": 0.25, "high": 0.75}
     judged = {"precision_at_edge": edge, "confirmed": False}
-    write_json(judged, run_dir(run) / "03_interactions/calibration.json")
+    write_json(judged, folder / "03_interactions" / "calibration.json")
+    rows = DATA.train.assign(timestamp=pd.NA)
+    part = np.digitize(np.random.default_rng(0).random(len(rows)), [0.6, 0.8])
+    chosen = random_edges(pd.DataFrame({"user": np.arange(20), "item": 0}), rows, 130, seed)
+    answers = {"answer": "yes", "added": True, "strategy": "x", "prompt_key": "k", "p_yes": 0.9}
     said = {"field": "genres", "value": "Drama", "origin": "written", "raw": "", "parsed": True}
-    wrote = pd.DataFrame({"item": [0]})
-    write_table(
-        wrote.assign(**said), run_dir(run) / "04_attributes/attributes.parquet", "attributes"
-    )
     text = {"summary": "It is good.", "tokens": 3, "truncated": False}
-    write_table(wrote.assign(**text), run_dir(run) / "05_summaries/summaries.parquet", "summaries")
+    tables = {f"01_data/{name}": ("split", rows[part == k]) for k, name in enumerate(PARTS)} | {
+        "01_data/items": ("items", DATA.items),
+        "03_interactions/interactions": ("added", chosen.assign(**answers)),
+        "04_attributes/attributes": ("attributes", pd.DataFrame([said]).assign(item=0)),
+        "05_summaries/summaries": ("summaries", pd.DataFrame([text]).assign(item=0)),
+    }
+    for name, (schema, frame) in tables.items():
+        write_table(frame, folder / f"{name}.parquet", schema)
 
 
 def never(*_: object, **__: object) -> None:
@@ -74,7 +68,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def test_killed_and_resumed_and_parallel_give_the_same_tables(runs, monkeypatch) -> None:
+def test_killed_and_resumed_gives_the_same_tables(runs, monkeypatch) -> None:
     table = sweep("whole", SMALL, arms=ARMS, seeds=2, jobs=1)
     whole = tables(runs / "whole")
     # MF-BPR with two seeds and Popularity with one, four arms each
@@ -97,13 +91,8 @@ def test_killed_and_resumed_and_parallel_give_the_same_tables(runs, monkeypatch)
     sweep("killed", SMALL, arms=ARMS, seeds=2, jobs=1)
     # nothing finished is trained again; the guesses of Popularity are the popular items: one less
     assert len(count) == 11 + 2
-    monkeypatch.undo()
-    monkeypatch.setenv("DALLREC_RUNS_DIR", str(runs))
-    monkeypatch.setattr(chain, "run_chain", write_run)
-    sweep("parallel", SMALL, arms=ARMS, seeds=2, jobs=2)
-    for name, frame in whole.items():
-        for other in ("killed", "parallel"):
-            pd.testing.assert_frame_equal(frame, tables(runs / other)[name])
+    for name, frame in tables(runs / "killed").items():
+        pd.testing.assert_frame_equal(frame, whole[name])
 
 
 def test_regenerations_have_other_answers_and_seeds_and_are_pooled(runs) -> None:
@@ -149,26 +138,24 @@ def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypat
         assert done.exit_code == 2 and message in done.output
 
 
-def test_the_oracle_is_left_out_where_nothing_is_known(runs, capsys) -> None:
-    layers = [{"06_recommenders": {"epochs": 1, "arms": ["base", "dallrec", "oracle"]}}]
-    sweep("x", layers, backbones=["Popularity"], seeds=1, jobs=1)
-    assert set(tables(runs / "x")["runs"]["arm"]) == {"base", "dallrec"}
-    assert "oracle is left out" in capsys.readouterr().out
-
-
-def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch) -> None:
+def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch, capsys) -> None:
     write_run("x", [])
+    monkeypatch.setattr(chain, "run_chain", never)
     like = read_table(runs / "x/03_interactions/interactions.parquet", "added")
     others = random_edges(like, DATA.train, DATA.n_items, 7)
     untuned = like.assign(item=others["item"], added=False)
     write_table(untuned, runs / "x/03_interactions/zero_shot.parquet", "added")
+    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
+    options = {"backbones": ["Popularity"], "arms": arms, "seeds": 1, "jobs": 1, "as_is": True}
+    sweep("x", SMALL, **options)
+    expected = {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20}
+    assert tables(runs / "x")["runs"].set_index("arm")["added"].to_dict() == expected
+    assert "oracle is left out" in capsys.readouterr().out
     back = others[others["user"] < 12].assign(rating=4.0, timestamp=pd.NA)
     write_table(back, runs / "x/01_data/held_back.parquet", "split")
-    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
-    monkeypatch.setattr(chain, "run_chain", never)
-    sweep("x", SMALL, backbones=["Popularity"], arms=arms, seeds=1, jobs=1, as_is=True)
+    sweep("x", SMALL, **options)
     added = tables(runs / "x")["runs"].set_index("arm")["added"].to_dict()
-    assert added == {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20, "oracle": 12}
+    assert added == expected | {"oracle": 12}
 
 
 def test_the_table_of_densities_has_all_finished_runs_and_one_correction(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dallrec_core.augmentation import TrainingView
 from dallrec_core.chain.artefacts import write_json, write_table
@@ -73,6 +74,21 @@ def write_page_1(folder: Path, data: TrainingView, hidden: pd.DataFrame) -> None
     for name, part in parts.items():
         part = part.assign(timestamp=pd.array(range(len(part)), "Int64"))
         write_table(part, folder / f"{name}.parquet", "split")
+
+
+class Fixed:
+    """Stands in for a fitted recommender: its scores [U, N] are given."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.table = torch.as_tensor(scores)
+
+    def scorer(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda users: self.table[users]
+
+
+def popularity(data: TrainingView) -> Fixed:
+    """The more training interactions, the higher the score, for everybody."""
+    return Fixed(np.tile(data.item_degree.astype(float), (data.n_users, 1)))
 
 
 class Generated(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dallrec_core.data.matinee import RECIPE, simulate
+from tools.matinee.viewers import RECIPE, simulate
 from tools.standin.network import Piece, Row
 from tools.standin.shelf import Shelf
 from tools.standin.tokenizer import Encoder

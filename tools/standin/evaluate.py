@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dallrec_core.augmentation import TrainingView, attributes, interactions, summaries
 from dallrec_core.augmentation.answers import parse_genres
@@ -46,16 +45,8 @@ def training_data(seed: int = 0) -> TrainingView:
     """The training view of the embedded dataset, as the notebooks see it."""
     dataset = load_matinee()
     train = split(dataset, "random", seed).train
-    return TrainingView(
-        "matinee",
-        "movie",
-        "genres",
-        dataset.like_threshold,
-        dataset.n_users,
-        dataset.n_items,
-        train,
-        dataset.items,
-    )
+    sizes = dataset.like_threshold, dataset.n_users, dataset.n_items
+    return TrainingView("matinee", "movie", "genres", *sizes, train, dataset.items)
 
 
 def preference(encoder: Encoder, model) -> dict[str, float]:
@@ -87,19 +78,17 @@ def genre_scores(lm, data: TrainingView) -> dict[str, float]:
         for film, row, answer in zip(films, rows, answers, strict=True):
             if (film in HELD_OUT) == held_out:
                 right = set(truth[film].split("|"))
-                hits, said, true = (
-                    hits + len(right & set(answer)),
-                    said + len(set(answer)),
-                    true + len(right),
-                )
+                hits += len(right & set(answer))
+                said += len(set(answer))
+                true += len(right)
                 shown += row["attributes"] in right
         out[f"genre micro-F1, {name}"] = round(2 * hits / max(1, said + true), 3)
         out[f"genre micro-F1 of the one shown, {name}"] = round(2 * shown / (shown + true), 3)
     return out
 
 
-def texts(lm, data: TrainingView) -> list[str]:
-    """Summaries of some films and books, and the genres of books."""
+def summaries_of(lm, data: TrainingView) -> list[str]:
+    """Summaries of some films and books."""
     rows = [("movie", data.rows[i]) for i in (3, 40, 200)] + [("movie", r) for r in UNKNOWN]
     rows += [("book", r) for r in BOOKS]
     prompts = [summary_prompt(noun, row, "default") for noun, row in rows]
@@ -112,51 +101,35 @@ def book_genres(lm) -> list[str]:
     return [g.text for g in generate(lm, prompts, max_new_tokens=24)]
 
 
+TASKS = {
+    interactions: lambda lm, data: preference(Encoder(lm.tokenizer), lm.model),
+    attributes: lambda lm, data: {**genre_scores(lm, data), "books": book_genres(lm)},
+    summaries: lambda lm, data: {"texts": summaries_of(lm, data)},
+}
+"""What is measured of each task."""
+
+
 def main() -> None:
     """Measure before and after fine-tuning and print one JSON line per figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=PACKAGED)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tasks", default="interactions,attributes,summaries")
-    asked = parser.parse_args()
+    folder = parser.parse_args().model
     torch.set_num_threads(1)
-    name, data = str(asked.model), training_data()
-    encoder = Encoder(AutoTokenizer.from_pretrained(name))
-    plain = AutoModelForCausalLM.from_pretrained(name)
-    print(
-        json.dumps(
-            {
-                "parameters": sum(p.numel() for p in plain.parameters()),
-                "bytes": (asked.model / "model.safetensors").stat().st_size,
-            }
-        )
-    )
-    modules = {"interactions": interactions, "attributes": attributes, "summaries": summaries}
-    examples = {
-        task: module.instructions(data, module.parts(data, 64, 0, asked.seed).examples)
-        for task, module in modules.items()
-    }
-    settings = LoraSettings(epochs=asked.epochs, learning_rate=asked.rate, seed=asked.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        for task in asked.tasks.split(","):
-            adapter = Path(folder) / task
-            print(json.dumps({task: "before", **measure(task, encoder, load(name), data)}))
-            log = finetune(name, examples[task], adapter, settings, task=task)
-            tuned = load(name, adapter=adapter)
+    name, data = str(folder), training_data()
+    plain = load(name)
+    size = (folder / "model.safetensors").stat().st_size
+    parameters = sum(p.numel() for p in plain.model.parameters())
+    print(json.dumps({"parameters": parameters, "bytes": size}))
+    settings = LoraSettings(epochs=5, learning_rate=1e-3)
+    with tempfile.TemporaryDirectory() as work:
+        for module, measure in TASKS.items():
+            task = module.__name__.rpartition(".")[2]
+            examples = module.instructions(data, module.parts(data, 64, 0, 0).examples)
+            print(json.dumps({task: "before", **measure(plain, data)}))
+            log = finetune(name, examples, Path(work) / task, settings, task=task)
             loss = np.round(log["loss"].dropna().to_numpy()[[0, -1]], 3).tolist()
-            print(json.dumps({task: "after", "loss": loss, **measure(task, encoder, tuned, data)}))
-
-
-def measure(task: str, encoder: Encoder, lm, data: TrainingView) -> dict:
-    """The figures of one task."""
-    if task == "interactions":
-        merge = getattr(lm.model, "merge_and_unload", None)
-        return preference(encoder, merge() if merge else lm.model)
-    if task == "attributes":
-        return {**genre_scores(lm, data), "books": book_genres(lm)}
-    return {"texts": texts(lm, data)}
+            tuned = load(name, adapter=Path(work) / task)
+            print(json.dumps({task: "after", "loss": loss, **measure(tuned, data)}))
 
 
 if __name__ == "__main__":

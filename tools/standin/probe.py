@@ -17,12 +17,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import LlamaForCausalLM
 
-from dallrec_core.data.matinee import HELD_OUT, catalogue, simulate
+from dallrec_core.data.matinee import HELD_OUT, catalogue
+from tools.matinee.viewers import simulate
 from tools.standin.dialogues import preference_row
 from tools.standin.network import IGNORED, Row, pack
 from tools.standin.shelf import Shelf
 from tools.standin.tokenizer import Encoder
-from tools.standin.wordings import INTERACTION_DEFAULT, INTERACTION_PAPER, Wording, other_wording
+from tools.standin.wordings import Wording
 
 VIEWER_SEED = 4_242
 """Seed of the viewers asked about; training draws seeds from a million on."""
@@ -139,25 +140,4 @@ class Probe:
         return {
             "oracle": float(roc_auc_score(answers, np.concatenate(q.taste))),
             "counting": float(roc_auc_score(answers, counts)),
-        }
-
-
-class Log:
-    """The figures of the training log: AUC by kind of question and wording."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.decided, self.pipeline = Probe(encoder, True), Probe(encoder, False)
-
-    def __call__(self, model: LlamaForCausalLM) -> dict[str, float]:
-        """Measure the model; about three seconds."""
-        default, other = (
-            INTERACTION_DEFAULT["movie"],
-            other_wording(np.random.default_rng(5), "movie", 1.0),
-        )
-        paper = INTERACTION_PAPER["movie"]
-        return {
-            "default": round(self.decided.auc(model, True, default), 3),
-            "paper": round(self.decided.auc(model, True, paper), 3),
-            "other": round(self.decided.auc(model, True, other), 3),
-            "pipeline": round(self.pipeline.auc(model, True, default), 3),
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dallrec_core.data.matinee_text import N_VARIANTS, description
+from tools.matinee.descriptions import N_VARIANTS, description
 from tools.standin.network import Piece, Row
 from tools.standin.shelf import Shelf
 from tools.standin.tokenizer import Encoder

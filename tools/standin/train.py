@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import time
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 from tools.standin.curriculum import PAGES, Stage, Streams
 from tools.standin.dialogues import Style, dialogues
 from tools.standin.network import batch_loss, make_model, pack
-from tools.standin.probe import Log
 from tools.standin.shelf import books, films, invented
 from tools.standin.texts import lessons
 from tools.standin.tokenizer import Encoder, save, train_tokenizer
@@ -79,41 +77,28 @@ def _step(model, optimiser, streams: Streams, pad: int) -> list[float]:
 
 
 def export(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the checkpoint as transformers reads it; the folder changes in one rename."""
-    partial = folder.with_name(folder.name + ".partial")
+    """Write the checkpoint as transformers reads it."""
     model.generation_config.update(
         do_sample=False, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id
     )
-    model.save_pretrained(partial)
-    save(words, partial)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in partial.iterdir():
-        path.chmod(0o644)
-        path.replace(folder / path.name)
-    partial.rmdir()
+    model.save_pretrained(folder)
+    save(words, folder)
 
 
-def _train_stage(model, optimiser, encoder, stage: Stage, number: int, probe: Log, log) -> None:
+def _train_stage(model, optimiser, encoder: Encoder, stage: Stage, number: int) -> None:
     streams, started, losses = Streams(encoder, stage, SEED + number), time.monotonic(), []
     last = max(stage.steps, stage.most)
-    for step in range(last):
+    every = 4 * LOG_EVERY if stage.facts else LOG_EVERY
+    for step in range(1, last + 1):
         for group in optimiser.param_groups:
-            group["lr"] = _rate(stage, step)
+            group["lr"] = _rate(stage, step - 1)
         losses.append(_step(model, optimiser, streams, encoder.pad))
-        if (step + 1) % (4 * LOG_EVERY if stage.facts else LOG_EVERY) == 0 or step + 1 == last:
-            line = {
-                "stage": stage.name,
-                "step": step + 1,
-                "seconds": round(time.monotonic() - started),
-                "loss": np.mean(losses, axis=0).round(3).tolist(),
-                **probe(model),
-            }
-            done = step + 1 >= stage.steps and line["loss"][0] < stage.until
-            losses = []
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            print(line, flush=True)
-            if done:
+        if step % every == 0 or step == last:
+            mean, losses = np.mean(losses, axis=0).round(3).tolist(), []
+            seconds = round(time.monotonic() - started)
+            line = {"stage": stage.name, "step": step, "seconds": seconds, "loss": mean}
+            print(json.dumps(line), flush=True)
+            if step >= stage.steps and mean[0] < stage.until:
                 break
 
 
@@ -135,20 +120,12 @@ def main() -> None:
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         first = saved["stage"]
-    probe = Log(encoder)
-    with (out / "log.jsonl").open("a") as log:
-        for number, stage in enumerate(PAGES[first:], start=first):
-            _train_stage(model, optimiser, encoder, stage, number, probe, log)
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "stage": number + 1,
-                },
-                state,
-            )
-            shutil.copy(state, out / f"after-{stage.name}.pt")
-            export(model, words, out / "checkpoint")
+    for number, stage in enumerate(PAGES[first:], start=first):
+        _train_stage(model, optimiser, encoder, stage, number)
+        saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        torch.save(saved | {"stage": number + 1}, state.with_suffix(".partial"))
+        state.with_suffix(".partial").replace(state)
+        export(model, words, out / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ INTERACTION_PAPER = {
         "No.",
     ),
 }
-"""The paper's wording, in parts."""
+"""The paper's wording, in parts, as it was read when the model was trained."""
 
 
 def _pick(rng: np.random.Generator, options: Sequence):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def _words(name: str) -> list[dict[str, str]]:
-    path = Path(__file__).with_name(f"matinee_{name}.csv")
+    path = Path(__file__).with_name(f"{name}.csv")
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 

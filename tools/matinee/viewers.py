@@ -4,27 +4,8 @@
 exist because everything about them is known, which no real dataset offers: how much a viewer would
 like *every* film. Claims about real data come from real data.
 
-The model, for viewer u and film i (all constants are the fields of `Recipe`)::
-
-    genre_u(g)   = 4, 3, 3, 2 for four liked genres, -4, -3, -3, -2 for four disliked ones, else 0;
-                   a genre is drawn in proportion to the number of its films
-    favourite_u  = the films of two favourite directors
-    era_u(i)     = 1 - |year_i - centre_u| / era_years, at least -1
-    raw_ui       = sum of genre_u(g) over the genres g of i  +  director * [i in favourite_u]
-                   + era * era_u(i)  +  appeal * a_i  +  whim * w_ui        a_i, w_ui ~ N(0, 1)
-    taste_ui     = (raw_ui - mean_i raw_ui) / std_i raw_ui
-
-    popularity_i = 1 / (rank_i + head) ** tail        rank_i: a fixed random order of the films;
-                                                      exposure of the last is `obscure` times less
-    exposure     : n_u films, one after the other, none twice. Most are the viewer's own choice,
-                   P(i) ~ popularity_i ** 0.6 * exp(2.5 * taste_ui);
-                   about a third were somebody else's, P(i) ~ popularity_i ** 0.6
-    opinion_ui   = taste_ui + noise * e_ui                                   e_ui ~ N(0, 1)
-    rating_ui    = 1 + the number of `cuts` that opinion_ui reaches;  liked means rating >= 3
-
-A viewer *really likes* a film when the taste alone reaches the cut of rating 3 (`REALLY_LIKED`).
-Because viewers choose, what they see tells what they like; because they do not choose everything,
-there is something in it that they disliked.
+The equations, with the constants of `Recipe`, are on the book's page about the dataset
+(`book/matinee.md`).
 
 Byte-identical on every machine: draws come from the raw 64-bit words of PCG64, everything that is
 compared or summed is an integer (thousandths), exp and log are correctly rounded `decimal` ones,

@@ -1,4 +1,4 @@
-"""Show that the embedded dataset behaves as its module says: `python tools/calibrate_matinee.py`.
+"""Show that the embedded dataset behaves as its module says: `python -m tools.matinee.calibrate`.
 
 Prints the shape of the data, how well taste and genre counting predict opinions, and recall@20 on
 random 80/10/10 splits beside true preference, for popularity, EASE, MF-BPR and LightGCN, each tuned
@@ -17,12 +17,14 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from dallrec_core.data import Dataset, Split, load
-from dallrec_core.data.matinee import REALLY_LIKED, Viewers, catalogue, shown, simulate
+from dallrec_core.data.matinee import REALLY_LIKED, catalogue
 from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Graph, Recommender, build
 from dallrec_core.recommenders.evaluation import evaluate, preference_at_k
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import TrainSettings, fit
+from tools.matinee.make import shown
+from tools.matinee.viewers import Viewers, simulate
 
 GRID = {
     "Popularity": [{}],

@@ -1,0 +1,229 @@
+"""Folders of language models and of their adapters: found or downloaded, told apart, opened.
+
+Code from checkpoints is never run, and pickled weights are never opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from dallrec_core.chain.artefacts import read_json, sha256
+from dallrec_core.errors import UserError
+from dallrec_core.llm import gguf
+
+BUNDLED: dict[str, Path] = {"standin": Path(__file__).with_name("standin")}
+"""Models shipped inside the package, by name."""
+
+ADAPTER_RECORD = "finetune.json"
+"""File beside an adapter that says which base model it was trained on and how."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder and the identity of its weights."""
+
+    name: str
+    """Name as the user gave it."""
+    folder: Path
+    """Folder that holds config, tokenizer and weights."""
+    revision: str
+    """Commit of a hub model, else the first twelve digits of the files' hash."""
+    identity: str
+    """`sha256:<hash of the files>` or `hub:<id>@<commit>`."""
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """Find the files of model `name`, downloading them when it is a hub id.
+
+    Args:
+        name: a bundled name, `smollm2`, a folder, a GGUF file, or a Hugging Face id such as
+            `Qwen/Qwen2.5-1.5B-Instruct`.
+        revision: branch, tag or commit of a hub model; empty for the newest.
+
+    Raises:
+        UserError: when nothing of that name exists.
+    """
+    folder = BUNDLED.get(name, Path(name).expanduser())
+    if name == gguf.SMOLLM2 or folder.suffix == ".gguf":
+        folder = gguf.taken_apart(gguf.smollm2() if name == gguf.SMOLLM2 else folder)
+    if not folder.is_dir() or not name:
+        folder = _download(name, revision)
+        return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")
+    if revision:
+        raise UserError(
+            f"model '{name}' is a folder on this machine, so revision '{revision}' means nothing; "
+            "leave the revision empty, or give a Hugging Face id"
+        )
+    kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+    files = sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file())
+    digest = hashlib.sha256("".join(p.name + _hash(p) for p in files).encode()).hexdigest()
+    return Checkpoint(name, folder, digest[:12], f"sha256:{digest}")
+
+
+def _hash(path: Path) -> str:
+    stat = path.stat()
+    return _hash_once(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash_once(path: Path, size: int, modified: int) -> str:
+    return sha256(path)  # weights may be gigabytes
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+            ignore_patterns=["*/*", "consolidated*"],
+        )
+    except Exception as error:  # of the hub, the network, the name, the disk
+        at = f" (revision '{revision}')" if revision else ""
+        raise UserError(
+            f"model '{name}'{at} is neither bundled ({', '.join(BUNDLED)}), nor a folder here, nor "
+            f"to be had from the Hugging Face hub: {one_line(error)}. Check the name and the "
+            f"network; for a private or gated model accept its licence at "
+            f"https://huggingface.co/{name} and log in with `hf auth login`; or fetch it elsewhere "
+            f"with `hf download {name}` and give the folder"
+        ) from error
+    return Path(folder)
+
+
+def adapter_identity(folder: Path, base: Checkpoint) -> str:
+    """Check that `folder` is a safetensors LoRA adapter made for `base` and return its hash.
+
+    Raises:
+        UserError: when it is missing, incomplete, pickled, or was made for another model.
+    """
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not config.is_file() or not weights.is_file():
+        raise UserError(
+            f"adapter {folder} lacks {config.name} or {weights.name} (pickled adapters are "
+            "refused); run the fine-tuning notebook first"
+        )
+    content = read_json(config)
+    _check_base(folder, str(content.get("base_model_name_or_path") or ""), base)
+    scaling = ("peft_type", "r", "lora_alpha", "use_rslora", "alpha_pattern", "rank_pattern")
+    steady = json.dumps({name: content.get(name) for name in scaling}, sort_keys=True)
+    return hashlib.sha256((steady + _hash(weights)).encode()).hexdigest()
+
+
+def _check_base(folder: Path, named: str, base: Checkpoint) -> None:
+    """Refuse an adapter of another model; PEFT would put it on any with layers of that shape."""
+    record = folder / ADAPTER_RECORD
+    trained_on = read_json(record).get("base", {}) if record.exists() else {}
+    identity, name = trained_on.get("identity", ""), trained_on.get("name", named)
+    # A hub model and a copy of it in a folder have identities of different kinds: not comparable.
+    if identity.split(":")[0] == base.identity.split(":")[0]:
+        differs = identity != base.identity
+    else:
+        differs = "/" in named and base.identity.startswith("hub:") and named != base.name
+    if differs:
+        raise UserError(
+            f"adapter {folder} was trained on '{name}', not on '{base.name}' as it is here "
+            f"({base.revision}); load that model or fine-tune again"
+        )
+
+
+# ---------------------------------------------------------------- opened
+
+
+def open_causal(
+    folder: Path, tokens: int, device: torch.device, dtype: torch.dtype, quantize: str
+) -> PreTrainedModel:
+    """Open a causal language model whose tokenizer has `tokens` tokens.
+
+    Raises:
+        ValueError: when it is of another kind, incomplete, or does not fit its tokenizer.
+    """
+    options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
+    if quantize == "4bit":  # QLoRA (Dettmers et al. 2023)
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = open_weights(AutoModelForCausalLM, folder, dtype=dtype, **options)
+    # Transformers would carry on with the next two, and answers would be noise.
+    if "MaskedLM" in (model.config.architectures or [""])[0]:
+        raise ValueError("it fills gaps and cannot continue a text; choose a causal language model")
+    rows = model.get_input_embeddings().num_embeddings
+    if tokens > rows:
+        raise ValueError(f"its tokenizer has {tokens} tokens but the model only {rows}")
+    return model
+
+
+def open_weights(kind: Any, folder: Path, **options: Any) -> Any:
+    """Open a folder's safetensors as `kind`, such as `AutoModel`, without any code from it.
+
+    Raises:
+        ValueError: when weights are missing, which transformers would draw at random. An encoder
+            may lack its pooler, and a decoder beside it: texts are read without them.
+    """
+    model, report = kind.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+    )
+    needless = ("pooler", "decoder.") if hasattr(model, "encoder") else ("pooler",)
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(needless))
+    if missing:
+        raise ValueError(f"its files lack {len(missing)} weights, e.g. {missing[0]}")
+    return model
+
+
+def with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
+    """Put the adapter in `folder` on a model: into its weights (`merge`) or beside them.
+
+    Raises:
+        UserWarning: when the adapter lacks weights of this model.
+    """
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # PEFT only warns when weights are missing, and would go on with random ones.
+        warnings.filterwarnings("error", message=".*missing adapter keys.*")
+        tuned = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    return tuned.merge_and_unload() if merge else tuned
+
+
+# ---------------------------------------------------------------- failures
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """What an error says, on one line of at most `limit` characters, or its class."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= limit else said[:limit] + "..."
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn the many ways in which a foreign checkpoint can fail into one `UserError`."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, torch.OutOfMemoryError)
+        remedy = "; use quantize '4bit' or a smaller model" if full else ""
+        raise UserError(f"{what}: {one_line(error)}{remedy}") from error
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Turn full memory of the device into a `UserError` that says what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"the device's memory is full; {remedy}") from error
