@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks import data as arrays
 from benchmarks.process import peak_mib, say
 from dallrec_core.recommenders import Recommender, build, model_class
-from dallrec_core.recommenders.evaluation import rank, score
+from dallrec_core.recommenders.evaluation import score
+from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings, fit
 
 REFERENCES = ("Popularity", "ItemKNN", "EASE")

@@ -14,7 +14,8 @@ from benchmarks import data as arrays
 from benchmarks.limits import best_seconds, copy_bandwidth
 from benchmarks.process import peak_mib, say
 from dallrec_core.recommenders import DotProduct, build
-from dallrec_core.recommenders.evaluation import Ranking, rank, score
+from dallrec_core.recommenders.evaluation import score
+from dallrec_core.recommenders.ranking import Ranking, rank
 from dallrec_core.recommenders.training import SETTINGS, fit
 
 DEPTH = 50

@@ -67,7 +67,7 @@ def _code(notebook: Path) -> list[str]:
 @cache
 def library() -> str:
     """Return a hash of all source and data files of the library."""
-    kinds = {".py", ".csv", ".json", ".safetensors"}
+    kinds = {".py", ".csv", ".json", ".toml", ".safetensors"}
     files = [file for file in _files(PACKAGE) if file.suffix in kinds]
     return key({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files})
 

@@ -33,7 +33,7 @@ from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
 from dallrec_core.experiment.scores import Study, inside, score_arm
 from dallrec_core.recommenders import evaluation, training
-from dallrec_core.recommenders.evaluation import Ranking
+from dallrec_core.recommenders.ranking import Ranking, coverage, rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
 
 DEPTH = 100
@@ -275,9 +275,9 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
                 known=study.train, checkpoint=path.with_suffix(".checkpoint"),
             )  # fmt: skip
             model.eval()
-            save_lists(evaluation.rank(model, study.seen, study.test_users, DEPTH), path)
+            save_lists(rank(model, study.seen, study.test_users, DEPTH), path)
             if guessing:
-                everybody = evaluation.rank(model, study.train, np.arange(study.n_users), DEPTH)
+                everybody = rank(model, study.train, np.arange(study.n_users), DEPTH)
                 save_lists(everybody, path.with_suffix(GUESSES))
     except UserError as error:
         raise UserError(f"{one.run}: {error}") from error
@@ -324,7 +324,7 @@ def _collect(
         runs.append(
             {"run": one.run, **names, **{name: record[name] for name in measured}}
             | {"added": len(arm.edges)}
-            | {"coverage": evaluation.coverage(ranking, variants_at, study.n_items)}
+            | {"coverage": coverage(ranking, variants_at, study.n_items)}
             | {"shared": path in seen}
         )
         seen.add(path)

@@ -23,7 +23,7 @@ from dallrec_core.chain.artefacts import read_json, read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Prepared
 from dallrec_core.experiment.scores import inside
-from dallrec_core.recommenders.evaluation import Pairs
+from dallrec_core.recommenders.ranking import Pairs
 
 LEAK = "leak"
 """Verdict on what must not be; others are "ok", "counted" and "no verdict"."""

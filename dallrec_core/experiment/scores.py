@@ -12,7 +12,7 @@ import pandas as pd
 
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import evaluation
-from dallrec_core.recommenders.evaluation import Pairs, Ranking
+from dallrec_core.recommenders.ranking import Pairs, Ranking
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from dallrec_core.recommenders import (
-    baselines,
-    grcn,
-    item_knn,
-    lightgcn,
-    mf_bpr,
-    mmgcn,
-    mmssl,
-    ngcf,
-    nmf,
-)
+from dallrec_core.recommenders import baselines, grcn, lightgcn, mf_bpr, mmgcn, mmssl, ngcf, nmf
 from dallrec_core.recommenders.base import (
     DotProduct,
     Features,
@@ -35,7 +25,6 @@ __all__ = [
     "build",
     "fit",
     "grcn",
-    "item_knn",
     "lightgcn",
     "mf_bpr",
     "mmgcn",

@@ -16,14 +16,16 @@ import abc
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from pydantic import ValidationError
+from pydantic import NonNegativeFloat, PositiveInt, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.graph import Graph
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 
 
 class Recommender(nn.Module, abc.ABC):
@@ -76,7 +78,7 @@ class DotProduct(Recommender):
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return all user vectors [U, d] and item vectors [N, d]."""
 
-    def apart(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows of users [U, d] and of items [N, d] of `nodes` [U + N, d].
 
         Two slices would each fill a gradient as large as `nodes`; this way there is one.
@@ -92,6 +94,49 @@ class DotProduct(Recommender):
     def scores(self, users: Tensor) -> Tensor:
         """Return the scores of all items for `users` (int64 [B]), float32 [B, N]."""
         return self.scorer()(users)
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """Options of every backbone that is trained."""
+
+    dim: PositiveInt = 64
+    "Width d of embeddings, and of layers where there are some."
+    l2: NonNegativeFloat | None = None
+    "λ, weight of the squared norms that the loss penalises; None derives it from `prior`."
+    prior: NonNegativeFloat = 0.1
+    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
+
+    def l2_for(self, graph: Graph) -> float:
+        """Return λ for a graph; edges that were added to it do not change λ."""
+        return self.prior / graph.mean_degree if self.l2 is None else self.l2
+
+
+class MultiModal(DotProduct):
+    """A graph model with ID embeddings, and for each modality a network with user preferences."""
+
+    uses_features = True
+    l2: float
+    "λ of the penalty on embeddings."
+    final_l2: float
+    "Weight of the squared norms of the final vectors."
+    ids: nn.Parameter
+    "[U + N, d]."
+    modalities: nn.ModuleDict
+    "Networks by name of the modality, each with a parameter `preferences` [U, d]."
+
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        vectors = self.user_item_vectors()
+        loss = bpr_loss(*vectors, users, positives, negatives, weights, self.final_l2)
+        if self.l2:
+            penalty = batch_l2(self.ids, users, positives + self.n_users, negatives + self.n_users)
+            for network in self.modalities.values():
+                penalty = penalty + batch_l2(cast("Tensor", network.preferences), users)
+            loss = loss + self.l2 * penalty
+        return loss
 
 
 Features = Mapping[str, Tensor]

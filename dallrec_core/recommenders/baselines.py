@@ -1,7 +1,16 @@
-"""References that need no training loop: popularity, and EASE in closed form.
+"""References that need no training loop: popularity, nearest neighbours, EASE.
 
-EASE: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019. With the interaction
-matrix `X` of `[U, N]`, the item-item weights that best rebuild `X` under `diag(W) = 0` are
+**ItemKNN** recommends what resembles the user's items: Sarwar, Karypis, Konstan and Riedl,
+"Item-based collaborative filtering recommendation algorithms", WWW 2001, for implicit feedback.
+With the columns `x_i` of the interaction matrix `X` of `[U, N]`:
+
+    S_ij = x_i · x_j / (‖x_i‖ ‖x_j‖ + shrink),  S_ii = 0,  kept for the k largest j of each item i
+    s_ui = Σ over the user's items j of w_uj S_ij
+
+What it keeps is sparse, so large catalogues fit.
+
+**EASE**: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019. The item-item
+weights that best rebuild `X` under `diag(W) = 0` are
 
     P = (XᵀX + λI)⁻¹           [N, N]
     W_ij = -P_ij / P_jj,  W_jj = 0
@@ -12,15 +21,16 @@ It has one parameter, is hard to beat on dense data, and shows what a learned ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from scipy import sparse
 from torch import Tensor
 
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.sparse import csr, pointers
 
 MAX_EASE_ITEMS = 12_000
 """Largest catalogue for which EASE's dense item-item matrices are still reasonable."""
@@ -42,9 +52,8 @@ class Popularity(Recommender):
         self, graph: Graph, config: PopularityConfig, features: Features | None = None
     ) -> None:
         super().__init__(graph)
-        self.popularity: Tensor
-        weight = torch.zeros(graph.n_items).index_add_(0, graph.items, graph.loss_weights)
-        self.register_buffer("popularity", weight)
+        nothing = torch.zeros(graph.n_items)
+        self.popularity = nothing.index_add_(0, graph.items, graph.loss_weights)
 
     def scores(self, users: Tensor) -> Tensor:
         """Return the popularity of all items for each of `users` (int64 [B]), float32 [B, N]."""
@@ -52,20 +61,74 @@ class Popularity(Recommender):
 
 
 @dataclass(frozen=True)
+class ItemKNNConfig:
+    """Options of ItemKNN."""
+
+    neighbours: PositiveInt = 100
+    "k, similar items kept for each item."
+    shrink: NonNegativeFloat = 10.0
+    "Added to the denominator; it distrusts similarities that rest on few users."
+
+
+@register("ItemKNN", ItemKNNConfig)
+class ItemKNN(Recommender):
+    """Item-based nearest neighbours; see the module for the equations."""
+
+    closed_form = True
+    cost = 0.3
+
+    def __init__(
+        self, graph: Graph, config: ItemKNNConfig, features: Features | None = None
+    ) -> None:
+        super().__init__(graph)
+        self.interactions = graph.matrix(graph.loss_weights)
+        self.similarity = similar_items(self.interactions, config.neighbours, config.shrink)
+
+    def scores(self, users: Tensor) -> Tensor:
+        """Return the summed similarities of all items for `users` (int64 [B]), float32 [B, N]."""
+        rows = self.interactions[users.numpy()] @ self.similarity
+        return torch.from_numpy(rows.toarray())
+
+
+def similar_items(
+    interactions: sparse.csr_matrix, neighbours: int, shrink: float, block: int = 512
+) -> sparse.csr_matrix:
+    """Return S transposed, sparse float32 [N, N]: column i holds the neighbours of item i.
+
+    Args:
+        interactions: X, sparse [U, N].
+        neighbours: k; ties go to the lower item code.
+        shrink: added to the denominator.
+        block: items compared with all others at a time.
+    """
+    columns = interactions.tocsc()
+    n_items = columns.shape[1]
+    norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel())
+    data, rows, ends = [], [], [0]
+    for start in range(0, n_items, block):
+        products = (columns[:, start : start + block].T @ interactions).tocsr()
+        for offset in range(products.shape[0]):
+            part = slice(products.indptr[offset], products.indptr[offset + 1])
+            others = products.indices[part]
+            values = products.data[part] / (norms[start + offset] * norms[others] + shrink)
+            values[others == start + offset] = 0
+            best = np.lexsort((others, -values))[:neighbours]
+            best = best[values[best] > 0]
+            data.append(values[best])
+            rows.append(others[best])
+            ends.append(ends[-1] + len(best))
+    matrix = (np.concatenate(data), np.concatenate(rows), np.array(ends))
+    return sparse.csc_matrix(matrix, (n_items, n_items), dtype=np.float32).tocsr()
+
+
+@dataclass(frozen=True)
 class EASEConfig:
     """Options of EASE."""
 
-    l2: float = 0.0
-    "λ on the diagonal; 0 stands for `relative_l2` times the observed interactions per item."
-    relative_l2: float = 5.0
-    "Used when `l2` is 0, so that one default suits catalogues of different density."
-
-    def __post_init__(self) -> None:
-        """Refuse a matrix that could not be inverted."""
-        if self.l2 < 0 or (self.l2 == 0 and self.relative_l2 <= 0):
-            raise UserError(
-                f"EASE: l2 {self.l2} or relative_l2 {self.relative_l2} must be positive"
-            )
+    l2: PositiveFloat | None = None
+    "λ on the diagonal; None stands for `relative_l2` times the observed interactions per item."
+    relative_l2: PositiveFloat = 5.0
+    "So that one default suits catalogues of different density."
 
 
 @register("EASE", EASEConfig)
@@ -88,45 +151,19 @@ class EASE(Recommender):
                 f"{need:.0f} GiB of memory. It is limited to {MAX_EASE_ITEMS} items; "
                 "leave it out for this dataset."
             )
-        size = (graph.n_users, graph.n_items)
-        self.interactions: Tensor
-        self.weights: Tensor
-        starts = pointers(graph.users, graph.n_users)
-        matrix = csr(starts, graph.items.int(), graph.loss_weights, size)
-        self.register_buffer("interactions", matrix, persistent=False)
+        self.interactions = graph.matrix(graph.loss_weights)
         self.l2 = config.l2 or config.relative_l2 * graph.observed / graph.n_items
-        self.register_buffer("weights", _item_weights(_gram(matrix), self.l2))
+        gram = torch.zeros(graph.n_items, graph.n_items)
+        for users in torch.arange(graph.n_users).split(2048):
+            rows = self._rows(users)
+            gram.addmm_(rows.T, rows)
+        gram.diagonal().add_(self.l2)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        self.weights = (inverse / -inverse.diagonal()).fill_diagonal_(0)
+
+    def _rows(self, users: Tensor) -> Tensor:
+        return torch.from_numpy(self.interactions[users.numpy()].toarray())
 
     def scores(self, users: Tensor) -> Tensor:
         """Return `X_u W` for `users` (int64 [B]), float32 [B, N]."""
-        return _rows(self.interactions, users) @ self.weights
-
-
-def _rows(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Return `rows` of a CSR matrix, dense [B, N]."""
-    start, stop = matrix.crow_indices()[:-1].long()[rows], matrix.crow_indices()[1:].long()[rows]
-    lengths = stop - start
-    dense = matrix.values().new_zeros(len(rows), matrix.shape[1])
-    which = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
-    offset = torch.cumsum(lengths, 0) - lengths
-    entries = start[which] + torch.arange(len(which), device=rows.device) - offset[which]
-    dense[which, matrix.col_indices()[entries].long()] = matrix.values()[entries]
-    return dense
-
-
-def _gram(matrix: Tensor, block: int = 2048) -> Tensor:
-    """Return `XᵀX`, dense [N, N], from blocks of dense rows."""
-    n_users, n_items = matrix.shape
-    total = torch.zeros(n_items, n_items)
-    for users in torch.arange(n_users).split(block):
-        rows = _rows(matrix, users)
-        total.addmm_(rows.T, rows)
-    return total
-
-
-def _item_weights(gram: Tensor, l2: float) -> Tensor:
-    gram.diagonal().add_(l2)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    weights = inverse / -inverse.diagonal()
-    weights.fill_diagonal_(0)
-    return weights
+        return self._rows(users) @ self.weights

@@ -25,29 +25,10 @@ import pandas as pd
 import torch
 
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders.ranking import Pairs, Ranking, Scored, coverage, rank, scoring
-
-__all__ = [
-    "PARITY_DEPTH",
-    "PARITY_METRICS",
-    "Pairs",
-    "Ranking",
-    "Scored",
-    "cold_and_warm",
-    "coverage",
-    "degree_groups",
-    "evaluate",
-    "preference_at_k",
-    "rank",
-    "score",
-    "to_long",
-]
+from dallrec_core.recommenders.ranking import Pairs, Ranking, Scored, rank, scoring
 
 PARITY_DEPTH = 100
 """Length of the list whose hits normalise `ndcg_hits_at_100`."""
-
-PARITY_METRICS = ("ndcg_hits_at_100", "ndcg_hits_at_k")
-"""nDCG variants of the published code, computed on request."""
 
 
 def score(
@@ -68,7 +49,7 @@ def score(
         ks: lengths K of the list.
         item_groups: name → mask [N]; adds `recall@K[name]`, recall among the test items of the
             group, NaN for users who have none there.
-        parity: add `PARITY_METRICS`.
+        parity: add the variants of nDCG that the published code computes.
 
     Returns:
         Column user (int32) and one float64 column per metric, rows in the order of the ranking.
@@ -76,7 +57,12 @@ def score(
     Raises:
         UserError: when the lists are too short.
     """
-    _check_depth(ranking, ks, n_items, parity)
+    depth = max([*ks, PARITY_DEPTH] if parity else ks)
+    if min(ks) < 1 or ranking.items.shape[1] < min(depth, n_items):
+        raise UserError(
+            f"lists of {ranking.items.shape[1]} items cannot be cut at {list(ks)}; "
+            f"rank at least {depth} items"
+        )
     relevant = Pairs(test, n_items)
     counts = relevant.counts(ranking.users)
     kept = counts > 0
@@ -84,65 +70,37 @@ def score(
     hits = relevant.contains(ranking.users[:, None], ranking.items)
     columns: dict[str, np.ndarray] = {"user": ranking.users.astype(np.int32)}
     for k in ks:
-        columns |= {f"{name}@{k}": value for name, value in _metrics(hits, counts, k).items()}
+        cut, gain = hits[:, :k], _gain(hits[:, :k])
+        found, first = cut.sum(axis=1), cut.argmax(axis=1) + 1
+        columns[f"recall@{k}"] = found / counts
+        columns[f"precision@{k}"] = found / k
+        columns[f"ndcg@{k}"] = gain / _ideal(counts, k)
+        columns[f"hit@{k}"] = (found > 0).astype(float)
+        columns[f"mrr@{k}"] = (found > 0) / first
         if parity:
-            ideals = _ideal(hits[:, :PARITY_DEPTH].sum(1), k), _ideal(hits[:, :k].sum(1), k)
-            for name, ideal in zip(PARITY_METRICS, ideals, strict=True):
-                columns[f"{name}@{k}"] = _gain(hits, k) / np.maximum(ideal, 1)
+            in_100 = hits[:, :PARITY_DEPTH].sum(axis=1)
+            columns[f"ndcg_hits_at_100@{k}"] = gain / np.maximum(_ideal(in_100, k), 1)
+            columns[f"ndcg_hits_at_k@{k}"] = gain / np.maximum(_ideal(found, k), 1)
+    position, items = relevant.of(ranking.users)
     for name, mask in (item_groups or {}).items():
-        columns |= _group_recall(ranking, relevant, hits, ks, name, mask)
+        of_group = np.bincount(position[mask[items]], minlength=len(counts)).astype(float)
+        of_group[of_group == 0] = np.nan
+        inside = hits & mask[ranking.items]
+        columns |= {f"recall@{k}[{name}]": inside[:, :k].sum(axis=1) / of_group for k in ks}
     return pd.DataFrame(columns)
-
-
-def _check_depth(ranking: Ranking, ks: Sequence[int], n_items: int, parity: bool) -> None:
-    depth = max([*ks, PARITY_DEPTH] if parity else ks)
-    if min(ks) < 1 or ranking.items.shape[1] < min(depth, n_items):
-        raise UserError(
-            f"lists of {ranking.items.shape[1]} items cannot be cut at {list(ks)}; "
-            f"rank at least {depth} items"
-        )
-
-
-def _metrics(hits: np.ndarray, counts: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    cut = hits[:, :k]
-    found = cut.sum(axis=1)
-    first = cut.argmax(axis=1) + 1
-    return {
-        "recall": found / counts,
-        "precision": found / k,
-        "ndcg": _gain(hits, k) / _ideal(counts, k),
-        "hit": (found > 0).astype(float),
-        "mrr": (found > 0) / first,
-    }
 
 
 def _discounts(length: int) -> np.ndarray:
     return 1 / np.log2(np.arange(2, length + 2))
 
 
-def _gain(hits: np.ndarray, k: int) -> np.ndarray:
-    cut = hits[:, :k]
-    return cut @ _discounts(cut.shape[1])
+def _gain(hits: np.ndarray) -> np.ndarray:
+    return hits @ _discounts(hits.shape[1])
 
 
 def _ideal(counts: np.ndarray, k: int) -> np.ndarray:
     best = np.concatenate([[0.0], np.cumsum(_discounts(k))])
     return best[np.minimum(counts, k)]
-
-
-def _group_recall(
-    ranking: Ranking,
-    relevant: Pairs,
-    hits: np.ndarray,
-    ks: Sequence[int],
-    name: str,
-    mask: np.ndarray,
-) -> dict[str, np.ndarray]:
-    position, items = relevant.of(ranking.users)
-    counts = np.bincount(position[mask[items]], minlength=len(ranking.users)).astype(float)
-    counts[counts == 0] = np.nan
-    inside = hits & mask[ranking.items]
-    return {f"recall@{k}[{name}]": inside[:, :k].sum(axis=1) / counts for k in ks}
 
 
 def to_long(wide: pd.DataFrame) -> pd.DataFrame:
@@ -152,13 +110,7 @@ def to_long(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluate(
-    model: Scored,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    ks: Sequence[int] = (10, 20, 50),
-    *,
-    item_groups: Mapping[str, np.ndarray] | None = None,
-    parity: bool = False,
+    model: Scored, train: pd.DataFrame, test: pd.DataFrame, ks: Sequence[int] = (10, 20, 50)
 ) -> pd.DataFrame:
     """Rank and score in one call; see `rank` and `score`.
 
@@ -168,17 +120,12 @@ def evaluate(
             added edges too for the convention that masks them.
         test: pairs to be found.
         ks: lengths K of the list.
-        item_groups: see `score`.
-        parity: see `score`.
 
     Returns:
         Rows user (int32), metric ("recall@20" …), value (float32).
     """
-    users = np.unique(test["user"].to_numpy(np.int64))
-    depth = max([*ks, PARITY_DEPTH] if parity else ks)
-    ranking = rank(model, train, users, depth)
-    n_items = scoring(model)[1]
-    return to_long(score(ranking, test, n_items, ks, item_groups=item_groups, parity=parity))
+    ranking = rank(model, train, np.unique(test["user"].to_numpy(np.int64)), max(ks))
+    return to_long(score(ranking, test, scoring(model)[1], ks))
 
 
 def preference_at_k(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders.sparse import Adjacency
+from dallrec_core.recommenders.sparse import Bipartite, csr
 
 INSERTIONS = ("both", "loss", "adjacency")
 """Where added edges may enter: as training positives, in message passing, or both."""
@@ -39,9 +40,9 @@ class Graph:
     "Weight of each edge as a training positive, float32 [E]; 0 keeps it out of the loss."
     observed: int
     "Number of edges that were observed and not added."
-    hard_users: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    hard_users: Tensor
     "User of each hard negative, int64 [H]; hard negatives are unique and sorted like the edges."
-    hard_items: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    hard_items: Tensor
     "Item of each hard negative, int64 [H]: somebody has reason to think the user dislikes it."
 
     @classmethod
@@ -73,30 +74,31 @@ class Graph:
         """
         if insertion not in INSERTIONS:
             raise UserError(f"insertion '{insertion}' is unknown; use {', '.join(INSERTIONS)}")
-        parts = [_edges(train, n_users, n_items, "training interactions")]
-        if extra is not None and len(extra):
-            parts.append(_edges(extra, n_users, n_items, "added interactions"))
-        frame = pd.concat(parts, keys=range(len(parts)), names=["added", None]).reset_index("added")
-        frame = frame.sort_values(
-            ["user", "item", "added", "weight"], ascending=[True, True, True, False]
-        ).drop_duplicates(["user", "item"])
+        frame = _edges(train, n_users, n_items, "training interactions").assign(added=False)
+        if extra is not None:
+            more = _edges(extra, n_users, n_items, "added interactions").assign(added=True)
+            frame = pd.concat([frame, more])
         if frame.empty:
             raise UserError("there are no training interactions")
-        weight = frame["weight"].to_numpy(np.float32)
-        added = frame["added"].to_numpy() == 1
-        users = frame["user"].to_numpy(np.int64, copy=True)
-        items = frame["item"].to_numpy(np.int64, copy=True)
-        hard = _hard(negatives, users * n_items + items, n_users, n_items)
+        order, rising = ["user", "item", "added", "weight"], [True, True, True, False]
+        frame = frame.sort_values(order, ascending=rising).drop_duplicates(["user", "item"])
+        added, weight = frame["added"], frame["weight"]
+        in_messages = weight.mask(added & (insertion == "loss"), 0)
+        in_loss = weight.mask(added & (insertion == "adjacency"), 0)
+        hard = np.empty(0, np.int64)
+        if negatives is not None:
+            said = _edges(negatives.filter(["user", "item"]), n_users, n_items, "hard negatives")
+            hard = np.setdiff1d(*(part["user"] * n_items + part["item"] for part in (said, frame)))
         return cls(
             n_users,
             n_items,
-            torch.from_numpy(users),
-            torch.from_numpy(items),
-            torch.from_numpy(np.where(added & (insertion == "loss"), np.float32(0), weight)),
-            torch.from_numpy(np.where(added & (insertion == "adjacency"), np.float32(0), weight)),
-            int((~added).sum()),
-            torch.from_numpy(hard // n_items),
-            torch.from_numpy(hard % n_items),
+            users=torch.tensor(frame["user"].to_numpy()),
+            items=torch.tensor(frame["item"].to_numpy()),
+            weights=torch.tensor(in_messages.to_numpy()),
+            loss_weights=torch.tensor(in_loss.to_numpy()),
+            observed=int((~added).sum()),
+            hard_users=torch.from_numpy(hard // n_items),
+            hard_items=torch.from_numpy(hard % n_items),
         )
 
     @cached_property
@@ -114,52 +116,46 @@ class Graph:
         """Mean number of observed interactions of a user; added edges do not change it."""
         return self.observed / self.n_users
 
-    def penalty(self, l2: float | None, prior: float) -> float:
-        """Return the weight λ of squared norms: `l2`, or `prior` over the mean degree of a user."""
-        return prior / self.mean_degree if l2 is None else l2
+    def matrix(self, weights: Tensor) -> csr_matrix:
+        """Return the interaction matrix with these weights of the edges [E], sparse [U, N]."""
+        entries = weights.numpy(), (self.users.numpy(), self.items.numpy())
+        return csr_matrix(entries, (self.n_users, self.n_items))
 
-    def normalised_adjacency(self) -> Adjacency:
-        """Return `D^-1/2 A D^-1/2`, symmetric and sparse, float32 [U + N, U + N].
+    def bipartite(self) -> Bipartite:
+        """Return the edges that messages pass along: those with a positive adjacency weight."""
+        kept = self.weights > 0
+        size = self.n_users, self.n_items
+        return Bipartite(self.users[kept], self.items[kept], self.weights[kept], size)
+
+    def normalised_adjacency(self) -> Tensor:
+        """Return `D^-1/2 A D^-1/2`, symmetric, sparse float32 [U + N, U + N].
 
         `A` joins user u and item i (node U + i) by the edge's weight, and `D` is the diagonal of
         summed weights. A node without edges has an empty row.
         """
         kept = self.weights > 0
-        users, items, weights = self.users[kept], self.items[kept], self.weights[kept]
-        degrees = self.user_degrees[users] * self.item_degrees[items]
-        values = weights * degrees.rsqrt()
-        return Adjacency(users, items, values, self.n_users, self.n_items)
-
-
-def _hard(
-    negatives: pd.DataFrame | None, edges: np.ndarray, n_users: int, n_items: int
-) -> np.ndarray:
-    """Return the hard negatives that are no edges, as sorted keys user * N + item, int64 [H]."""
-    if negatives is None or negatives.empty:
-        return np.empty(0, np.int64)
-    pairs = _edges(
-        negatives.drop(columns="weight", errors="ignore"), n_users, n_items, "hard negatives"
-    )
-    keys = pairs["user"].to_numpy(np.int64) * n_items + pairs["item"].to_numpy(np.int64)
-    return np.setdiff1d(keys, edges)
+        users, items = self.users[kept], self.items[kept]
+        values = self.weights[kept] * (self.user_degrees[users] * self.item_degrees[items]).rsqrt()
+        nodes = users, items + self.n_users
+        rows, columns = torch.cat(nodes), torch.cat(nodes[::-1])
+        order, size = torch.argsort(rows, stable=True), self.n_users + self.n_items
+        return csr(rows[order], columns[order], values.repeat(2)[order], (size, size))
 
 
 def _edges(frame: pd.DataFrame, n_users: int, n_items: int, what: str) -> pd.DataFrame:
-    """Return columns user, item, weight of `frame`, checked."""
+    """Return columns user, item (int64) and weight (float32) of `frame`, checked."""
     for column, size in (("user", n_users), ("item", n_items)):
         if column not in frame:
             raise UserError(f"the {what} have no column '{column}' (they have {list(frame)})")
-        codes = frame[column].to_numpy()
-        wrong = np.flatnonzero((codes < 0) | (codes >= size))
-        if len(wrong):
-            raise UserError(
-                f"{what}, row {wrong[0]}: {column} {codes[wrong[0]]} is outside 0..{size - 1}"
-            )
-    weight = frame["weight"].to_numpy(np.float32) if "weight" in frame else np.float32(1)
-    weight = np.broadcast_to(weight, len(frame))
-    wrong = np.flatnonzero(~((weight > 0) & (weight <= 1)))
-    if len(wrong):
-        raise UserError(f"{what}, row {wrong[0]}: weight {weight[wrong[0]]} is not in (0, 1]")
-    return pd.DataFrame(
-        {"user": frame["user"].to_numpy(), "item": frame["item"].to_numpy(), "weight": weight}
-    )
+        _check(frame[column], frame[column].between(0, size - 1), f"outside 0..{size - 1}", what)
+    edges = frame[["user", "item"]].assign(weight=frame.get("weight", 1.0))
+    edges = edges.astype({"user": np.int64, "item": np.int64, "weight": np.float32})
+    _check(edges["weight"], edges["weight"].between(0, 1, "right"), "not in (0, 1]", what)
+    return edges
+
+
+def _check(column: pd.Series, valid: pd.Series, fault: str, what: str) -> None:
+    if not valid.all():
+        row = int(np.flatnonzero(~valid)[0])
+        value = column.iloc[row]
+        raise UserError(f"{what}, row {row}: {column.name} {value} is {fault}")

@@ -23,49 +23,40 @@ neighbour by its edge.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, Features, register
-from dallrec_core.recommenders.bipartite import Bipartite
+from dallrec_core.recommenders.base import EmbeddingConfig, Features, MultiModal, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.losses import batch_l2, bpr_loss
+from dallrec_core.recommenders.sparse import Bipartite
 
 
 @dataclass(frozen=True)
-class GRCNConfig:
+class GRCNConfig(EmbeddingConfig):
     """Options of GRCN."""
 
-    dim: PositiveInt = 64
-    "Width d of embeddings, preferences and projected features."
     routings: NonNegativeInt = 3
     "Number R of routing iterations."
     layers: NonNegativeInt = 2
     "Number K of propagations of the ID embeddings."
     prune: bool = True
     "Whether weights below zero are cut off, which takes the edge out."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms; None derives it from `prior`."
     prior: NonNegativeFloat = 0.05
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     final_weight: NonNegativeFloat = 0.0
     "c, weight of the final vectors' norms: what is scaled to length 1 escapes the other penalty."
     init_std: PositiveFloat = 0.1
     "Standard deviation of the normal initial values of ID embeddings and preferences."
 
 
-class _Modality(nn.Module):
+class Modality(nn.Module):
     """What one modality says about users and items."""
 
     def __init__(self, graph: Graph, features: Tensor, config: GRCNConfig) -> None:
         super().__init__()
-        self.features: Tensor
-        self.register_buffer("features", features.float(), persistent=False)
+        self.features = features.float()
         self.routings = config.routings
         self.preferences = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
         self.project = nn.Linear(features.shape[1], config.dim)
@@ -84,60 +75,40 @@ class _Modality(nn.Module):
 
 
 @register("GRCN", GRCNConfig)
-class GRCN(DotProduct):
+class GRCN(MultiModal):
     """Graph-refined convolution; see the module for the equations."""
 
-    uses_features = True
     cost = 20.0
 
     def __init__(self, graph: Graph, config: GRCNConfig, features: Features) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
+        self.final_l2 = config.final_weight * self.l2
         size, d = graph.n_users + graph.n_items, config.dim
         self.ids = nn.Parameter(torch.randn(size, d) * config.init_std)
         self.confidence = nn.Parameter(torch.rand(size, len(features)))
         self.modalities = nn.ModuleDict(
-            {name: _Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
+            {name: Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
         )
-        self.edges = Bipartite(graph)
-
-    @property
-    def parts(self) -> list[_Modality]:
-        """Return the networks of the modalities, in alphabetical order."""
-        return cast("list[_Modality]", list(self.modalities.values()))
-
-    def loss(
-        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        final = self.config.final_weight * self.l2
-        loss = bpr_loss(*self.user_item_vectors(), users, positives, negatives, weights, final)
-        if self.l2:
-            nodes = users, positives + self.n_users, negatives + self.n_users
-            penalty = batch_l2(self.ids, *nodes)
-            for part in self.parts:
-                penalty = penalty + batch_l2(part.preferences, users)
-            loss = loss + self.l2 * penalty
-        return loss
+        self.edges = graph.bipartite()
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of users [U, (1 + M) d] and of items [N, (1 + M) d]."""
-        reps = [part(self.edges) for part in self.parts]
-        to_users, to_items = self.refined_edges([r[2] for r in reps], [r[3] for r in reps])
-        ids = functional.normalize(self.ids)
-        users, items = self.apart(ids)
-        total_users, total_items = users, items
+        modal = [network(self.edges) for network in self.modalities.values()]
+        user_parts, item_parts, attention_to_users, attention_to_items = zip(*modal, strict=True)
+        to_users, to_items = self.refined_edges(attention_to_users, attention_to_items)
+        users, items = self.split(functional.normalize(self.ids))
+        all_users, all_items = users, items
         for _ in range(self.config.layers):
             heard = self.edges.to_users(to_users, items), self.edges.to_items(to_items, users)
             users, items = heard
-            total_users, total_items = total_users + users, total_items + items
-        user_parts = [total_users, *(rep[0] for rep in reps)]
-        item_parts = [total_items, *(rep[1] for rep in reps)]
-        return torch.cat(user_parts, dim=1), torch.cat(item_parts, dim=1)
+            all_users, all_items = all_users + users, all_items + items
+        user_vectors = torch.cat([all_users, *user_parts], dim=1)
+        return user_vectors, torch.cat([all_items, *item_parts], dim=1)
 
     def refined_edges(
-        self, to_users: list[Tensor], to_items: list[Tensor]
+        self, to_users: tuple[Tensor, ...], to_items: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Return the weights w of the edges towards users and towards items, both [E].
 
@@ -145,13 +116,10 @@ class GRCN(DotProduct):
             to_users: attention α^m towards users for each modality, each [E].
             to_items: attention α^m towards items for each modality, each [E].
         """
-        of_users, of_items = self.confidence.split([self.n_users, self.n_items])
-        towards_users = torch.stack(
-            [a * of_items[:, m].index_select(0, self.edges.items) for m, a in enumerate(to_users)]
-        ).amax(dim=0)
-        towards_items = torch.stack(
-            [a * of_users[:, m].index_select(0, self.edges.users) for m, a in enumerate(to_items)]
-        ).amax(dim=0)
+        of_users, of_items = self.split(self.confidence)
+        from_items = torch.stack(to_users, dim=1) * of_items.index_select(0, self.edges.items)
+        from_users = torch.stack(to_items, dim=1) * of_users.index_select(0, self.edges.users)
+        towards_users, towards_items = from_items.amax(dim=1), from_users.amax(dim=1)
         if self.config.prune:
             return towards_users.relu(), towards_items.relu()
         return towards_users, towards_items

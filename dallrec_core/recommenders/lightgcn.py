@@ -18,30 +18,25 @@ batches are the way to train it quickly.
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import batch_l2, bpr_loss
 from dallrec_core.recommenders.sparse import propagate
 
 
 @dataclass(frozen=True)
-class LightGCNConfig:
+class LightGCNConfig(EmbeddingConfig):
     """Options of LightGCN."""
 
-    dim: PositiveInt = 64
-    "Width d of the embeddings."
     layers: NonNegativeInt = 3
     "Number K of propagations; 0 is plain matrix factorisation."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms of the batch's ego embeddings; None derives it from `prior`."
     prior: NonNegativeFloat = 0.12
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     init_std: PositiveFloat = 0.1
-    "Standard deviation of the normal initial values."
+    "Standard deviation of the ego embeddings' normal initial values."
 
 
 @register("LightGCN", LightGCNConfig)
@@ -55,7 +50,7 @@ class LightGCN(DotProduct):
     ) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
         self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
         nn.init.normal_(self.ego, std=config.init_std)
         self.adjacency = graph.normalised_adjacency()
@@ -73,5 +68,4 @@ class LightGCN(DotProduct):
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the propagated vectors of users [U, d] and of items [N, d]."""
-        vectors = propagate(self.adjacency, self.ego, self.config.layers)
-        return self.apart(vectors)
+        return self.split(propagate(self.adjacency, self.ego, self.config.layers))

@@ -15,25 +15,20 @@ Loss over a batch of B triples (user u, item i the user has, item j the user has
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.losses import bpr_loss
 
 
 @dataclass(frozen=True)
-class MFConfig:
+class MFConfig(EmbeddingConfig):
     """Options of MF-BPR."""
 
-    dim: PositiveInt = 64
-    "Width d of the embeddings."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
     prior: NonNegativeFloat = 1.0
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
 
 
 @register("MF-BPR", MFConfig)
@@ -42,8 +37,7 @@ class MFBPR(DotProduct):
 
     def __init__(self, graph: Graph, config: MFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
-        self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
         self.users = nn.Parameter(torch.empty(graph.n_users, config.dim))
         self.items = nn.Parameter(torch.empty(graph.n_items, config.dim))
         nn.init.xavier_uniform_(self.users)

@@ -29,21 +29,24 @@ import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.losses import batch_l2, bpr_loss
-from dallrec_core.recommenders.mmssl_parts import Critic, ModalityAttention, contrast, observed_rows
+from dallrec_core.recommenders.losses import batch_l2, bpr_loss, contrast
 from dallrec_core.recommenders.sparse import multiply, propagate
+
+NOISE_TEMPERATURE = 0.5
+"""τ_a of the softened observed rows."""
+SIMILARITY_WEIGHT = 1.0
+"""ζ, weight of the recommender's own similarity in the observed rows."""
 
 
 @dataclass(frozen=True)
-class MMSSLConfig:
+class MMSSLConfig(EmbeddingConfig):
     """Options of MMSSL."""
 
-    dim: PositiveInt = 64
-    "Width d of embeddings and of projected features."
     layers: NonNegativeInt = 2
     "Number K of propagations of the ID embeddings."
     heads: PositiveInt = 4
@@ -70,10 +73,7 @@ class MMSSLConfig:
     "Width of the critic's hidden layer."
     penalty: NonNegativeFloat = 0.3
     "γ, weight of the critic's gradient penalty."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms of the batch's ID embeddings; None derives it from `prior`."
     prior: NonNegativeFloat = 0.05
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     init_std: PositiveFloat = 0.1
     "Standard deviation of the ID embeddings' normal initial values."
 
@@ -81,6 +81,75 @@ class MMSSLConfig:
         """Refuse heads of unequal width."""
         if self.dim % self.heads:
             raise ValueError(f"heads {self.heads} must divide dim {self.dim}")
+
+
+class ModalityAttention(nn.Module):
+    """Multi-head attention of each node among its M modality views.
+
+    Args:
+        dim: width of a view, d.
+        heads: number of heads, a divisor of d.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Return the attended views' mean over modalities [n, d], from `views` [M, n, d]."""
+        parts, size, dim = views.shape
+        shape = parts, size, self.heads, dim // self.heads
+        query, key, value = (x.view(shape) for x in (self.query(views), self.key(views), views))
+        total = torch.zeros_like(value[0])
+        for one in query:  # M is small: a sum per pair of modalities is cheaper than a batched GEMM
+            scores = torch.stack([(one * other).sum(-1) for other in key])
+            weights = (scores / (dim // self.heads) ** 0.5).softmax(dim=0)
+            for weight, other in zip(weights, value, strict=True):
+                total = total + weight[..., None] * other
+        return total.flatten(1) / parts
+
+
+class Critic(nn.Module):
+    """A Wasserstein critic of rows [n, N] with gradient penalty.
+
+    Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017. It has no batch
+    normalisation, because the penalty is on the gradient of each row by itself.
+
+    Args:
+        n_items: number of items, N.
+        width: of the hidden layers.
+    """
+
+    def __init__(self, n_items: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_items, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, max(1, width // 2)),
+            nn.LeakyReLU(0.2),
+            nn.Linear(max(1, width // 2), 1, bias=False),  # a constant would cancel
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the critic's value of each row [n]."""
+        values: Tensor = self.layers(rows)
+        return values[:, 0]
+
+    def frozen(self, rows: Tensor) -> Tensor:
+        """Return the values [n] with gradients for the rows only, not for the critic's weights."""
+        weights = {name: weight.detach() for name, weight in self.named_parameters()}
+        values: Tensor = functional_call(self, weights, (rows,))
+        return values
+
+    def loss(self, fake: Tensor, real: Tensor, penalty: float) -> Tensor:
+        """Return `D(fake) - D(real) + penalty · (‖∇D(mix)‖ - 1)²`, averaged over rows [n, N]."""
+        share = torch.rand(len(fake), 1)
+        mix = (share * real + (1 - share) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(self(mix).sum(), mix, create_graph=True)
+        smooth = (torch.linalg.vector_norm(slope, dim=1) - 1).square().mean()
+        return self(fake).mean() - self(real).mean() + penalty * smooth
 
 
 @register("MMSSL", MMSSLConfig)
@@ -93,7 +162,7 @@ class MMSSL(DotProduct):
     def __init__(self, graph: Graph, config: MMSSLConfig, features: Features) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
         size = graph.n_users + graph.n_items
         self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
         self.names = sorted(features)
@@ -102,20 +171,14 @@ class MMSSL(DotProduct):
         )
         self.attention = ModalityAttention(config.dim, config.heads)
         self.critic = Critic(graph.n_items, config.critic_width)
+        self.observed = graph.matrix(graph.weights)
         self.adjacency = graph.normalised_adjacency()
-        count = min(config.neighbours, graph.n_items)
-        buffers = {f"features_{name}": features[name].float() for name in self.names}
-        buffers |= {"ends": _ends(graph), "observed": graph.items, "weights": graph.weights}
-        for name, tensor in buffers.items():
-            self.register_buffer(name, tensor, persistent=False)
-        self.ends: Tensor
-        self.observed: Tensor
-        self.weights: Tensor
+        self.features = {name: features[name].float() for name in self.names}
         # persistent: a resumed run continues with the same graphs
         self.learned: Tensor
         self.steps: Tensor
-        empty = torch.zeros(len(self.names), graph.n_users, count, dtype=torch.int64)
-        self.register_buffer("learned", empty)
+        shape = len(self.names), graph.n_users, min(config.neighbours, graph.n_items)
+        self.register_buffer("learned", torch.zeros(shape, dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def loss(
@@ -127,13 +190,13 @@ class MMSSL(DotProduct):
             self.rebuild_graphs()
         self.steps += 1
         modal, views, final = self._vectors()
-        user_vectors, item_vectors = self._split(final)
+        user_vectors, item_vectors = self.split(final)
         loss = bpr_loss(user_vectors, item_vectors, users, positives, negatives, weights)
         if self.l2:
             nodes = users, positives + self.n_users, negatives + self.n_users
             loss = loss + self.l2 * batch_l2(self.ids, *nodes)
         some = users.unique()
-        some = some[torch.randperm(len(some), device=some.device)]
+        some = some[torch.randperm(len(some))]
         if config.contrast:
             chosen = some[: config.contrast_users]
             for view in views:
@@ -145,32 +208,25 @@ class MMSSL(DotProduct):
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the final vectors of users [U, d] and of items [N, d]."""
-        return self._split(self._vectors()[2])
+        return self.split(self._vectors()[2])
 
     @torch.no_grad()
     def rebuild_graphs(self, block: int = 1024) -> None:
         """Choose each user's neighbours in every modality graph anew, `block` users at a time."""
         for m, vectors in enumerate(self._modal_vectors()):
-            users, items = self._split(vectors)
+            users, items = self.split(vectors)
             for start in range(0, self.n_users, block):
                 scores = users[start : start + block] @ items.T
                 best = scores.topk(self.learned.shape[2], dim=1).indices
                 self.learned[m, start : start + block] = best
 
-    def _split(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        return self.apart(nodes)
-
     def _modal_vectors(self) -> list[Tensor]:
         """Return x^m [U + N, d] of every modality."""
-        result = []
+        result, nobody = [], torch.zeros(self.n_users, self.config.dim)
         for name in self.names:
-            projected = self.project[name](getattr(self, f"features_{name}"))
-            nobody = projected.new_zeros(self.n_users, self.config.dim)
-            users = multiply(self.adjacency, torch.cat([nobody, projected]))[: self.n_users]
-            items = multiply(self.adjacency, torch.cat([users, torch.zeros_like(projected)]))[
-                self.n_users :
-            ]
-            result.append(torch.cat([users, items]))
+            items = torch.cat([nobody, self.project[name](self.features[name])])
+            users = multiply(self.adjacency, items)  # its other rows are zero
+            result.append(users + multiply(self.adjacency, users))
         return result
 
     def _vectors(self) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -186,10 +242,10 @@ class MMSSL(DotProduct):
 
     def _view(self, chosen: Tensor) -> Tensor:
         """Return id^m [U + N, d], from the items `chosen` by each user in G^m, int64 [U, T]."""
-        users, items = self._split(self.ids)
+        users, items = self.split(self.ids)
         of_users = functional.embedding_bag(chosen, items, mode="mean")
         flat, count = chosen.flatten(), chosen.shape[1]
-        who = torch.arange(self.n_users, device=flat.device).repeat_interleave(count)
+        who = torch.arange(self.n_users).repeat_interleave(count)
         sums = torch.zeros_like(items).index_add(0, flat, users.index_select(0, who))
         degrees = torch.bincount(flat, minlength=self.n_items).clamp(min=1)[:, None]
         return torch.cat([of_users, sums / degrees])
@@ -197,22 +253,16 @@ class MMSSL(DotProduct):
     def _adversarial(self, users: Tensor, modal: list[Tensor], final: Tensor) -> Tensor:
         """Return `adversary · L_G + L_D` on the rows of `users` [n]."""
         with torch.no_grad():
-            vectors, items = self._split(functional.normalize(final))
-            real = observed_rows(
-                users, vectors[users] @ items.T, (self.ends, self.observed, self.weights)
-            )
-        fakes = []
-        for x in modal:
-            vectors, items = self._split(functional.normalize(x))
-            fakes.append(functional.normalize(vectors[users] @ items.T))
-        fake = torch.cat(fakes)
-        real = real.repeat(len(modal), 1)
+            rows = torch.from_numpy(self.observed[users.numpy()].toarray())
+            noise = -torch.empty_like(rows).exponential_().log()
+            soft = ((rows + noise) / NOISE_TEMPERATURE).softmax(dim=1)
+            similarity = SIMILARITY_WEIGHT * self._cosines(users, final)
+            real = functional.normalize(soft + similarity).repeat(len(modal), 1)
+        fake = torch.cat([functional.normalize(self._cosines(users, x)) for x in modal])
         critic = self.critic.loss(fake.detach(), real, self.config.penalty)
         return critic + self.config.adversary * -self.critic.frozen(fake).mean()
 
-
-def _ends(graph: Graph) -> Tensor:
-    """Return where each user's edges start and end, int64 [U + 1]."""
-    ends = torch.zeros(graph.n_users + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(graph.users, minlength=graph.n_users), 0, out=ends[1:])
-    return ends
+    def _cosines(self, users: Tensor, nodes: Tensor) -> Tensor:
+        """Return the cosine of each of `users` [n] with every item [n, N], from `nodes`."""
+        vectors, items = self.split(functional.normalize(nodes))
+        return vectors[users] @ items.T

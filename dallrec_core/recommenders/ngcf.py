@@ -26,29 +26,23 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, Features, register
+from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.layers import dropout
 from dallrec_core.recommenders.losses import bpr_loss
 from dallrec_core.recommenders.sparse import multiply
 
 
 @dataclass(frozen=True)
-class NGCFConfig:
+class NGCFConfig(EmbeddingConfig):
     """Options of NGCF."""
 
-    dim: PositiveInt = 64
-    "Width d of the embeddings and of every layer."
     layers: PositiveInt = 2
     "Number K of layers."
     normalisation: Literal["symmetric", "row"] = "symmetric"
     "How the adjacency is scaled; the published code of DALLRec uses row."
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     "Share of each layer's activations set to zero in training."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms of the batch's final vectors; None derives it from `prior`."
     prior: NonNegativeFloat = 0.12
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     init_std: PositiveFloat = 0.1
     "Standard deviation of the ego embeddings' normal initial values."
 
@@ -62,7 +56,7 @@ class NGCF(DotProduct):
     def __init__(self, graph: Graph, config: NGCFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
         self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
         nn.init.normal_(self.ego, std=config.init_std)
         shapes = [(config.dim, config.dim)] * config.layers
@@ -70,17 +64,12 @@ class NGCF(DotProduct):
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         # Â X = left ⊙ Ã (right ⊙ X) + self ⊙ X, with LightGCN's symmetric Ã = D^-½ A D^-½
         degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
-        right = degrees.sqrt()
-        left = degrees.sqrt() / (degrees + 1)
-        if config.normalisation == "symmetric":
-            left = right = (degrees / (degrees + 1)).sqrt()
-        self.left: Tensor
-        self.right: Tensor
-        self.itself: Tensor
         self.adjacency = graph.normalised_adjacency()
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
-        self.register_buffer("itself", 1 / (degrees + 1), persistent=False)
+        self.itself = 1 / (degrees + 1)
+        self.right = degrees.sqrt()
+        self.left = degrees.sqrt() / (degrees + 1)
+        if config.normalisation == "symmetric":
+            self.left = self.right = (degrees / (degrees + 1)).sqrt()
 
     def loss(
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
@@ -94,11 +83,10 @@ class NGCF(DotProduct):
         layer: Tensor = self.ego
         vectors = [layer]
         for of_sum, of_product in zip(self.of_sum, self.of_product, strict=True):
-            heard = multiply(self.adjacency, self.right * layer)
-            received = self.left * heard + self.itself * layer
+            neighbours = multiply(self.adjacency, self.right * layer)
+            received = self.left * neighbours + self.itself * layer
             alike = functional.leaky_relu(of_product(layer * received), 0.2)
             layer = functional.leaky_relu(of_sum(received), 0.2) + alike
-            layer = dropout(layer, self.config.dropout, self.training)
+            layer = functional.dropout(layer, self.config.dropout, self.training)
             vectors.append(functional.normalize(layer))
-        final = torch.cat(vectors, dim=1)
-        return self.apart(final)
+        return self.split(torch.cat(vectors, dim=1))

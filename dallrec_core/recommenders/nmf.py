@@ -28,9 +28,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import Features, Recommender, register
+from dallrec_core.recommenders.base import EmbeddingConfig, Features, Recommender, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.layers import dropout
 from dallrec_core.recommenders.losses import batch_l2
 
 BLOCK = 2**20
@@ -38,21 +37,35 @@ BLOCK = 2**20
 
 
 @dataclass(frozen=True)
-class NMFConfig:
+class NMFConfig(EmbeddingConfig):
     """Options of NMF."""
 
-    dim: PositiveInt = 64
-    "Width d of the embeddings."
     widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)
     "Widths of the hidden layers."
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     "Share of hidden activations set to zero in training."
-    l2: NonNegativeFloat | None = None
-    "λ, weight of the squared norms of the batch's embeddings; None derives it from `prior`."
     prior: NonNegativeFloat = 1.0
-    "λ times the mean number of interactions of a user: one value suits sparse and dense data."
     init_std: PositiveFloat = 0.1
     "Standard deviation of the embeddings' normal initial values."
+
+
+def dropout(hidden: Tensor, share: float, training: bool) -> Tensor:
+    """Set a share of `hidden` (any shape) to zero and scale the rest up, in training only.
+
+    On a CPU `torch.nn.functional.dropout` spends most of its time on random numbers. One random
+    byte per entry is a seventh of that; `share` is rounded to a multiple of 1/256.
+
+    Args:
+        hidden: float32.
+        share: in [0, 1).
+        training: without it `hidden` is returned as it is.
+    """
+    dropped = round(share * 256)
+    if not training or not dropped:
+        return hidden
+    words = torch.empty(-(-hidden.numel() // 8), dtype=torch.int64)
+    random = words.random_(-(2**63), None).view(torch.uint8)[: hidden.numel()].view(hidden.shape)
+    return hidden * (random >= dropped) * (256 / (256 - dropped))
 
 
 @register("NMF", NMFConfig)
@@ -64,7 +77,7 @@ class NMF(Recommender):
     def __init__(self, graph: Graph, config: NMFConfig, features: Features | None = None) -> None:
         super().__init__(graph)
         self.config = config
-        self.l2 = graph.penalty(config.l2, config.prior)
+        self.l2 = config.l2_for(graph)
         self.users = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
         self.items = nn.Parameter(torch.randn(graph.n_items, config.dim) * config.init_std)
         first, widths = config.widths[0], config.widths
@@ -83,11 +96,11 @@ class NMF(Recommender):
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
         user_part, item_part = self.of_user(self.users), self.of_item(self.items)
         user, shared = self.users.index_select(0, users), user_part.index_select(0, users)
-        margin = torch.zeros(len(users), device=users.device)
+        margin = torch.zeros(len(users))
         for items, sign in ((positives, 1), (negatives, -1)):
             product = user * self.items.index_select(0, items)
             hidden = self.of_product(product) + shared + item_part.index_select(0, items)
-            margin = margin + sign * self._rest(hidden)
+            margin = margin + sign * self.head(hidden)
         losses = functional.softplus(-margin)
         loss = (losses if weights is None else losses * weights).mean()
         if self.l2:
@@ -95,7 +108,7 @@ class NMF(Recommender):
             loss = loss + self.l2 * penalty
         return loss
 
-    def _rest(self, hidden: Tensor) -> Tensor:
+    def head(self, hidden: Tensor) -> Tensor:
         """Return the score from the first layer's sums [..., widths_1]."""
         hidden = dropout(hidden.relu(), self.config.dropout, self.training)
         for layer in self.deeper:
@@ -111,14 +124,14 @@ class NMF(Recommender):
         together = max(1, min(16, BLOCK // width // 64))
         rows = max(1, BLOCK // width // together)
         for start in range(0, len(users), together):
-            folded = self._folded(self.users[users[start : start + together]])  # [d + 1, b * width]
+            folded = self.fold(self.users[users[start : start + together]])  # [d + 1, b * width]
             for first in range(0, self.n_items, rows):
                 hidden = (items[first : first + rows] @ folded).view(-1, width)
-                scores = self._rest(hidden).view(-1, folded.shape[1] // width)
+                scores = self.head(hidden).view(-1, folded.shape[1] // width)
                 result[start : start + together, first : first + rows] = scores.T
         return result
 
-    def _folded(self, user: Tensor) -> Tensor:
+    def fold(self, user: Tensor) -> Tensor:
         """Return the first layer for users `user` [b, d], as a matrix [d + 1, b * widths_1]."""
         weight = self.of_item.weight + self.of_product.weight * user[:, None]  # [b, width, d]
         bias = self.of_user(user)[..., None]

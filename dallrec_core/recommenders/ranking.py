@@ -18,7 +18,7 @@ Scored = Recommender | tuple[Tensor, Tensor] | Tensor
 
 
 CACHED_SCORES = 2**18
-"""Scores in a block of users, 1 MiB."""
+"""Scores in a block of users, which stay in the processor's cache: 1 MiB."""
 
 
 class Pairs:
@@ -37,9 +37,6 @@ class Pairs:
             keys = np.sort(keys)
             keys = keys[np.diff(keys, prepend=-1) > 0]
         self.keys = keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Tell for broadcastable `users` and `items` which pairs are members; item -1 is none."""
@@ -81,9 +78,7 @@ class Ranking:
 
 
 @torch.no_grad()
-def rank(
-    model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100, *, block: int = 0
-) -> Ranking:
+def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100) -> Ranking:
     """Rank all items for `users`, leaving out those they are known to have.
 
     Args:
@@ -91,45 +86,40 @@ def rank(
         known: columns user, item: pairs that are not ranked (train, and validation at test time).
         users: int64 [n].
         depth: length of the lists.
-        block: users scored at a time; 0 chooses as many as make a block of scores stay in the
-            processor's cache.
 
     Raises:
         UserError: when a score is NaN.
     """
-    score, n_items, device = scoring(model)
+    score, n_items = scoring(model)
     pairs = Pairs(known, n_items)
     users = np.asarray(users, dtype=np.int64)
-    block = block or min(max(CACHED_SCORES // n_items, 64), 1024)
+    block = min(max(CACHED_SCORES // n_items, 64), 1024)
     items = np.full((len(users), depth), -1, np.int32)
     for start in range(0, len(users), block):
         part = users[start : start + block]
-        scores = score(torch.tensor(part, device=device)).float().contiguous()
+        scores = score(torch.tensor(part)).float().contiguous()
         rows, columns = pairs.of(part)
-        own = torch.from_numpy(rows * n_items + columns).to(device)
+        own = torch.from_numpy(rows * n_items + columns)
         scores.view(-1).index_fill_(0, own, -torch.inf)
         best = top_items(scores, min(depth, n_items))
         items[start : start + len(part), : best.shape[1]] = best
     return Ranking(users, items)
 
 
-def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int, torch.device]:
-    """Return (users [B] -> scores [B, N], N, the device users must be on)."""
+def scoring(model: Scored) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Return (users [B] -> scores [B, N], N)."""
     if isinstance(model, Recommender):
-        tensors = [*model.parameters(), *model.buffers()]
-        return model.scorer(), model.n_items, tensors[0].device
+        return model.scorer(), model.n_items
     if isinstance(model, tuple):
         vectors, items = model
-        return lambda users: vectors[users] @ items.T, len(items), items.device
-    return lambda users: model[users], model.shape[1], model.device
+        return lambda users: vectors[users] @ items.T, len(items)
+    return lambda users: model[users], model.shape[1]
 
 
 def top_items(scores: Tensor, depth: int) -> np.ndarray:
     """Return the codes of the best items of each row, ties to the lower code.
 
-    The columns are dealt out to groups. Each of the `depth` best groups has a score at least as
-    good as the worst of these groups' maxima, so nothing below that bar can be among the best
-    `depth`. What passes, about `depth` scores of a row, is sorted.
+    All scores that reach the `depth`-th best of their row are sorted: that many, and ties.
 
     Args:
         scores: float32 [B, N]; items with -inf are not listed.
@@ -141,41 +131,21 @@ def top_items(scores: Tensor, depth: int) -> np.ndarray:
     Raises:
         UserError: when a score is NaN.
     """
-    rows, n_items = scores.shape
-    groups = max(128, 2 * depth)
-    width = n_items // groups
-    scores = scores.contiguous()
-    bar = scores.new_full((rows, 1), -torch.inf)
-    if width >= 4:
-        maxima = scores[:, : groups * width].unflatten(1, (width, groups)).amax(dim=1)
-        rest = scores[:, groups * width :]
-        bar = maxima.kthvalue(groups - depth + 1, dim=1, keepdim=True).values
-    else:
-        maxima = rest = scores
-    for part in (maxima, rest):
-        if part.numel() and bool(part.amax().isnan()):
-            raise UserError("the model's scores are not numbers (NaN); its training diverged")
-    if scores.device.type == "cpu":  # NumPy compares and searches twice as fast as torch
-        passed = np.flatnonzero(np.greater_equal(scores.numpy(), bar.numpy()))
-        values = scores.numpy().reshape(-1)[passed]
-    else:
-        found = (scores >= bar).view(-1).nonzero().squeeze(1)
-        passed, values = found.cpu().numpy(), scores.view(-1)[found].cpu().numpy()
-    row, item = np.divmod(passed, n_items)
+    table = scores.numpy()
+    if np.isnan(table.max()):
+        raise UserError("the model's scores are not numbers (NaN); its training diverged")
+    rows, n_items = table.shape
+    last = n_items - depth
+    bar = np.partition(table, last, axis=1)[:, last, None]
+    row, item = np.divmod(np.flatnonzero(table >= bar), n_items)
     counts = np.bincount(row, minlength=rows)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    keys = np.full((rows, max(depth, counts.max())), np.iinfo(np.int64).max)
-    keys[row, place] = _descending(values) << 32 | item
-    keys.sort(axis=1)  # whole numbers sort eight times as fast as scores with a stable order
-    best = keys[:, :depth]
-    nothing = _descending(np.array([-np.inf], np.float32)) << 32
-    return np.where(best < nothing, best & (2**32 - 1), -1)
-
-
-def _descending(values: np.ndarray) -> np.ndarray:
-    """Return whole numbers, int64, that are smaller the larger the float32 `values` are."""
-    bits = (values + np.float32(0)).view(np.int32)  # the sum makes -0 and 0 alike
-    return (~(bits ^ (bits >> 31 & np.int32(2**31 - 1)))).astype(np.int64)
+    values = np.full((rows, counts.max()), -np.inf, np.float32)
+    items = np.full(values.shape, -1)
+    values[row, place] = table[row, item]
+    items[row, place] = np.where(np.isneginf(values[row, place]), -1, item)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :depth]
+    return np.take_along_axis(items, order, axis=1)
 
 
 def coverage(ranking: Ranking, k: int, n_items: int) -> float:

@@ -6,8 +6,7 @@ one of their items each. Negatives are uniform over the items that the user does
 share of them can be drawn from the user's hard negatives instead.
 
 Everything is vectorised over a whole epoch; random numbers come from the generator handed in. The
-triples of a batch are in the order of their users: what a step looks up then lies close together,
-and an interaction costs the same with a million of them as with twenty-five.
+triples of a batch are in the order of their users: what a step looks up then lies close together.
 """
 
 from __future__ import annotations
@@ -22,14 +21,8 @@ from torch import Tensor
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.graph import Graph
 
-SAMPLERS = ("edges", "uniform_users")
-"""Names of the samplers."""
-
 TABLE_BYTES = 2**22
 """Bytes of a table of (user, item) pairs, a few users of all, that stays in the cache."""
-
-BLOCK = 2**20
-"""Edges dealt to batches at a time; what is shuffled and gathered then stays in the cache."""
 
 
 class Batch(NamedTuple):
@@ -44,13 +37,6 @@ class Batch(NamedTuple):
     weights: Tensor | None
     "float32 [B], or None when all are 1."
 
-    def to(self, device: str) -> Batch:
-        """Return the batch on a torch device."""
-        weights = None if self.weights is None else self.weights.to(device)
-        return Batch(
-            self.users.to(device), self.positives.to(device), self.negatives.to(device), weights
-        )
-
 
 class Sampler:
     """Draws the batches of an epoch.
@@ -58,33 +44,20 @@ class Sampler:
     Args:
         graph: its edges with a positive loss weight are the positives; all its edges are excluded
             as negatives. A user who has every item teaches nothing and is left out.
-        kind: one of `SAMPLERS`.
+        kind: "edges" or "uniform_users".
         batch_size: number of triples, B. Batches of `edges` are made equally long, at most B.
         hard_share: share of negatives drawn from the graph's hard ones, for users who have any.
-        table_bytes: see `TABLE_BYTES`.
-        block: see `BLOCK`.
 
     Raises:
-        UserError: for an unknown kind, or when no user has both a positive and a negative.
+        UserError: when no user has both a positive and a negative.
     """
 
     def __init__(
-        self,
-        graph: Graph,
-        kind: str,
-        batch_size: int,
-        *,
-        hard_share: float = 0.0,
-        table_bytes: int = TABLE_BYTES,
-        block: int = BLOCK,
+        self, graph: Graph, kind: str, batch_size: int, *, hard_share: float = 0.0
     ) -> None:
-        if kind not in SAMPLERS:
-            raise ValueError(f"sampler '{kind}' is unknown; use {', '.join(SAMPLERS)}")
         self.kind, self.batch_size, self.n_items = kind, batch_size, graph.n_items
         users, items = graph.users.numpy(), graph.items.numpy()
         self._keys = users * graph.n_items + items  # ascending: edges are sorted
-        self._table_users = max(1, table_bytes // graph.n_items)
-        self._block = block
         degrees = np.bincount(users, minlength=graph.n_users)
         kept = (graph.loss_weights.numpy() > 0) & (degrees[users] < graph.n_items)
         if not kept.any():
@@ -92,11 +65,10 @@ class Sampler:
         self._users, self._items = users[kept], items[kept]
         weights = graph.loss_weights.numpy()[kept]
         self._weights = None if (weights == 1).all() else weights
-        self._counts = np.bincount(self._users, minlength=graph.n_users)
-        self._starts = np.cumsum(self._counts) - self._counts
+        self._counts, self._starts = _counts_and_starts(self._users, graph.n_users)
         self.hard_share, self._hard_items = hard_share, graph.hard_items.numpy()
-        self._hard_counts = np.bincount(graph.hard_users.numpy(), minlength=graph.n_users)
-        self._hard_starts = np.cumsum(self._hard_counts) - self._hard_counts
+        hard_users = graph.hard_users.numpy()
+        self._hard_counts, self._hard_starts = _counts_and_starts(hard_users, graph.n_users)
 
     @property
     def steps(self) -> int:
@@ -107,65 +79,44 @@ class Sampler:
 
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        draw = self._dealt if self.kind == "edges" else self._of_uniform_users
-        for columns in draw(random):
-            users, items, negatives, *weights = map(torch.from_numpy, columns)
-            yield Batch(
-                users.long(),
-                items.long(),
-                negatives.long(),
-                weights[0] if weights else None,
-            )
-
-    def _dealt(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
-        """Yield the batches of an epoch that visits every edge."""
-        size = max(self._block // self.steps, 1) * self.steps
-        starts = range(0, len(self._users), size)
-        blocks = [self._deal(slice(start, start + size), random) for start in starts]
-        for parts in zip(*blocks, strict=True):
-            yield [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-
-    def _deal(self, block: slice, random: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
-        """Deal the edges of a block to all batches; each gets as many, up to one."""
-        users = self._users[block]
-        deal = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
-        deal = np.resize(deal, len(users))
-        random.shuffle(deal)
-        # small integers are sorted in linear time, and a batch's edges keep their order
-        order = np.argsort(deal, kind="stable")
-        ids = users, self._items[block], self.negatives(users, random)
-        columns = [column.astype(np.int32)[order] for column in ids]
+        edges, negatives = (self._dealt if self.kind == "edges" else self._of_users)(random)
+        columns = [self._users[edges], self._items[edges], negatives]
         if self._weights is not None:
-            columns.append(self._weights[block][order])
-        return list(zip(*(np.array_split(c, self.steps) for c in columns), strict=True))
+            columns.append(self._weights[edges])
+        batches = (np.array_split(column, self.steps) for column in columns)
+        for batch in zip(*batches, strict=True):
+            users, items, others, *weights = map(torch.from_numpy, batch)
+            yield Batch(users, items, others, weights[0] if weights else None)
 
-    def _of_uniform_users(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
-        """Yield batches of distinct users, with one of their edges each."""
-        pairs = self._edges_of_uniform_users(random, self.steps)
-        edges = np.sort(pairs.reshape(self.steps, -1)).ravel()
+    def _dealt(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return every edge and its negative, batch by batch."""
+        # small integers are sorted in linear time, and a batch's edges keep their order
+        steps = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
+        batch_of = np.resize(steps, len(self._users))
+        random.shuffle(batch_of)
+        order = np.argsort(batch_of, kind="stable")
+        return order, self.negatives(self._users, random)[order]
+
+    def _of_users(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return an edge for each of B distinct users per batch, and its negative."""
+        pool = np.flatnonzero(self._counts)
+        repeat = len(pool) < self.batch_size  # as the published code does
+        draws = [random.choice(pool, self.batch_size, replace=repeat) for _ in range(self.steps)]
+        users = np.concatenate(draws)
+        edges = self._starts[users] + random.integers(0, self._counts[users])
+        edges = np.sort(edges.reshape(self.steps, -1)).ravel()
         order = np.argsort(edges, kind="stable")
         negatives = np.empty_like(edges)
         negatives[order] = self.negatives(self._users[edges[order]], random)
-        for chosen, others in zip(
-            np.split(edges, self.steps), np.split(negatives, self.steps), strict=True
-        ):
-            weights = [] if self._weights is None else [self._weights[chosen]]
-            yield [self._users[chosen], self._items[chosen], others, *weights]
-
-    def _edges_of_uniform_users(self, random: np.random.Generator, count: int) -> np.ndarray:
-        """Return one random edge of each of `count` times B users, distinct within a batch."""
-        pool = np.flatnonzero(self._counts)
-        repeat = len(pool) < self.batch_size  # as the published code does
-        draws = [random.choice(pool, self.batch_size, replace=repeat) for _ in range(count)]
-        users = np.concatenate(draws)
-        return self._starts[users] + random.integers(0, self._counts[users])
+        return edges, negatives
 
     def negatives(self, users: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Draw for each of `users`, which ascend, an item that is none of the user's, int64 [n]."""
         items = random.integers(0, self.n_items, len(users))
-        taken = np.zeros(self._table_users * self.n_items, bool)
-        for first in range(int(users[0]), int(users[-1]) + 1, self._table_users):
-            bounds = first, first + self._table_users
+        together = max(1, TABLE_BYTES // self.n_items)
+        taken = np.zeros(together * self.n_items, bool)
+        for first in range(int(users[0]), int(users[-1]) + 1, together):
+            bounds = first, first + together
             low, high = np.searchsorted(self._keys, np.multiply(bounds, self.n_items))
             known = self._keys[low:high] - first * self.n_items
             taken[known] = True
@@ -183,3 +134,9 @@ class Sampler:
             place = self._hard_starts[whose] + random.integers(0, self._hard_counts[whose])
             items[chosen] = self._hard_items[place]
         return items
+
+
+def _counts_and_starts(users: np.ndarray, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many of the sorted `users` are each user, and where hers begin; both [U]."""
+    counts = np.bincount(users, minlength=n_users)
+    return counts, np.cumsum(counts) - counts

@@ -9,26 +9,25 @@ number of cores.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from dallrec_core.chain.artefacts import atomic
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Graph, Recommender
 from dallrec_core.recommenders.evaluation import score
-from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.sampling import Sampler
 from dallrec_core.recommenders.settings import AUTHORS_MF, SETTINGS, TrainSettings, settings_for
@@ -95,8 +94,8 @@ def fit(
         UserError: when the loss is no longer a number, naming the settings to change.
     """
     started = time.perf_counter()
+    run = _Run(model, graph, validation, settings, seed, known, checkpoint)
     with threads(settings.threads), torch.random.fork_rng():
-        run = _Run(model, graph, validation, settings, seed, known, checkpoint)
         if model.closed_form:
             run.history.append({"epoch": 0, "loss": np.nan, "validation": run.validate()})
         else:
@@ -108,28 +107,20 @@ def fit(
     return FitResult(epochs, chosen, value, seconds, history)
 
 
+@dataclass
 class _Run:
     """One training in progress: everything a checkpoint holds, and what it is made from."""
 
-    def __init__(
-        self,
-        model: Recommender,
-        graph: Graph,
-        validation: pd.DataFrame | None,
-        settings: TrainSettings,
-        seed: int,
-        known: pd.DataFrame | None,
-        checkpoint: Path | None,
-    ) -> None:
-        self.model = model.to(settings.device)
-        self.graph, self.settings, self.seed, self.checkpoint = graph, settings, seed, checkpoint
-        self.validation = validation if validation is not None and len(validation) else None
-        if known is None:
-            known = pd.DataFrame({"user": graph.users.numpy(), "item": graph.items.numpy()})
-        self.known = known
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
-        self.looks_since_best = 0
+    model: Recommender
+    graph: Graph
+    validation: pd.DataFrame | None
+    settings: TrainSettings
+    seed: int
+    known: pd.DataFrame | None
+    checkpoint: Path | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    "Weights of the best look so far."
 
     def train(self, after_epoch: Callable[[int, Recommender], None] | None) -> None:
         """Run epochs until the last or until patience is at its end."""
@@ -140,10 +131,12 @@ class _Run:
             size = max(size, -(-edges // settings.max_steps))
         share = settings.hard_negative_share
         sampler = Sampler(self.graph, settings.sampler, size, hard_share=share)
-        self.optimiser = _optimiser(self.model, settings)
+        kind = TensorFlowRMSProp if settings.optimiser == "rmsprop_tf1" else _adam
+        self.optimiser = kind(self.model.parameters(), lr=settings.learning_rate)
         self._resume()
         for epoch in range(len(self.history) + 1, settings.epochs + 1):
-            if self.looks_since_best >= settings.patience:
+            looks = self._looks()
+            if looks and len(looks) - 1 - np.argmax(looks) >= settings.patience:
                 break
             loss = self._epoch(sampler, epoch)
             look = epoch % settings.eval_every == 0 or epoch == settings.epochs
@@ -151,23 +144,29 @@ class _Run:
             self.history.append({"epoch": epoch, "loss": loss, "validation": value})
             if after_epoch is not None:
                 after_epoch(epoch, self.model)
-            if look and self.validation is not None:
-                self._remember(value)
+            if not np.isnan(value):
+                if self.best is None or value > max(looks):
+                    self.best = copy.deepcopy(self.model.state_dict())
                 self._save()
         if self.best is not None:
-            self.model.load_state_dict(self.best["weights"])
+            self.model.load_state_dict(self.best)
         if self.checkpoint is not None:
             self.checkpoint.unlink(missing_ok=True)
 
+    def _looks(self) -> list[float]:
+        values = [row["validation"] for row in self.history]
+        return [value for value in values if not np.isnan(value)]
+
     def _epoch(self, sampler: Sampler, epoch: int) -> float:
         """Train one epoch and return its mean loss."""
+        settings = self.settings
         self.model.train()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0]))
-        total = torch.zeros((), device=self.settings.device)
+        total = torch.zeros(())
         for step, batch in enumerate(sampler.epoch(np.random.default_rng([self.seed, epoch]))):
-            self._set_learning_rate((epoch - 1 + step / sampler.steps) / self.settings.epochs)
+            self._set_learning_rate((epoch - 1 + step / sampler.steps) / settings.epochs)
             self.optimiser.zero_grad(set_to_none=True)
-            loss = self.model.loss(*batch.to(self.settings.device))
+            loss = self.model.loss(*batch)
             loss.backward()
             self.optimiser.step()
             total += loss.detach()
@@ -175,7 +174,7 @@ class _Run:
         if not np.isfinite(mean):
             raise UserError(
                 f"{type(self.model).__name__}: the loss is no longer a number in epoch {epoch}; "
-                f"lower learning_rate (now {self.settings.learning_rate}) or raise the model's l2"
+                f"lower learning_rate (now {settings.learning_rate}) or raise the model's l2"
             )
         return mean
 
@@ -188,20 +187,16 @@ class _Run:
 
     def validate(self) -> float:
         """Return the validation nDCG@20 of the present weights, NaN without validation data."""
-        if self.validation is None:
+        if self.validation is None or self.validation.empty:
             return float("nan")
+        known = self.known
+        if known is None:
+            known = pd.DataFrame({"user": self.graph.users, "item": self.graph.items})
         self.model.eval()
         users = np.unique(self.validation["user"].to_numpy(np.int64))
-        ranking = rank(self.model, self.known, users, VALIDATION_K)
+        ranking = rank(self.model, known, users, VALIDATION_K)
         table = score(ranking, self.validation, self.model.n_items, (VALIDATION_K,))
         return float(table[f"ndcg@{VALIDATION_K}"].mean())
-
-    def _remember(self, value: float) -> None:
-        if self.best is None or value > self.best["value"]:
-            self.best = {"value": value, "weights": copy.deepcopy(self.model.state_dict())}
-            self.looks_since_best = 0
-        else:
-            self.looks_since_best += 1
 
     def _save(self) -> None:
         if self.checkpoint is None:
@@ -212,7 +207,6 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "history": self.history,
             "best": self.best,
-            "looks_since_best": self.looks_since_best,
         }
         with atomic(self.checkpoint) as partial:
             torch.save(state, partial)
@@ -221,30 +215,57 @@ class _Run:
         if self.checkpoint is None or not self.checkpoint.is_file():
             return
         try:
-            state = torch.load(
-                self.checkpoint, map_location=self.settings.device, weights_only=True
-            )
+            state = torch.load(self.checkpoint, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
             return  # a damaged checkpoint costs time, not correctness
-        if state.get("key") != self._key():
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.history, self.best = state["history"], state["best"]
-        self.looks_since_best = state["looks_since_best"]
+        if state.get("key") == self._key():
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.history, self.best = state["history"], state["best"]
 
     def _key(self) -> str:
         """Identify data, settings and seed, so that a checkpoint continues only its own run."""
-        digest = hashlib.sha256(json.dumps([asdict(self.settings), self.seed]).encode())
-        for field in fields(self.graph):
-            value = np.asarray(getattr(self.graph, field.name))
-            digest.update(value.tobytes())
-        if self.validation is not None:
-            digest.update(self.validation[["user", "item"]].to_numpy(np.int64).tobytes())
-        return digest.hexdigest()
+        graph = [np.asarray(getattr(self.graph, field.name)) for field in fields(self.graph)]
+        return str(joblib.hash([asdict(self.settings), self.seed, graph, self.validation]))
 
 
-def _optimiser(model: Recommender, settings: TrainSettings) -> torch.optim.Optimizer:
-    if settings.optimiser == "rmsprop_tf1":
-        return TensorFlowRMSProp(model.parameters(), lr=settings.learning_rate)
-    return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+def _adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+class TensorFlowRMSProp(torch.optim.Optimizer):
+    """`tf.train.RMSPropOptimizer` (TF 1) on looked-up embeddings, for parity with published code.
+
+    It differs from `torch.optim.RMSprop` in three ways that change results: the accumulator `a`
+    starts at 1, epsilon stands inside the root, and only rows that the batch touched are updated:
+
+        a ← ρ a + (1 - ρ) g²,  ρ = 0.9
+        w ← w - η g / √(a + ε),  ε = 1e-10
+
+    A row whose gradient is entirely zero counts as untouched.
+
+    Args:
+        parameters: tensors; rows of matrices are embeddings, a vector is one row per entry.
+        lr: step size η.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Apply one update to every parameter that has a gradient."""
+        group = self.param_groups[0]
+        for parameter in group["params"]:
+            gradient, state = parameter.grad, self.state[parameter]
+            if gradient is None:
+                continue
+            if not state:
+                state["accumulator"] = torch.ones_like(parameter)
+            accumulator = state["accumulator"]
+            rows = gradient.reshape(len(gradient), -1).any(dim=1).nonzero().squeeze(1)
+            touched = gradient.index_select(0, rows)
+            kept = accumulator.index_select(0, rows).mul_(0.9).addcmul_(touched, touched, value=0.1)
+            accumulator.index_copy_(0, rows, kept)
+            update = touched.div_(kept.add_(1e-10).sqrt_())
+            parameter.index_add_(0, rows, update, alpha=-group["lr"])

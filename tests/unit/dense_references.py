@@ -1,4 +1,4 @@
-"""Every backbone again, written with dense matrices and loops over nodes, for comparison.
+"""Every backbone again, written with dense matrices, for comparison.
 
 Nothing here is fast or shares code with the library; each function takes a model for its weights
 and the adjacency `R` [U, N] and returns the vectors or scores its paper defines.
@@ -13,28 +13,19 @@ from torch.nn import functional
 
 def whole(R: Tensor) -> Tensor:
     """The adjacency of the bipartite graph [U + N, U + N]."""
-    U, N = R.shape
-    result = torch.zeros(U + N, U + N)
-    for u in range(U):
-        for i in range(N):
-            result[u, U + i] = result[U + i, u] = R[u, i]
+    U = len(R)
+    result = torch.zeros(sum(R.shape), sum(R.shape))
+    result[:U, U:], result[U:, :U] = R, R.T
     return result
 
 
 def symmetric(A: Tensor) -> Tensor:
-    result = torch.zeros_like(A)
-    degrees = A.sum(1)
-    for a in range(len(A)):
-        for b in range(len(A)):
-            if A[a, b] > 0:
-                result[a, b] = A[a, b] / (degrees[a] * degrees[b]) ** 0.5
-    return result
+    scale = A.sum(1).rsqrt().nan_to_num(posinf=0)
+    return scale[:, None] * A * scale
 
 
 def by_rows(A: Tensor) -> Tensor:
-    degrees = A.sum(1)
-    rows = [row / total if total > 0 else row for row, total in zip(A, degrees, strict=True)]
-    return torch.stack(rows)
+    return A / A.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def leaky(x: Tensor, slope: float = 0.01) -> Tensor:
@@ -42,10 +33,10 @@ def leaky(x: Tensor, slope: float = 0.01) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    return torch.stack([row / row.norm().clamp(min=1e-12) for row in x])
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def light(model, R: Tensor, ego: Tensor, layers: int) -> Tensor:
+def light(R: Tensor, ego: Tensor, layers: int) -> Tensor:
     adjacency, layer, total = symmetric(whole(R)), ego, ego
     for _ in range(layers):
         layer = adjacency @ layer
@@ -54,7 +45,7 @@ def light(model, R: Tensor, ego: Tensor, layers: int) -> Tensor:
 
 
 def lightgcn(model, R: Tensor) -> Tensor:
-    vectors = light(model, R, model.ego, model.config.layers)
+    vectors = light(R, model.ego, model.config.layers)
     return vectors[: len(R)] @ vectors[len(R) :].T
 
 
@@ -94,7 +85,7 @@ def mmgcn(model, R: Tensor) -> Tensor:
     for part in model.modalities.values():
         items = part.features @ part.project.weight.T + part.project.bias
         X, slope = torch.cat([part.preferences, items]), model.config.slope
-        for heard, own, join in zip(part.heard, part.own, part.join, strict=True):
+        for heard, own, join in zip(part.neighbours, part.itself, part.join, strict=True):
             H = leaky(adjacency @ (X @ heard.weight.T), slope)
             mixed = leaky(X @ own.weight.T + own.bias, slope) + model.ids
             if model.config.combine == "concat":
@@ -108,12 +99,7 @@ def mmgcn(model, R: Tensor) -> Tensor:
 
 def attention(queries: Tensor, keys: Tensor, R: Tensor) -> Tensor:
     """Softmax over the neighbours of each row, weighted by the edges; [rows of R, columns]."""
-    result = torch.zeros(R.shape)
-    rows = []
-    for a in range(len(R)):
-        powers = R[a] * torch.exp(keys @ queries[a])
-        rows.append(powers / powers.sum() if powers.sum() > 0 else powers)
-    return torch.stack(rows) if rows else result
+    return by_rows(R * torch.exp(queries @ keys.T))
 
 
 def grcn(model, R: Tensor) -> Tensor:
@@ -145,18 +131,14 @@ def mmssl(model, R: Tensor) -> Tensor:
     to_users, modal, views = adjacency[:U, U:], [], []
     for m, name in enumerate(model.names):
         layer = model.project[name]
-        f = getattr(model, f"features_{name}") @ layer.weight.T + layer.bias
+        f = model.features[name] @ layer.weight.T + layer.bias
         users = to_users @ f
         modal.append(torch.cat([users, to_users.T @ users]))
-        chosen = torch.zeros(U, N)
-        for u in range(U):
-            for i in model.learned[m, u]:
-                chosen[u, i] += 1
+        chosen = torch.zeros(U, N).scatter(1, model.learned[m], 1.0)
         views.append(
             torch.cat([by_rows(chosen) @ model.ids[U:], by_rows(chosen.T) @ model.ids[:U]])
         )
-    mixed, d, heads = torch.zeros(U + N, config.dim), config.dim, config.heads
-    rows = []
+    d, heads, rows = config.dim, config.heads, []
     for node in range(U + N):
         own = torch.stack([view[node] for view in views])
         query, key = own @ model.attention.query.weight.T, own @ model.attention.key.weight.T
@@ -167,7 +149,7 @@ def mmssl(model, R: Tensor) -> Tensor:
             parts.append((scores.softmax(1) @ own[:, at]).mean(0))
         rows.append(torch.cat(parts))
     mixed = unit(torch.stack(rows))
-    vectors = light(model, R, model.ids + config.attention_weight * mixed, config.layers)
+    vectors = light(R, model.ids + config.attention_weight * mixed, config.layers)
     for x in modal:
         vectors = vectors + config.feature_weight * functional.normalize(x)
     return vectors[:U] @ vectors[U:].T

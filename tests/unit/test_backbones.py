@@ -11,8 +11,8 @@ from dense_references import REFERENCES
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build, model_class
 from dallrec_core.recommenders.evaluation import evaluate
-from dallrec_core.recommenders.layers import dropout
-from dallrec_core.recommenders.training import SETTINGS, TrainSettings, fit
+from dallrec_core.recommenders.nmf import dropout
+from dallrec_core.recommenders.training import TrainSettings, fit
 
 U, N = 8, 11
 SMALL = {"dim": 16}
@@ -53,6 +53,7 @@ def features(n_items: int = N, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def made(name: str, graph: Graph, options: dict | None = None, seed: int = 0):
+    """A small model; item features are given to those that read some."""
     given = features(graph.n_items) if model_class(name).uses_features else None
     model = build(name, graph, given, SMALL | (options or {}), seed=seed)
     if name == "MMSSL":
@@ -63,6 +64,19 @@ def made(name: str, graph: Graph, options: dict | None = None, seed: int = 0):
 def triples(graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     negatives = torch.from_numpy(np.random.default_rng(3).integers(0, N, len(graph.users)))
     return graph.users, graph.items, negatives
+
+
+QUIET = {"MMSSL": {"contrast": 0.0, "adversary": 0.0}}
+"""Options that leave the ranking loss alone."""
+PENALISED = {
+    "MF-BPR": ["users", "items"],
+    "NMF": ["users", "items"],
+    "LightGCN": ["ego"],
+    "MMGCN": ["ids", "preferences"],
+    "GRCN": ["ids", "preferences"],
+    "MMSSL": ["ids"],
+}
+"""Embeddings whose squared norms the loss holds down; NGCF holds down its final vectors."""
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -84,8 +98,26 @@ def test_scores_and_gradients_equal_the_dense_reference(name, options):
             torch.testing.assert_close(parameter.grad, wanted[key], atol=2e-6, rtol=1e-4)
 
 
-QUIET = {"MMSSL": {"contrast": 0.0, "adversary": 0.0}}
-"""Options that leave the ranking loss alone."""
+@pytest.mark.parametrize("name", REFERENCES)
+def test_penalty_is_half_the_squared_norm_of_each_row_of_the_batch(name):
+    graph, _ = toy()
+    batch = users, positives, negatives = triples(graph)
+    final = {"MMGCN": 5.0, "GRCN": 2.0, "NGCF": 1.0}.get(name, 0.0)
+    options = QUIET.get(name, {}) | ({"final_weight": final} if name in ("MMGCN", "GRCN") else {})
+    without, model = (made(name, graph, options | {"l2": l2}) for l2 in (0.0, 0.3))
+    rows = []
+    for key, table in model.named_parameters():
+        if key.split(".")[-1] in PENALISED.get(name, []):
+            items = {N: 0, U + N: U}.get(len(table))  # where they begin among its rows
+            rows += [] if len(table) == N else [table[users]]
+            rows += [] if items is None else [table[items + positives], table[items + negatives]]
+    total = sum(part.square().sum() for part in rows)
+    if final:
+        user_vectors, item_vectors = model.user_item_vectors()
+        rows = user_vectors[users], item_vectors[positives], item_vectors[negatives]
+        total = total + final * sum(part.square().sum() for part in rows)
+    wanted = without.loss(*batch) + 0.3 * total / 2 / len(users)
+    torch.testing.assert_close(model.loss(*batch), wanted)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -99,46 +131,12 @@ def test_every_weight_is_trained(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_labels_do_not_matter(name):
-    """Renaming users and items, with their embeddings and features, renames the scores."""
-    graph, frame = toy()
-    model = made(name, graph)
-    user_of, item_of = torch.randperm(U), torch.randperm(N)  # new code of each old one
-    renamed = frame.assign(user=user_of.numpy()[frame["user"]], item=item_of.numpy()[frame["item"]])
-    again = Graph.from_frame(renamed, U, N)
-    given = None
-    if model_class(name).uses_features:
-        given = {key: _moved(value, item_of) for key, value in features().items()}
-    other = build(name, again, given, SMALL).eval()
-    nodes = torch.cat([user_of, item_of + U])
-    orders = {U: user_of, N: item_of, U + N: nodes}
-    state = {}
-    for key, value in model.state_dict().items():
-        if key == "learned":
-            value = torch.stack([_moved(item_of[part], user_of) for part in value])
-        elif value.ndim == 2 and len(value) in orders and not key.startswith("critic"):
-            value = _moved(value, orders[len(value)])
-        state[key] = value
-    other.load_state_dict(state)
-    scores = other.scores(torch.arange(U))[user_of][:, item_of]
-    torch.testing.assert_close(scores, model.scores(torch.arange(U)), atol=2e-6, rtol=2e-5)
-
-
-def _moved(rows: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    result = torch.empty_like(rows)
-    result[new] = rows
-    return result
-
-
-@pytest.mark.parametrize("name", REFERENCES)
 def test_overfits_twenty_users(name):
     random = np.random.default_rng(1)
     rows = [(u, i) for u in range(20) for i in random.choice(30, 5, replace=False)]
     train = pd.DataFrame(rows, columns=["user", "item"])
     graph = Graph.from_frame(train, 20, 30)
-    given = features(30) if model_class(name).uses_features else None
-    config = {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {})
-    model = build(name, graph, given, config)
+    model = made(name, graph, {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {}))
     settings = TrainSettings(
         epochs=300, batch_size=100, learning_rate=0.02, schedule="cosine", eval_every=300
     )
@@ -150,41 +148,41 @@ def test_overfits_twenty_users(name):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_same_seed_same_scores_other_seed_other_scores(name):
-    graph, frame = toy()
-    given = features() if model_class(name).uses_features else None
+    graph, _ = toy()
     results = []
     for seed in (0, 0, 1):
-        model = build(name, graph, given, SMALL, seed=seed)
+        model = made(name, graph, seed=seed)
         fit(model, graph, None, TrainSettings(epochs=3, batch_size=16), seed)
         results.append(model.eval().scores(torch.arange(U)))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
 
+class Killed(Exception):
+    """Stands for the kill signal."""
+
+
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_killed_training_continues_exactly(name, tmp_path):
     graph, frame = toy(isolated=False)
-    given = features() if model_class(name).uses_features else None
     settings = TrainSettings(epochs=6, batch_size=16, eval_every=2, patience=9)
-
-    class Killed(Exception):
-        pass
+    checkpoint = tmp_path / "training.checkpoint"
 
     def kill(epoch, model):
         if epoch == 5:
             raise Killed
 
-    results = []
-    for after in (None, kill):
-        model = build(name, graph, given, SMALL)
-        checkpoint = tmp_path / f"{after is None}.pt"
-        try:
-            fit(model, graph, frame, settings, checkpoint=checkpoint, after_epoch=after)
-        except Killed:
-            model = build(name, graph, given, SMALL)
-            fit(model, graph, frame, settings, checkpoint=checkpoint)
-        results.append(model.eval().scores(torch.arange(U)))
-    assert torch.equal(*results)
+    whole, resumed, epochs = made(name, graph), made(name, graph), []
+    plain = fit(whole, graph, frame, settings)
+    with pytest.raises(Killed):
+        fit(made(name, graph), graph, frame, settings, checkpoint=checkpoint, after_epoch=kill)
+    options = {"checkpoint": checkpoint, "after_epoch": lambda epoch, _: epochs.append(epoch)}
+    result = fit(resumed, graph, frame, settings, **options)
+    assert epochs == [5, 6]  # continues after the last look at validation
+    pd.testing.assert_frame_equal(result.history, plain.history)
+    everyone = torch.arange(U)
+    assert torch.equal(whole.eval().scores(everyone), resumed.eval().scores(everyone))
+    assert not checkpoint.exists()
 
 
 @pytest.mark.parametrize("name", [n for n in REFERENCES if model_class(n).uses_features])
@@ -245,23 +243,3 @@ def test_impossible_options_are_refused(name, options, message):
     given = features() if model_class(name).uses_features else None
     with pytest.raises(UserError, match=message):
         build(name, graph, given, options)
-
-
-def test_defaults_exist_for_all_seven():
-    assert set(REFERENCES) <= set(SETTINGS)
-
-
-def test_item_knn_equals_its_formula_and_breaks_ties_by_code():
-    graph, _ = toy()
-    X = dense(graph)
-    S = torch.zeros(N, N)
-    for i in range(N):
-        for j in range(N):
-            if i != j:
-                length = X[:, i].norm() * X[:, j].norm() + 2
-                S[i, j] = X[:, i] @ X[:, j] / length
-        best = S[i].sort(descending=True, stable=True).indices[:3]
-        S[i] = torch.zeros(N).scatter(0, best, S[i, best])
-    model = build("ItemKNN", graph, config={"neighbours": 3, "shrink": 2.0})
-    expected = X @ S.T
-    torch.testing.assert_close(model.scores(torch.arange(U)), expected, atol=1e-6, rtol=1e-5)

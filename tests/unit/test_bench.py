@@ -15,7 +15,7 @@ from dallrec_core.augmentation.selection import select
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study
 from dallrec_core.experiment import bench as benches
-from dallrec_core.recommenders import evaluation
+from dallrec_core.recommenders.ranking import rank
 
 RANDOM = np.random.default_rng(2)
 PAIRS = pd.DataFrame(np.argwhere(RANDOM.random((40, 30)) < 0.3), columns=["user", "item"])
@@ -37,7 +37,7 @@ def hits(train: pd.DataFrame, edges: pd.DataFrame | None = None) -> pd.DataFrame
     graph = recommenders.Graph.from_frame(train, 40, 30, extra=edges)
     model = recommenders.build("EASE", graph)
     seen = pd.concat([train, VALIDATION])
-    ranking = evaluation.rank(model, seen, np.unique(TEST["user"]), 5)
+    ranking = rank(model, seen, np.unique(TEST["user"]), 5)
     lists = dict(zip(ranking.users, ranking.items, strict=True))
     return TEST.assign(found=[i in lists[u] for u, i in zip(TEST.user, TEST.item, strict=True)])
 

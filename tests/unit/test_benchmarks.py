@@ -28,8 +28,8 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks import data as arrays  # noqa: E402
 from dallrec_core.recommenders import build, training  # noqa: E402
-from dallrec_core.recommenders.evaluation import Ranking, rank  # noqa: E402
 from dallrec_core.recommenders.ngcf import NGCFConfig  # noqa: E402
+from dallrec_core.recommenders.ranking import Ranking, rank  # noqa: E402
 
 KEYS = {"valid_recall@20", "seconds_per_epoch", "cpu_seconds_to_target", "peak_mib"}
 
@@ -74,14 +74,6 @@ def here(monkeypatch: pytest.MonkeyPatch, few_epochs: None) -> None:
     monkeypatch.setattr(recommenders, "call", call)
 
 
-def test_data_survives_the_file(file: str) -> None:
-    data = arrays.load(file)
-    assert len(data.train) + len(data.validation) == 700
-    assert set(data.features) == {"attributes", "summary"}
-    assert not data.train.merge(data.validation, on=["user", "item"]).size
-    assert data.train["item"].max() < data.n_items
-
-
 def test_synthetic_data_has_the_asked_size_and_a_long_tail(tmp_path: Path) -> None:
     path = str(tmp_path / "synthetic.npz")
     about = arrays.synthetic(path, 20_000)
@@ -114,35 +106,12 @@ def test_quality_is_that_of_the_weights_that_fit_keeps(file: str, few_epochs: No
     assert result["valid_recall@20"] == backbones.quality(model, data)["recall@20"]
 
 
-def test_the_watch_runs_in_training_only(
-    file: str, few_epochs: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, watches = arrays.load(file), []
-    graph = data.graph()
-    model = build("MF-BPR", graph)
-    watch = backbones.Stopwatch(model)
-    loss, ranked = model.loss, training.rank
-    model.loss = lambda *batch: watches.append(watch.started is not None) or loss(*batch)
-
-    def validating(*arguments: object) -> Ranking:
-        watches.append(watch.started is None)
-        return ranked(*arguments)
-
-    monkeypatch.setattr(training, "rank", validating)
-    training.fit(model, graph, data.validation, training.SETTINGS["MF-BPR"])
-    assert all(watches) and watch.epochs == 3 and watch.seconds > 0
-
-
 def test_seconds_are_found_between_looks() -> None:
-    looks = [
-        {"cpu_seconds": seconds, "recall@20": recall}
-        for seconds, recall in ((0.0, 0.0), (10.0, 0.2), (20.0, 0.1), (30.0, 0.4))
-    ]
-    assert backbones.seconds_at(looks, 0.15) == pytest.approx(7.5)
-    assert backbones.seconds_at(looks, 0.25) == pytest.approx(25.0)
-    assert backbones.seconds_at(looks, 0.5) is None
-    assert backbones.reached(looks, 0.2) == 10.0
-    assert backbones.reached(looks, 0.5) is None
+    points = (0.0, 0.0), (10.0, 0.2), (20.0, 0.1), (30.0, 0.4)
+    looks = [{"cpu_seconds": seconds, "recall@20": recall} for seconds, recall in points]
+    found = [backbones.seconds_at(looks, recall) for recall in (0.15, 0.25, 0.5)]
+    assert found == [pytest.approx(7.5), pytest.approx(25.0), None]
+    assert [backbones.reached(looks, recall) for recall in (0.2, 0.5)] == [10.0, None]
 
 
 def test_limits_follow_from_the_rates() -> None:
@@ -155,29 +124,21 @@ def test_right_lists_pass_and_wrong_ones_do_not(file: str) -> None:
     data = arrays.load(file)
     assert ranking.wrong_exact(data, 10, 100) == 0
     random = torch.Generator().manual_seed(0)
-    vectors = [torch.randn(n, 4, generator=random) for n in (data.n_users, data.n_items)]
+    vectors = tuple(torch.randn(n, 4, generator=random) for n in (data.n_users, data.n_items))
     users = np.unique(data.validation["user"].to_numpy())
-    good = rank((vectors[0], vectors[1]), data.train, users, 10)
-    check = {"known": data.train, "sample": 1000, "tolerance": ranking.ROUNDING}
-    assert ranking.wrong_lists(good, *vectors, **check) == 0
-    swapped = good.items.copy()
+    good = rank(vectors, data.train, users, 10)
+    swapped, twice = good.items.copy(), good.items.copy()
     swapped[:, [0, 9]] = swapped[:, [9, 0]]
-    assert ranking.wrong_lists(Ranking(users, swapped), *vectors, **check) == len(users)
-    twice = good.items.copy()
     twice[3, 5] = twice[3, 4]
-    assert ranking.wrong_lists(Ranking(users, twice), *vectors, **check) == 1
-    unmasked = rank((vectors[0], vectors[1]), data.train.iloc[:1], users, 10)
-    assert ranking.wrong_lists(unmasked, *vectors, **check) > 0
-
-
-def test_a_wrong_order_of_ties_is_found() -> None:
-    users, items = torch.ones(1, 1), torch.ones(4, 1)
-    known = pd.DataFrame({"user": [0], "item": [2]})
-    right, wrong = (
-        Ranking(np.array([0]), np.array([order], np.int32)) for order in ([0, 1, 3], [0, 3, 1])
-    )
-    assert ranking.wrong_lists(right, users, items, known, 1) == 0
-    assert ranking.wrong_lists(wrong, users, items, known, 1) == 1
+    unmasked = rank(vectors, data.train.iloc[:1], users, 10).items
+    lists = (good.items, swapped, twice, unmasked)
+    check = {"known": data.train, "sample": 1000, "tolerance": ranking.ROUNDING}
+    wrong = [ranking.wrong_lists(Ranking(users, items), *vectors, **check) for items in lists]
+    assert wrong[:3] == [0, len(users), 1] and wrong[3] > 0
+    tied, known = (torch.ones(1, 1), torch.ones(4, 1)), pd.DataFrame({"user": [0], "item": [2]})
+    for order, count in (([0, 1, 3], 0), ([0, 3, 1], 1)):
+        listed = Ranking(np.array([0]), np.array([order], np.int32))
+        assert ranking.wrong_lists(listed, *tied, known, 1) == count
 
 
 def test_plain_ngcf_is_ngcf(file: str) -> None:
@@ -200,12 +161,8 @@ def test_comparison_with_plain_says_when_it_was_capped() -> None:
         return [{"cpu_seconds": seconds, "recall@20": recall} for seconds, recall in points]
 
     ours = {"seconds_per_epoch": 2.0, "looks": looks((0, 0.01), (4, 0.21), (8, 0.29))}
-    capped = {
-        "seconds_per_epoch": 300.0,
-        "capped": True,
-        "cpu_seconds_to_target": None,
-        "looks": looks((0, 0.01), (60, 0.11)),
-    }
+    capped = {"seconds_per_epoch": 300.0, "capped": True, "cpu_seconds_to_target": None}
+    capped["looks"] = looks((0, 0.01), (60, 0.11))
     result = plain_ngcf.compare(ours, capped)
     assert result["epoch"] == 150 and result["capped"]
     assert result["same_quality"] == pytest.approx(30)

@@ -1,4 +1,4 @@
-"""Graph, registry, the two backbones against their formulas, and the references."""
+"""The graph, the registry, losses and products against plain formulas, references, the sampler."""
 
 from __future__ import annotations
 
@@ -6,44 +6,45 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dense_references import symmetric, whole
 
 from dallrec_core import recommenders
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build, losses
-from dallrec_core.recommenders.losses import batch_l2, bpr_loss
-from dallrec_core.recommenders.optimisers import TensorFlowRMSProp
-from dallrec_core.recommenders.sampling import BLOCK, Sampler
-from dallrec_core.recommenders.sparse import Adjacency, multiply, propagate
+from dallrec_core.recommenders.sampling import Sampler
+from dallrec_core.recommenders.sparse import multiply, propagate
+from dallrec_core.recommenders.training import TensorFlowRMSProp
 
 U, N = 7, 9
 
 
+def pairs(*rows: tuple[int, int]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["user", "item"])
+
+
 def small_frame(seed: int = 0, share: float = 0.35) -> pd.DataFrame:
-    users, items = np.nonzero(np.random.default_rng(seed).random((U, N)) < share)
-    return pd.DataFrame({"user": users, "item": items})
+    return pairs(*np.argwhere(np.random.default_rng(seed).random((U, N)) < share))
 
 
-def dense_adjacency(graph: Graph) -> torch.Tensor:
-    matrix = torch.zeros(U, N)
+def small_graph(**options) -> Graph:
+    return Graph.from_frame(small_frame(), U, N, **options)
+
+
+def dense(graph: Graph) -> torch.Tensor:
+    matrix = torch.zeros(graph.n_users, graph.n_items)
     matrix[graph.users, graph.items] = graph.weights
-    whole = torch.zeros(U + N, U + N)
-    whole[:U, U:], whole[U:, :U] = matrix, matrix.T
-    scale = whole.sum(1).rsqrt()
-    scale[torch.isinf(scale)] = 0
-    return scale[:, None] * whole * scale
+    return matrix
 
 
 class TestGraph:
     def test_file_order_does_not_matter(self):
-        frame = small_frame()
-        shuffled = frame.sample(frac=1, random_state=1)
-        one, two = Graph.from_frame(frame, U, N), Graph.from_frame(shuffled, U, N)
+        one = small_graph()
+        two = Graph.from_frame(small_frame().sample(frac=1, random_state=1), U, N)
         assert torch.equal(one.users, two.users) and torch.equal(one.items, two.items)
 
     def test_added_edges_keep_known_pairs_and_largest_weight(self):
-        train = pd.DataFrame({"user": [0, 1], "item": [0, 1]})
-        extra = pd.DataFrame({"user": [0, 2, 2], "item": [0, 3, 3], "weight": [0.1, 0.2, 0.6]})
-        graph = Graph.from_frame(train, U, N, extra=extra)
+        extra = pairs((0, 0), (2, 3), (2, 3)).assign(weight=[0.1, 0.2, 0.6])
+        graph = Graph.from_frame(pairs((0, 0), (1, 1)), U, N, extra=extra)
         assert graph.users.tolist() == [0, 1, 2]
         assert graph.weights.tolist() == pytest.approx([1, 1, 0.6])
 
@@ -52,14 +53,11 @@ class TestGraph:
         [("both", 0.5, 0.5), ("loss", 0, 0.5), ("adjacency", 0.5, 0)],
     )
     def test_insertion_of_added_edges(self, insertion, adjacency, loss):
-        train = pd.DataFrame({"user": [0], "item": [0]})
-        extra = pd.DataFrame({"user": [1], "item": [2], "weight": [0.5]})
-        graph = Graph.from_frame(train, U, N, extra=extra, insertion=insertion)
+        extra = pairs((1, 2)).assign(weight=0.5)
+        graph = Graph.from_frame(pairs((0, 0)), U, N, extra=extra, insertion=insertion)
         assert graph.weights.tolist() == [1, adjacency]
         assert graph.loss_weights.tolist() == [1, loss]
-        buffers = graph.normalised_adjacency().named_buffers()
-        entries = sum(len(tensor) for name, tensor in buffers if name.startswith("values"))
-        assert entries == (4 if adjacency else 2)
+        assert len(graph.normalised_adjacency().values()) == (4 if adjacency else 2)
 
     @pytest.mark.parametrize(
         ("frame", "message"),
@@ -75,222 +73,188 @@ class TestGraph:
     def test_bad_edges_are_refused(self, frame, message):
         with pytest.raises(UserError, match=message):
             Graph.from_frame(pd.DataFrame(frame), U, N)
+        if "weight" not in frame and frame["user"]:
+            with pytest.raises(UserError, match=f"hard negatives.*{message}"):
+                small_graph(negatives=pd.DataFrame(frame))
 
     def test_unknown_insertion(self):
         with pytest.raises(UserError, match="both, loss, adjacency"):
-            Graph.from_frame(small_frame(), U, N, insertion="x")
+            small_graph(insertion="x")
 
     def test_added_edges_do_not_change_derived_penalties(self):
         extra = pd.DataFrame({"user": [0] * N, "item": range(N)})
-        graphs = [Graph.from_frame(small_frame(), U, N, extra=added) for added in (None, extra)]
+        graphs = [small_graph(), small_graph(extra=extra)]
         assert len(graphs[0].users) < len(graphs[1].users)
         for name in ("EASE", "MF-BPR", "LightGCN"):
             assert len({build(name, graph).l2 for graph in graphs}) == 1
         mean = len(small_frame()) / U
         assert build("MF-BPR", graphs[0], config={"prior": 3.0}).l2 == pytest.approx(3 / mean)
 
-
-class TestBuild:
-    def test_unknown_name_lists_valid_ones(self):
-        with pytest.raises(
-            UserError, match="'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"
-        ):
-            build("BPR", Graph.from_frame(small_frame(), U, N))
-
-    def test_unknown_option_lists_valid_ones(self):
-        with pytest.raises(UserError, match="no option 'width'; it has dim, layers"):
-            build("LightGCN", Graph.from_frame(small_frame(), U, N), config={"width": 3})
-
     @pytest.mark.parametrize(
-        ("name", "config"),
+        ("said", "added", "hard"),
         [
-            ("MF-BPR", {"dim": 0}),
-            ("LightGCN", {"layers": -1}),
-            ("MF-BPR", {"l2": -1.0}),
-            ("EASE", {"l2": -1.0}),
+            (pairs((2, 4), (0, 2), (2, 1), (0, 2)).astype("int32"), None, [(0, 2), (2, 1), (2, 4)]),
+            (pairs((0, 1), (1, 1), (1, 2)), None, [(1, 1), (1, 2)]),  # (0, 1) happened
+            (pairs((0, 1), (1, 1), (1, 2)), pairs((1, 2)), [(1, 1)]),
+            (pairs((1, 1)).assign(weight=np.nan, answer="no"), None, [(1, 1)]),
+            (pairs(), None, []),
+            (None, None, []),
         ],
     )
-    def test_values_out_of_range(self, name, config):
-        with pytest.raises(UserError, match=name):
-            build(name, Graph.from_frame(small_frame(), U, N), config=config)
+    @pytest.mark.parametrize("insertion", recommenders.graph.INSERTIONS)
+    def test_hard_negatives_are_sorted_unique_and_no_edges(self, said, added, hard, insertion):
+        options = {"extra": added, "insertion": insertion}
+        plain = Graph.from_frame(pairs((0, 1), (0, 3), (2, 0)), 3, 5, **options)
+        graph = Graph.from_frame(pairs((0, 1), (0, 3), (2, 0)), 3, 5, negatives=said, **options)
+        assert [*zip(graph.hard_users.tolist(), graph.hard_items.tolist(), strict=True)] == hard
+        assert graph.hard_users.dtype == graph.hard_items.dtype == torch.int64
+        assert torch.equal(graph.users, plain.users) and torch.equal(graph.weights, plain.weights)
+
+
+class TestBuild:
+    @pytest.mark.parametrize(
+        ("name", "config", "message"),
+        [
+            ("BPR", {}, "'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"),
+            ("LightGCN", {"width": 3}, "no option 'width'; it has dim, .*layers"),
+            ("MF-BPR", {"dim": 0}, "MF-BPR: dim"),
+            ("LightGCN", {"layers": -1}, "LightGCN: layers"),
+            ("MF-BPR", {"l2": -1.0}, "MF-BPR: l2"),
+            ("EASE", {"l2": -1.0}, "EASE: l2"),
+        ],
+    )
+    def test_what_does_not_exist_or_is_out_of_range(self, name, config, message):
+        with pytest.raises(UserError, match=message):
+            build(name, small_graph(), config=config)
 
     def test_misshapen_features(self):
         with pytest.raises(UserError, match="9 rows, one per item"):
-            build("MF-BPR", Graph.from_frame(small_frame(), U, N), {"text": torch.zeros(3, 2)})
+            build("MF-BPR", small_graph(), {"text": torch.zeros(3, 2)})
 
     def test_seed_fixes_values_and_spares_the_global_state(self):
-        graph = Graph.from_frame(small_frame(), U, N)
         before = torch.get_rng_state()
-        one, two = build("MF-BPR", graph, seed=1), build("MF-BPR", graph, seed=1)
-        other = build("MF-BPR", graph, seed=2)
-        assert torch.equal(one.users, two.users) and not torch.equal(one.users, other.users)
+        one, two, other = (build("MF-BPR", small_graph(), seed=seed).users for seed in (1, 1, 2))
+        assert torch.equal(one, two) and not torch.equal(one, other)
         assert torch.equal(before, torch.get_rng_state())
 
     @pytest.mark.parametrize("name", recommenders.names())
     def test_scores_have_one_column_per_item(self, name):
         features = {"text": torch.eye(N)} if recommenders.model_class(name).uses_features else None
-        model = build(name, Graph.from_frame(small_frame(), U, N), features).eval()
+        model = build(name, small_graph(), features).eval()
         assert model.scores(torch.tensor([3, 0])).shape == (2, N)
         assert torch.equal(model.scores(torch.tensor([3]))[0], model.scorer()(torch.tensor([3]))[0])
 
 
 class TestGradients:
-    def triples(self, count: int = 40):
-        draw = torch.Generator().manual_seed(0)
-        sizes = (U, N, N)
-        return [torch.randint(0, size, (count,), generator=draw) for size in sizes]
-
-    def test_bpr_equals_automatic_differentiation(self, monkeypatch):
+    @pytest.mark.parametrize("l2", [0.0, 0.3])
+    def test_bpr_equals_automatic_differentiation(self, l2, monkeypatch):
         monkeypatch.setattr(losses, "CHUNK", 7)  # the last of six is shorter
-        users, positives, negatives = self.triples()
+        draw = torch.Generator().manual_seed(0)
+        triples = [torch.randint(0, size, (40,), generator=draw) for size in (U, N, N)]
         tables = [torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (U, N)]
-        weights = torch.rand(len(users), dtype=torch.float64)
-        margin = (tables[0][users] * (tables[1][positives] - tables[1][negatives])).sum(1)
-        plain = -(weights * torch.nn.functional.logsigmoid(margin)).mean()
-        ours = bpr_loss(*tables, users, positives, negatives, weights)
+        weights = torch.rand(40, dtype=torch.float64)
+        rows = [table[codes] for table, codes in zip((*tables, tables[1]), triples, strict=True)]
+        margin = (rows[0] * (rows[1] - rows[2])).sum(1)
+        penalty = sum(part.square().sum() for part in rows) / 2 / 40
+        plain = -(weights * torch.nn.functional.logsigmoid(margin)).mean() + l2 * penalty
+        ours = losses.bpr_loss(*tables, *triples, weights, l2)
         torch.testing.assert_close(ours, plain)
-        wanted = torch.autograd.grad(3 * plain, tables)
-        for ours_, theirs in zip(torch.autograd.grad(3 * ours, tables), wanted, strict=True):
-            torch.testing.assert_close(ours_, theirs)
+        wanted = torch.autograd.grad(3 * plain, tables, retain_graph=True)
+        torch.testing.assert_close(torch.autograd.grad(3 * ours, tables), wanted)
+        apart = losses.batch_l2(tables[0], triples[0]) + losses.batch_l2(tables[1], *triples[1:])
+        torch.testing.assert_close(apart, penalty)
+        wanted = torch.autograd.grad(penalty, tables)
+        torch.testing.assert_close(torch.autograd.grad(apart, tables), wanted)
 
-    def test_penalty_counts_repeated_rows(self):
-        _, positives, negatives = self.triples()
-        table = torch.randn(N, 4, dtype=torch.float64, requires_grad=True)
-        rows = torch.cat([table[positives], table[negatives]])
-        plain = rows.square().sum() / 2 / len(positives)
-        ours = batch_l2(table, positives, negatives)
-        torch.testing.assert_close(ours, plain)
-        wanted = torch.autograd.grad(plain, table)
-        torch.testing.assert_close(torch.autograd.grad(ours, table), wanted)
-
-    @pytest.mark.parametrize("large", [0, 1000])  # in pieces of two dimensions, or whole
     @pytest.mark.parametrize("layers", [0, 1, 3])
-    def test_propagation_equals_the_dense_formula(self, layers, large, monkeypatch):
-        monkeypatch.setattr("dallrec_core.recommenders.sparse.LARGE", large)
-        monkeypatch.setattr("dallrec_core.recommenders.sparse.PIECE", 2)
+    def test_propagation_equals_the_dense_formula(self, layers):
         frame = small_frame().assign(weight=lambda f: 1 / (1 + f.index.to_numpy()))
         frame = frame[frame["item"] != 4]  # a cold item: its row must be zero, not NaN
         graph = Graph.from_frame(frame, U, N)
-        dense, sparse = dense_adjacency(graph), graph.normalised_adjacency()
-        torch.testing.assert_close(multiply(sparse, torch.eye(U + N)), dense)
+        matrix, sparse = symmetric(whole(dense(graph))), graph.normalised_adjacency()
+        torch.testing.assert_close(multiply(sparse, torch.eye(U + N)), matrix)
         ego = torch.randn(U + N, 5, requires_grad=True)
-        powers = [torch.linalg.matrix_power(dense, k) @ ego for k in range(layers + 1)]
-        wanted = torch.stack(powers).mean(0)
-        ours = propagate(sparse, ego, layers)
+        powers = [torch.linalg.matrix_power(matrix, k) @ ego for k in range(layers + 1)]
+        wanted, ours = torch.stack(powers).mean(0), propagate(sparse, ego, layers)
         torch.testing.assert_close(ours, wanted)
         pull = torch.randn(U + N, 5)
         wanted_gradient = torch.autograd.grad(wanted, ego, pull)
         torch.testing.assert_close(torch.autograd.grad(ours, ego, pull), wanted_gradient)
 
-    @pytest.mark.parametrize("tile", [1, 2, 4, 100])
-    def test_tiles_add_up_to_the_matrix(self, tile):
-        graph = Graph.from_frame(small_frame(), U, N)
-        values = torch.rand(len(graph.users))
-        whole = torch.zeros(U + N, U + N)
-        whole[graph.users, U + graph.items] = whole[U + graph.items, graph.users] = values
-        sparse = Adjacency(graph.users, graph.items, values, U, N, tile)
-        assert len(list(sparse.buffers())) == 3 * (-(-U // tile) + -(-N // tile))
-        start, x = torch.randn(2, U + N, 3)
-        torch.testing.assert_close(sparse.plus(start, x), start + whole @ x)
-
-    @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
-    def test_whole_loss(self, name):
-        graph = Graph.from_frame(small_frame(), U, N)
-        model = build(name, graph, config={"dim": 4, "l2": 0.3}, seed=3)
-        users, positives, negatives = self.triples()
-        loss = model.loss(users, positives, negatives)
-        tables = list(model.parameters())
-        ours = torch.autograd.grad(loss, tables)
-        if name == "LightGCN":
-            ego = tables[0]
-            powers = [torch.linalg.matrix_power(dense_adjacency(graph), k) for k in range(4)]
-            final = torch.stack(powers).mean(0) @ ego
-            ego_parts, final_parts = (ego[:U], ego[U:]), (final[:U], final[U:])
-        else:
-            ego_parts = final_parts = tables
-        u, v = final_parts
-        margin = (u[users] * (v[positives] - v[negatives])).sum(1)
-        rows = ego_parts[0][users], ego_parts[1][positives], ego_parts[1][negatives]
-        penalty = sum(part.square().sum() for part in rows) / 2 / len(users)
-        plain = -torch.nn.functional.logsigmoid(margin).mean() + 0.3 * penalty
-        torch.testing.assert_close(loss, plain)
-        for mine, wanted in zip(ours, torch.autograd.grad(plain, tables), strict=True):
-            torch.testing.assert_close(mine, wanted)
-
 
 class TestBaselines:
     def test_popularity_counts(self):
-        graph = Graph.from_frame(small_frame(), U, N)
         counts = np.bincount(small_frame()["item"], minlength=N)
-        assert build("Popularity", graph).scores(torch.tensor([2]))[0].tolist() == counts.tolist()
+        scores = build("Popularity", small_graph()).scores(torch.tensor([2]))
+        assert scores[0].tolist() == counts.tolist()
 
     def test_ease_rebuilds_each_column_by_ridge_regression(self):
-        graph = Graph.from_frame(small_frame(), U, N)
-        model = build("EASE", graph, config={"l2": 2.0})
-        x = np.zeros((U, N))
-        x[graph.users, graph.items] = 1
+        model, x = build("EASE", small_graph(), config={"l2": 2.0}), dense(small_graph()).numpy()
         for j in range(N):  # the closed form is ridge regression on the other items
             others = np.delete(np.arange(N), j)
             a = x[:, others]
             w = np.linalg.solve(a.T @ a + 2 * np.eye(N - 1), a.T @ x[:, j])
             np.testing.assert_allclose(model.weights[others, j], w, atol=1e-5)
             assert model.weights[j, j] == 0
-        wanted = torch.tensor(x[[1, 5]], dtype=torch.float32) @ model.weights
+        wanted = torch.tensor(x[[1, 5]]) @ model.weights
         torch.testing.assert_close(model.scores(torch.tensor([1, 5])), wanted)
 
     def test_ease_says_what_it_would_need(self):
-        graph = Graph.from_frame(small_frame(), U, 70_740)
         with pytest.raises(UserError, match="70740 items would take 56 GiB"):
-            build("EASE", graph)
+            build("EASE", Graph.from_frame(small_frame(), U, 70_740))
 
     def test_closed_form_has_no_loss(self):
-        model = build("EASE", Graph.from_frame(small_frame(), U, N))
         with pytest.raises(UserError, match="closed form"):
-            model.loss(*[torch.zeros(1, dtype=torch.int64)] * 3)
+            build("EASE", small_graph()).loss(*[torch.zeros(1, dtype=torch.int64)] * 3)
+
+    @pytest.mark.parametrize("shrink", [2.0, 0.0])
+    def test_item_knn_equals_its_formula_and_breaks_ties_by_code(self, shrink):
+        X = dense(Graph.from_frame(small_frame().query("item != 4"), U, N))
+        S = torch.zeros(N, N)
+        for i in range(N):
+            for j in range(N):
+                if i != j and X[:, i] @ X[:, j] > 0:
+                    S[i, j] = X[:, i] @ X[:, j] / (X[:, i].norm() * X[:, j].norm() + shrink)
+            best = S[i].sort(descending=True, stable=True).indices[:3]
+            S[i] = torch.zeros(N).scatter(0, best, S[i, best])
+        graph = Graph.from_frame(small_frame().query("item != 4"), U, N)
+        model = build("ItemKNN", graph, config={"neighbours": 3, "shrink": shrink})
+        torch.testing.assert_close(model.scores(torch.arange(U)), X @ S.T, atol=1e-6, rtol=1e-5)
 
 
 class TestSampler:
-    def graph(self) -> Graph:
-        return Graph.from_frame(small_frame(share=0.6), U, N)
+    def graph(self, n_items: int = N) -> Graph:
+        return Graph.from_frame(small_frame(share=0.6), U, n_items)
 
-    @pytest.mark.parametrize("size", [2**22, 3 * N, 0])  # the table holds all users, three, one
+    @pytest.mark.parametrize("n_items", [N, 2**21, 2**22 + 1])  # a table of all users, of two, one
     @pytest.mark.parametrize("kind", ["edges", "uniform_users"])
-    @pytest.mark.parametrize("block", [BLOCK, 20])
-    def test_positives_are_edges_and_negatives_are_not(self, kind, size, block):
-        graph = self.graph()
+    def test_positives_are_edges_and_negatives_are_not(self, kind, n_items):
+        graph = self.graph(n_items)
         known = set(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
-        sampler = Sampler(graph, kind, 4, table_bytes=size, block=block)
-        drawn = list(sampler.epoch(np.random.default_rng(0)))
+        drawn = list(Sampler(graph, kind, 4).epoch(np.random.default_rng(0)))
         for batch in drawn:
             assert batch.users.tolist() == sorted(batch.users.tolist())
-            pairs = zip(batch.users.tolist(), batch.positives.tolist(), strict=True)
-            assert set(pairs) <= known
-            others = zip(batch.users.tolist(), batch.negatives.tolist(), strict=True)
-            assert not set(others) & known
+            assert {*zip(batch.users.tolist(), batch.positives.tolist(), strict=True)} <= known
+            assert not {*zip(batch.users.tolist(), batch.negatives.tolist(), strict=True)} & known
         if kind == "uniform_users":
             assert len(drawn) == len(graph.users) // 4 + 1
             assert all(len(set(batch.users.tolist())) == 4 for batch in drawn)
         else:
-            seen = sorted((u, i) for b in drawn for u, i in zip(*map(list, b[:2]), strict=True))
-            assert [(int(u), int(i)) for u, i in seen] == sorted(known)
+            seen = [p for b in drawn for p in zip(b[0].tolist(), b[1].tolist(), strict=True)]
+            assert sorted(seen) == sorted(known)
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
     def test_share_of_hard_negatives(self, share):
-        known = pd.DataFrame({"user": [0, 1], "item": [0, 0]})
-        no = pd.DataFrame({"user": [0, 0], "item": [3, 4]})
-        graph = Graph.from_frame(known, U, 200, negatives=no)
+        graph = Graph.from_frame(pairs((0, 0), (1, 0)), U, 200, negatives=pairs((0, 3), (0, 4)))
         sampler = Sampler(graph, "edges", 4, hard_share=share)
-        users = np.repeat([0, 1], 2000)
-        drawn = sampler.negatives(users, np.random.default_rng(0))
+        drawn = sampler.negatives(np.repeat([0, 1], 2000), np.random.default_rng(0))
         hard = np.isin(drawn, [3, 4])
         assert hard[:2000].mean() == pytest.approx(share, abs=0.05)
         assert hard[2000:].mean() < 0.05  # this user said nothing
         assert not share or {3, 4} <= set(drawn[:2000])
 
-    @pytest.mark.parametrize("block", [BLOCK, 20, 1])
-    def test_batches_are_equally_long_and_dealt_at_random(self, block):
-        sampler = Sampler(self.graph(), "edges", 10, block=block)
-        random = np.random.default_rng(1)
+    def test_batches_are_equally_long_and_dealt_at_random(self):
+        sampler, random = Sampler(self.graph(), "edges", 10), np.random.default_rng(1)
         epochs = [[batch.users.tolist() for batch in sampler.epoch(random)] for _ in range(2)]
         assert epochs[0] != epochs[1] and len(epochs[0]) == sampler.steps
         lengths = {len(users) for epoch in epochs for users in epoch}
@@ -299,26 +263,21 @@ class TestSampler:
     def test_negatives_are_uniform_over_free_items(self):
         graph = self.graph()
         free = np.setdiff1d(np.arange(N), graph.items[graph.users == 0].numpy())
-        sampler = Sampler(graph, "edges", 4, table_bytes=0)
-        drawn = sampler.negatives(np.zeros(6000, int), np.random.default_rng(0))
+        drawn = Sampler(graph, "edges", 4).negatives(np.zeros(6000, int), np.random.default_rng(0))
         counts = np.bincount(drawn, minlength=N)
         assert (counts[free] > 0.8 * 6000 / len(free)).all() and counts.sum() == counts[free].sum()
 
     def test_user_with_everything_is_left_out(self):
-        full = pd.DataFrame({"user": [0] * N + [1], "item": [*range(N), 2]})
-        batch = next(
-            Sampler(Graph.from_frame(full, U, N), "edges", 4).epoch(np.random.default_rng(0))
-        )
-        assert batch.users.tolist() == [1]
+        full = pairs(*((0, item) for item in range(N)), (1, 2))
+        sampler = Sampler(Graph.from_frame(full, U, N), "edges", 4)
+        assert next(sampler.epoch(np.random.default_rng(0))).users.tolist() == [1]
         with pytest.raises(UserError, match="no user"):
             Sampler(Graph.from_frame(full[:N], U, N), "edges", 4)
 
-    @pytest.mark.parametrize("block", [BLOCK, 20])
-    def test_weights_follow_their_edges(self, block):
-        extra = pd.DataFrame({"user": [6], "item": [8], "weight": [0.25]})
-        frame = small_frame().query("user != 6")
-        sampler = Sampler(Graph.from_frame(frame, U, N, extra=extra), "edges", 5, block=block)
-        for batch in sampler.epoch(np.random.default_rng(0)):
+    def test_weights_follow_their_edges(self):
+        extra = pairs((6, 8)).assign(weight=0.25)
+        graph = Graph.from_frame(small_frame().query("user != 6"), U, N, extra=extra)
+        for batch in Sampler(graph, "edges", 5).epoch(np.random.default_rng(0)):
             assert batch.weights.tolist() == [0.25 if u == 6 else 1 for u in batch.users.tolist()]
 
 

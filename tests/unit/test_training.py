@@ -17,9 +17,18 @@ from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build
 from dallrec_core.recommenders.evaluation import evaluate
 from dallrec_core.recommenders.mf_bpr import MFBPR, MFConfig
-from dallrec_core.recommenders.training import AUTHORS_MF, SETTINGS, TrainSettings, _Run, fit
+from dallrec_core.recommenders.settings import AUTHORS_NMF
+from dallrec_core.recommenders.training import (
+    AUTHORS_MF,
+    SETTINGS,
+    TrainSettings,
+    fit,
+    settings_for,
+)
 
 U, N = 60, 40
+BACKBONES = ["MF-BPR", "NMF", "NGCF", "LightGCN", "MMGCN", "GRCN", "MMSSL"]
+DATASETS = ["matinee", "ml-100k", "released-edges", "book-crossing", "published-book"]
 QUICK = TrainSettings(
     epochs=12, batch_size=128, learning_rate=0.05, eval_every=2, patience=3, model={"dim": 8}
 )
@@ -62,8 +71,17 @@ class TestSettings:
 
     def test_every_default_can_be_built(self):
         graph = Graph.from_frame(clustered()[0], U, N)
-        for name, settings in SETTINGS.items():
-            build(name, graph, {"text": torch.eye(N)}, config=dict(settings.model))
+        tables = [settings_for(name) for name in (*DATASETS, "any other")]
+        for table in [*tables, {"MF-BPR": AUTHORS_MF, "NMF": AUTHORS_NMF}]:
+            for name, settings in table.items():
+                build(name, graph, {"text": torch.eye(N)}, config=dict(settings.model))
+        assert tables[-1] == SETTINGS and all(table != SETTINGS for table in tables[:-1])
+        assert all(list(table) == BACKBONES for table in tables)
+
+    def test_a_model_replaces_the_whole_model_of_the_defaults(self):
+        assert SETTINGS["GRCN"].model == {"prior": 0.5, "final_weight": 1.0}
+        assert settings_for("published-book")["GRCN"].model == {"prior": 0.5}
+        assert settings_for("published-book")["GRCN"].batch_size == SETTINGS["GRCN"].batch_size
 
 
 class TestFit:
@@ -72,10 +90,9 @@ class TestFit:
         rates = []
         graph = Graph.from_frame(clustered()[0], U, N)
         settings = TrainSettings(epochs=3, batch_size=8, learning_rate=0.01, schedule=schedule)
-        run = _Run(build("MF-BPR", graph), graph, None, settings, 0, None, None)
         with patch.object(torch.optim.Adam, "step", autospec=True) as step:
             step.side_effect = lambda adam: rates.append(adam.param_groups[0]["lr"])
-            run.train(None)
+            fit(build("MF-BPR", graph), graph, None, settings)
         assert rates[0] == 0.01 and rates[-1] == pytest.approx(last, abs=1e-4)
         assert rates == sorted(rates, reverse=True)
 
@@ -101,12 +118,6 @@ class TestFit:
         recall = evaluate(model, train, validation, (20,)).query("metric == 'recall@20'")
         assert recall["value"].mean() > 0.85  # knowing the kind gives all but the stray items
         assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
-
-    @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
-    def test_equal_seeds_give_equal_weights(self, name):
-        one, two, other = trained(name)[0], trained(name)[0], trained(name, seed=1)[0]
-        for a, b, c in zip(one.parameters(), two.parameters(), other.parameters(), strict=True):
-            assert torch.equal(a, b) and not torch.equal(a, c)
 
     def test_threads_outside_do_not_matter(self):
         before = torch.get_num_threads()
@@ -148,43 +159,23 @@ class Stop(Exception):
     """Stands for the kill signal."""
 
 
-class TestCheckpoint:
-    def interrupted(self, path, at: int, name: str = "LightGCN") -> None:
-        def stop(epoch, model):
-            if epoch == at:
-                raise Stop
+@pytest.mark.parametrize("damage", ["none", "truncated", "garbage", "other seed"])
+def test_a_foreign_or_damaged_checkpoint_is_ignored(tmp_path, damage):
+    path, seen = tmp_path / "training.checkpoint", []
 
-        with pytest.raises(Stop):
-            trained(name, checkpoint=path, after_epoch=stop)
-        assert path.is_file()
+    def stop(epoch, model):
+        if epoch == 7:
+            raise Stop
 
-    @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
-    def test_resumed_run_equals_an_unbroken_one(self, tmp_path, name):
-        path = tmp_path / "cell.checkpoint"
-        whole, plain = trained(name)
-        self.interrupted(path, at=7, name=name)
-        seen = []
-        again, resumed = trained(
-            name, checkpoint=path, after_epoch=lambda epoch, model: seen.append(epoch)
-        )
-        assert seen[0] == 7  # continues after the last look at validation, epoch 6
-        pd.testing.assert_frame_equal(resumed.history, plain.history)
-        for a, b in zip(whole.parameters(), again.parameters(), strict=True):
-            assert torch.equal(a, b)
-        assert not path.exists()
-
-    @pytest.mark.parametrize("damage", ["truncated", "garbage", "other seed"])
-    def test_a_foreign_or_damaged_checkpoint_is_ignored(self, tmp_path, damage):
-        path = tmp_path / "cell.checkpoint"
-        self.interrupted(path, at=7)
-        if damage == "truncated":
-            path.write_bytes(path.read_bytes()[:100])
-        if damage == "garbage":
-            path.write_bytes(b"not a checkpoint")
-        seed = 1 if damage == "other seed" else 0
-        seen = []
-        trained("LightGCN", seed, checkpoint=path, after_epoch=lambda epoch, _: seen.append(epoch))
-        assert seen[0] == 1
+    with pytest.raises(Stop):
+        trained("LightGCN", checkpoint=path, after_epoch=stop)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    if damage == "garbage":
+        path.write_bytes(b"not a checkpoint")
+    seed = 1 if damage == "other seed" else 0
+    trained("LightGCN", seed, checkpoint=path, after_epoch=lambda epoch, _: seen.append(epoch))
+    assert seen[0] == (7 if damage == "none" else 1)
 
 
 def read_published(path) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from dallrec_core.data import Dataset, Split, load
 from dallrec_core.data.matinee import REALLY_LIKED, catalogue
 from dallrec_core.data.splits import split
 from dallrec_core.recommenders import Graph, Recommender, build
-from dallrec_core.recommenders.evaluation import evaluate, preference_at_k, rank
+from dallrec_core.recommenders.evaluation import evaluate, preference_at_k
+from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import TrainSettings, fit
 from tools.matinee.make import shown
 from tools.matinee.viewers import Viewers, simulate
