@@ -183,11 +183,11 @@ def compare(scores: pd.DataFrame, metrics: str | Sequence[str], base: str = "bas
         for backbone, of_backbone in chosen.groupby("backbone", sort=False):
             arms = dict(iter(of_backbone.groupby("arm", sort=False)))
             if base not in arms:
-                names = ", ".join(map(str, arms))
-                raise UserError(f"{backbone} has no arm '{base}'; it has {names}")
-            names = {"metric": metric, "backbone": backbone}
+                known = ", ".join(map(str, arms))
+                raise UserError(f"{backbone} has no arm '{base}'; it has {known}")
+            of = {"metric": metric, "backbone": backbone}
             rows += [
-                names | {"arm": arm} | _compared(arms[base], values, f"{backbone}, arm '{arm}'")
+                of | {"arm": arm} | _compared(arms[base], values, f"{backbone}, arm '{arm}'")
                 for arm, values in arms.items()
                 if arm != base
             ]
