@@ -268,7 +268,10 @@ TABLES = {
     "attributes": (_attributes, "item_id", "value"),
     "summaries": (_summaries, "item_id", "summary"),
 }
-"""By task: what makes the page's table of a foreign one, and the columns that one must have."""
+"""By task: what makes the page's table of a foreign one, and the columns that one must have.
+
+:meta hide-value:
+"""
 
 
 def _codes(source: Table, what: str, run: str) -> np.ndarray:
