@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.process import say
 from dallrec_core import experiment
 from dallrec_core.chain.artefacts import read_table
