@@ -35,6 +35,11 @@ def drawn(
     return rest + by_seed + random.standard_normal((*many, 1, users)) * of_users
 
 
+def crossed_all(tables: np.ndarray) -> pd.DataFrame:
+    """The rows that `judged` reads, of many tables of differences."""
+    return pd.DataFrame([crossed(d) for d in tables], columns=["difference", "se", "df"])
+
+
 def test_mean_squares_are_those_of_statsmodels() -> None:
     d = drawn(np.random.default_rng(7), (4, 30), 0.5, 1.0)
     mean, se, df = crossed(d)
@@ -48,33 +53,25 @@ def test_mean_squares_are_those_of_statsmodels() -> None:
 
 
 def test_one_seed_is_the_paired_t_test() -> None:
-    d = np.random.default_rng(7).normal(0.2, 1, (1, 50))
-    mean, se, df = crossed(d)
-    row = judged(pd.DataFrame({"difference": [mean], "se": [se], "df": [df]})).iloc[0]
-    theirs = stats.ttest_1samp(d[0], 0)
+    d = np.random.default_rng(7).normal(0.2, 1, (1, 1, 50))
+    row = judged(crossed_all(d)).iloc[0]
+    theirs = stats.ttest_1samp(d[0, 0], 0)
     assert row["p_corrected"] == pytest.approx(theirs.pvalue)
     assert (row["low"], row["high"]) == pytest.approx(tuple(theirs.confidence_interval()))
 
 
 @pytest.mark.parametrize("deviations", [(0.0, 0.0), (0.05, 0.0), (0.0, 0.6), (0.05, 0.6)])
 def test_intervals_hold_the_truth_and_few_families_err(deviations: tuple[float, float]) -> None:
-    random, family = np.random.default_rng(1), 10
-    tables = drawn(random, (300, family, 5, 200), *deviations)
-    rows = pd.DataFrame(
-        [crossed(d) for many in tables for d in many], columns=["difference", "se", "df"]
-    )
+    rows = crossed_all(drawn(np.random.default_rng(1), (3000, 5, 200), *deviations))
     reach = stats.t.isf(0.025, rows["df"]) * rows["se"]
     assert (rows["difference"].abs() <= reach).mean() >= 0.93
-    wrong = [
-        (judged(rows[start : start + family])["verdict"] != NO_EFFECT).any()
-        for start in range(0, len(rows), family)
-    ]
+    families = (rows[start : start + 10] for start in range(0, len(rows), 10))
+    wrong = [(judged(family)["verdict"] != NO_EFFECT).any() for family in families]
     assert np.mean(wrong) <= 0.07, "5 % and twice the error of 300 families"
 
 
 def test_a_difference_of_the_detectable_size_is_found_four_times_in_five() -> None:
-    d = drawn(np.random.default_rng(2), (500, 10, 300), 0.05, 0.6)
-    rows = pd.DataFrame([crossed(x) for x in d], columns=["difference", "se", "df"])
+    rows = crossed_all(drawn(np.random.default_rng(2), (500, 10, 300), 0.05, 0.6))
     size = judged(rows[:1].assign(se=rows["se"].mean(), df=rows["df"].median()))["detectable"]
     shifted = rows.assign(difference=rows["difference"] + size.item())
     found = [judged(shifted[i : i + 1])["verdict"].item() for i in range(len(rows))]
@@ -105,8 +102,7 @@ def test_finding_interval_and_p_agree_and_a_family_is_corrected_as_one() -> None
 
 
 def test_identical_arms_do_not_differ() -> None:
-    table = judged(pd.DataFrame([crossed(np.zeros((2, 10)))], columns=["difference", "se", "df"]))
-    row = table.iloc[0]
+    row = judged(crossed_all(np.zeros((1, 2, 10)))).iloc[0]
     assert (row["low"], row["high"], row["p_corrected"]) == (0, 0, 1)
     assert row["verdict"] == NO_EFFECT
 
@@ -117,37 +113,51 @@ def test_what_cannot_be_compared(d: np.ndarray) -> None:
         crossed(d)
 
 
-def long_scores() -> pd.DataFrame:
-    random = np.random.default_rng(0)
-    rows = []
-    for backbone, seeds in (("MF-BPR", 3), ("EASE", 1)):
-        for seed in range(seeds):
-            base = random.random(50)
-            for arm, shift in (("base", 0), ("dallrec", 0.2), ("random", 0)):
-                value = base + shift + 0.01 * random.standard_normal(50)
-                table = pd.DataFrame({"user": np.arange(50), "value": value, "metric": "recall@20"})
-                rows.append(table.assign(backbone=backbone, arm=arm, seed=seed))
-    return pd.concat(rows).sample(frac=1, random_state=0)
+# ---------------------------------------------------------------- tables of scores
+
+SHIFTS = {"base": 0, "dallrec": 0.3, "random": 0.1, "popular": 0.2, "shuffled": 0, "oracle": 1}
+VALID = {"base": 0.1, "dallrec": 0.4, "random": 0.3, "popular": 0.2, "shuffled": 0.9, "oracle": 1}
 
 
-def test_compare_has_one_row_per_backbone_and_arm():
-    table = compare(long_scores(), "recall@20").set_index(["backbone", "arm"])
-    assert len(table) == 4
+def trained() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and runs of three seeds of MF-BPR and one of EASE.
+
+    `popular` is the better control on test, `random` on validation; `shuffled` is base again.
+    """
+    random, rows = np.random.default_rng(3), []
+    for backbone, seed in [("MF-BPR", 0), ("MF-BPR", 1), ("MF-BPR", 2), ("EASE", 0)]:
+        base = random.random(60)
+        for arm, shift in SHIFTS.items():
+            noise = 0.01 * random.standard_normal(60) if shift else 0
+            names = {"run": f"{backbone}/{arm}/{seed}", "backbone": backbone, "arm": arm}
+            for metric, sign in (("recall@20", 1), ("preference@20", -1)):
+                value = {"user": np.arange(60), "value": base + sign * shift + noise}
+                rows.append(pd.DataFrame(value).assign(**names, seed=seed, metric=metric))
+    scores = pd.concat(rows).sample(frac=1, random_state=0)
+    runs = scores[["run", "backbone", "arm", "seed"]].drop_duplicates(ignore_index=True)
+    shared = runs["arm"] == "shuffled"
+    return scores, runs.assign(validation=runs["arm"].map(VALID), shared=shared)
+
+
+def test_compare_has_one_row_per_backbone_and_arm() -> None:
+    scores, _ = trained()
+    table = compare(scores, "recall@20").set_index(["backbone", "arm"])
+    assert len(table) == 10 and (table["family"] == 10).all()
     assert (table.xs("dallrec", level="arm")["verdict"] == "higher").all()
-    row = table.loc[("MF-BPR", "dallrec")]
-    assert row["difference"] == pytest.approx(0.2, abs=0.01) and row["seeds"] == 3
-    assert (table["family"] == 4).all()
-    assert table.loc[("EASE", "dallrec"), "seeds"] == 1
+    assert table.loc[("MF-BPR", "dallrec"), "difference"] == pytest.approx(0.3, abs=0.01)
+    assert table.xs("dallrec", level="arm")["seeds"].to_dict() == {"MF-BPR": 3, "EASE": 1}
+    assert compare(scores[scores["arm"] == "base"], "recall@20").empty
 
 
-def test_compare_groups_corrects_over_all_groups():
-    groups = pd.Series(["few", "many"]).repeat(25).reset_index(drop=True)
-    table = compare_groups(long_scores(), "recall@20", groups)
-    assert len(table) == 8 and set(table["users"]) == {25} and set(table["family"]) == {8}
+def test_compare_groups_corrects_over_all_groups() -> None:
+    scores, _ = trained()
+    groups = pd.Series(["few", "many"]).repeat(30).reset_index(drop=True)
+    table = compare_groups(scores, "recall@20", groups)
+    assert len(table) == 20 and set(table["users"]) == {30} and set(table["family"]) == {20}
 
 
-def test_compare_refuses_what_is_not_there():
-    scores = long_scores()
+def test_compare_refuses_what_is_not_there() -> None:
+    scores, _ = trained()
     with pytest.raises(UserError, match="'recall@7' is not among.*recall@20"):
         compare(scores, "recall@7")
     with pytest.raises(UserError, match="no arm 'nothing'"):
@@ -157,62 +167,26 @@ def test_compare_refuses_what_is_not_there():
         compare(gap, "recall@20")
 
 
-def test_compare_with_the_base_alone_is_empty():
-    scores = long_scores().query("arm == 'base'")
-    assert compare(scores, "recall@20").empty
-
-
-def test_arms_that_are_the_same_training_are_compared_once():
-    scores = long_scores()
-    scores["run"] = scores["backbone"] + "/" + scores["arm"] + "/" + scores["seed"].astype(str)
-    alike = scores[scores["arm"] == "base"]
-    alike = alike.assign(arm="attributes", run=alike["run"].str.replace("base", "attributes"))
-    scores = pd.concat([scores, alike])
-    runs = scores[["run", "backbone", "arm", "seed"]].drop_duplicates()
-    # EASE reads no features; the other one is taken to read them
-    runs["shared"] = (runs["arm"] == "attributes") & (runs["backbone"] == "EASE")
+def test_arms_that_are_the_same_training_are_compared_once() -> None:
+    scores, runs = trained()
+    runs["shared"] &= runs["backbone"] == "EASE"  # it reads no features
     left = without_repeats(scores, runs)
-    assert set(left["arm"]) == {"base", "dallrec", "random", "attributes"}
     table = compare(left, "recall@20")
-    assert len(table) == 5 and "attributes" not in set(table.query("backbone == 'EASE'")["arm"])
+    assert len(table) == 9 and "shuffled" not in set(table.query("backbone == 'EASE'")["arm"])
     # the arms that every page speaks of stay, were they all the same
     assert without_repeats(left, runs.assign(shared=True))["arm"].nunique() == 2
 
 
-# ---------------------------------------------------------------- over base and over a control
-
-
-def with_controls() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`popular` is the better control on test, `random` on validation; `shuffled` is base again."""
-    random, rows, runs = np.random.default_rng(3), [], []
-    shifts = {"base": 0, "dallrec": 0.3, "random": 0.1, "popular": 0.2, "shuffled": 0, "oracle": 1}
-    valid = {"base": 0.1, "dallrec": 0.4, "random": 0.3, "popular": 0.2, "shuffled": 0.9}
-    for backbone in ("MF-BPR", "NMF"):
-        for seed in range(2):
-            base = random.random(60)
-            for arm, shift in shifts.items():
-                run = f"{backbone}/{arm}/{seed}"
-                names = {"run": run, "backbone": backbone, "arm": arm, "seed": seed}
-                noise = 0.01 * random.standard_normal(60) if shift else 0
-                for metric, scale in (("recall@20", 1), ("preference@20", -1)):
-                    value = {"user": np.arange(60), "value": base + scale * shift + noise}
-                    rows.append(pd.DataFrame(value | {"metric": metric}).assign(**names))
-                shared = arm == "shuffled"
-                runs.append(names | {"validation": valid.get(arm, 1.0), "shared": shared})
-    return pd.concat(rows), pd.DataFrame(runs)
-
-
 def test_the_best_control_is_the_best_on_validation() -> None:
-    _, runs = with_controls()
-    assert best_controls(runs) == {"MF-BPR": "random", "NMF": "random"}
-    better = (runs["arm"] == "popular") & (runs["backbone"] == "NMF") & (runs["seed"] == 1)
-    runs.loc[better, "validation"] = 0.41  # .305 on average
-    assert best_controls(runs) == {"MF-BPR": "random", "NMF": "popular"}
+    _, runs = trained()
+    assert best_controls(runs) == {"MF-BPR": "random", "EASE": "random"}
+    runs.loc[runs["run"] == "MF-BPR/popular/1", "validation"] = 0.53  # .31 on average
+    assert best_controls(runs) == {"MF-BPR": "popular", "EASE": "random"}
     assert best_controls(runs[runs["arm"] == "base"]) == {}
 
 
 def test_effects_over_base_and_over_the_best_control() -> None:
-    scores, runs = with_controls()
+    scores, runs = trained()
     metrics = yardsticks(scores, "recall@20")
     assert metrics == ["recall@20", "preference@20"]
     assert yardsticks(scores, "recall@10") == ["recall@10"]
@@ -221,8 +195,8 @@ def test_effects_over_base_and_over_the_best_control() -> None:
     sizes = table.groupby(table["arm"] == "dallrec")["family"].agg(["size", "unique"])
     assert sizes.to_dict("list") == {"size": [12, 8], "unique": [[12], [8]]}
     row = table.set_index(["metric", "backbone", "arm", "over"])["difference"]
-    assert row["recall@20", "NMF", "dallrec", "base"] == pytest.approx(0.3, abs=0.01)
-    assert row["recall@20", "NMF", "dallrec", "random"] == pytest.approx(0.2, abs=0.01)
+    assert row["recall@20", "EASE", "dallrec", "base"] == pytest.approx(0.3, abs=0.01)
+    assert row["recall@20", "EASE", "dallrec", "random"] == pytest.approx(0.2, abs=0.01)
     assert row["preference@20", "MF-BPR", "dallrec", "random"] == pytest.approx(-0.2, abs=0.01)
     alone = compare(scores[scores["arm"].isin(["random", "dallrec"])], "recall@20", "random")
     theirs = alone.set_index("backbone")["se"]
@@ -231,44 +205,36 @@ def test_effects_over_base_and_over_the_best_control() -> None:
 
 
 def test_fine_tuning_is_a_comparison_of_its_own() -> None:
-    scores, runs = with_controls()
-    renamed = {"arm": {"popular": "zero_shot"}}
-    scores, runs = scores.replace(renamed), runs.replace(renamed)
+    scores, runs = (table.replace({"arm": {"popular": "zero_shot"}}) for table in trained())
     table = effects(scores, runs, ["recall@20"])
     of = table[table["arm"] == "dallrec"]
     assert of["over"].tolist() == ["base", "base", "random", "zero_shot", "random", "zero_shot"]
-    sides = headline(of, ["recall@20"], {"MF-BPR": "random", "NMF": "random"})["NMF"]["recall@20"]
+    sides = headline(of, ["recall@20"], {"MF-BPR": "random", "EASE": "random"})["EASE"]["recall@20"]
     assert list(sides) == ["over base", "over best control", "over zero_shot"]
     assert sides["over zero_shot"]["family"] == 6
 
 
 def test_regenerations_are_compared_by_their_means() -> None:
-    scores, _ = with_controls()
-    again = scores.assign(regeneration=1, seed=scores["seed"] + 2)
+    scores, _ = trained()
+    again = scores.assign(regeneration=1, seed=scores["seed"] + 3)
     again["value"] += np.where(again["arm"] == "dallrec", 0.05, 0)
     both = pd.concat([scores.assign(regeneration=0), again])
-    row = compare(both, "recall@20").set_index(["backbone", "arm"]).loc[("NMF", "dallrec")]
+    row = compare(both, "recall@20").set_index(["backbone", "arm"]).loc[("MF-BPR", "dallrec")]
     assert row["seeds"] == 2 and row["difference"] == pytest.approx(0.325, abs=0.01)
     assert row["se"] == pytest.approx(0.025, rel=0.1) and row["df"] == pytest.approx(1, abs=0.2)
 
 
 def test_effects_are_shown_row_by_row() -> None:
-    scores, runs = with_controls()
-    scores.loc[scores["arm"] == "popular", "value"] = scores.loc[
-        scores["arm"] == "base", "value"
-    ].to_numpy()
-    table = effects(scores, runs, ["recall@20", "preference@20"])
+    scores, runs = trained()
+    table = effects(scores, runs.assign(shared=False), ["recall@20", "preference@20"])
     long = effect_table(table)
-    same = long.loc[("NMF", "popular", "base", "recall@20")]
-    assert (same["finding"], same["effect"]) == (
-        NO_EFFECT,
-        "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)",
-    )
-    lower = long.loc[("NMF", "dallrec", "random", "preference@20")]
-    assert lower["finding"] == "lower" and float(lower["p"]) < 0.05
+    same = long.loc[("EASE", "shuffled", "base", "recall@20")]
+    assert same["finding"] == NO_EFFECT
+    assert same["effect"] == "+0.0000 (+0.0000\u00a0to\u00a0+0.0000)"
+    lower = long.loc[("EASE", "dallrec", "shuffled", "preference@20")]
+    assert lower["finding"] == "lower" and float(lower["p"].removeprefix("<\u00a0")) < 0.05
     assert set(effect_table(table.assign(p_corrected=0.0009))["p"]) == {"<\u00a00.001"}
-    one = effect_table(
-        table[(table["arm"] == "dallrec") & (table["over"] == "base")], ["detectable"]
-    )
+    few = table[(table["arm"] == "dallrec") & (table["over"] == "base")]
+    one = effect_table(few, ["detectable"])
     assert list(one) == ["detectable"] and one.index.names == ["backbone", "yardstick"]
     assert "nothing to compare" in effect_table(table[:0])["finding"].item()
