@@ -101,13 +101,11 @@ def test_random_edges_are_new_and_seeded_and_keep_each_users_number() -> None:
 
 
 def test_random_edges_are_uniform_over_free_items_and_weights() -> None:
-    like = pd.DataFrame({"user": 0, "item": [0, 1], "weight": [1.0, 0.5]})
-    train = pd.DataFrame({"user": [0, 1], "item": [3, 0]})
-    counts, heavy = np.zeros(6), np.zeros(6)
-    for seed in range(500):
-        made = controls.random_edges(like, train, 6, seed)
-        counts[made["item"]] += 1
-        heavy[made.loc[made["weight"] == 1, "item"]] += 1
+    users = pd.DataFrame({"user": range(500)})
+    like = pd.concat([users.assign(item=0, weight=1.0), users.assign(item=1, weight=0.5)])
+    made = controls.random_edges(like, users.assign(item=3), 6, 0)
+    counts = np.bincount(made["item"], minlength=6)
+    heavy = np.bincount(made.loc[made["weight"] == 1, "item"], minlength=6)
     assert counts[3] == 0 and heavy.sum() == 500
     free = [0, 1, 2, 4, 5]
     assert counts[free] == pytest.approx(200, abs=45) and heavy[free] == pytest.approx(100, abs=40)
