@@ -64,13 +64,16 @@ def books(n_users: int = 10) -> TrainingView:
     return TrainingView("tiny", "book", "genres", 3.0, n_users, 12, train, pd.DataFrame(rows))
 
 
-def write_page_1(folder: Path, data: TrainingView, hidden: pd.DataFrame) -> None:
-    """Write what page 1 leaves; `hidden` pairs are both validation and test."""
+def write_page_1(
+    folder: Path, data: TrainingView, validation: pd.DataFrame, test: pd.DataFrame | None = None
+) -> None:
+    """Write what page 1 leaves; without a test, validation is that too."""
     about = {f.name: getattr(data, f.name) for f in dataclasses.fields(data)}
     frames = {name: about.pop(name) for name in ("train", "items")}
     write_json(about, folder / "dataset.json")
     write_table(frames["items"], folder / "items.parquet", "items")
-    parts = {"train": frames["train"], "validation": hidden, "test": hidden}
+    parts = {"train": frames["train"], "validation": validation}
+    parts["test"] = validation if test is None else test
     for name, part in parts.items():
         part = part.assign(timestamp=pd.array(range(len(part)), "Int64"))
         write_table(part, folder / f"{name}.parquet", "split")
