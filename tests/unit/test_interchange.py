@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from llm_support import tiny_checkpoint
 from tiny_data import movies, write_page_1
 
@@ -48,16 +48,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def dallrec(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
+def dallrec(*arguments: object, run: str = "tiny", fails: bool = False) -> str:
+    """Return what a command about a run prints."""
+    result = CliRunner().invoke(main, [*map(str, arguments), "--run", run])
+    assert result.exit_code == (2 if fails else 0), result.output
+    return result.output
+
+
+def named(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Codes as the ids of the run."""
+    users, items = (pairs[name].astype(str) for name in ("user", "item"))
+    return pd.DataFrame({"user_id": "u " + users, "item_id": "m" + items})
 
 
 def unseen(data: TrainingView, n: int) -> pd.DataFrame:
-    pairs = pd.DataFrame(np.argwhere(np.ones((data.n_users, data.n_items))), columns=["u", "i"])
-    pairs = pairs[~data.seen(pairs["u"], pairs["i"])].iloc[:: len(pairs) // (2 * n)][:n]
-    return pd.DataFrame(
-        {"user_id": [f"u {u}" for u in pairs["u"]], "item_id": [f"m{i}" for i in pairs["i"]]}
-    )
+    """Ids of pairs that are not in training."""
+    users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
+    free = pd.DataFrame({"user": users, "item": items})[~data.seen(users, items)]
+    return named(free.iloc[:: len(free) // (2 * n)][:n].reset_index(drop=True))
 
 
 # ---------------------------------------------------------------- LLaMA-Factory
@@ -66,16 +74,13 @@ def unseen(data: TrainingView, n: int) -> pd.DataFrame:
 def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
     write_json({"identity": {"file_name": "identity.json"}}, out / "dataset_info.json")
-    result = dallrec("export", "alpaca", out, "--run", "tiny")
-    assert result.exit_code == 0 and len(result.output.splitlines()) == 2
+    assert len(dallrec("export", "alpaca", out).splitlines()) == 2
     index = read_json(out / "dataset_info.json")
     assert set(index) == {"identity", "dallrec_interactions"}
     entry = index["dallrec_interactions"]
     rows = json.loads((out / entry["file_name"]).read_text(encoding="utf-8"))
-    words = entry["columns"]
-    assert [[row[words[k]] for k in ("prompt", "query", "response")] for row in rows] == [
-        [r["instruction"], r["input"], r["output"]] for r in RECORDS
-    ]
+    fields = dict(zip(("prompt", "query", "response"), RECORDS[0], strict=True))
+    assert rows == RECORDS and entry["columns"] == fields
 
 
 @pytest.mark.parametrize(
@@ -100,18 +105,11 @@ def test_bad_instruction_files_name_line_and_field(tmp_path: Path, line: str, me
         read_instructions(tmp_path / "none.jsonl")
 
 
-def test_a_run_without_instructions_says_what_to_run(run: Path, tmp_path: Path) -> None:
-    result = dallrec("export", "alpaca", tmp_path / "x", "--run", "other")
-    assert result.exit_code == 2 and "dallrec run --run other --until 02" in result.output
-
-
-def peft_adapter(folder: Path, seed: int = 0) -> Path:
+def peft_adapter(folder: Path) -> Path:
     """An adapter saved by PEFT, with the files that LLaMA-Factory leaves beside it."""
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint())
     config = LoraConfig(
         r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM",
@@ -127,8 +125,7 @@ def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Pat
     theirs, base = peft_adapter(tmp_path / "saves"), str(tiny_checkpoint())
     write_json({"language_model": base, "revision": ""}, run / "02_finetune" / "model.json")
     write_json({}, run / "02_finetune" / "manifest.json")
-    result = dallrec("import", "adapter", theirs, "--run", "tiny", "--task", "attributes")
-    assert result.exit_code == 0 and "--from 03" in result.output, result.output
+    assert "--from 03" in dallrec("import", "adapter", theirs, "--task", "attributes")
     mine = run / "02_finetune" / "adapters" / "attributes"
     assert {p.name for p in mine.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert not (run / "02_finetune" / "manifest.json").exists()
@@ -139,14 +136,24 @@ def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Pat
     assert here == there != none
 
 
-def test_what_is_no_adapter_is_refused(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "run_name", "message"),
+    [
+        (("export", "alpaca", "x"), "other", "dallrec run --run other --until 02"),
+        (("import", "adapter", "empty"), "tiny", "lacks adapter_config.json"),
+        (("import", "adapter", "empty", "--task", "x"), "tiny", "'x' is not one of"),
+        (("import", "summaries", "none.csv"), "tiny", "No such file"),
+        (("import", "summaries", "none.csv"), "nowhere", "dataset.json does not exist"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    run: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str], run_name: str, message: str
+) -> None:
     model = {"language_model": str(tiny_checkpoint()), "revision": ""}
     write_json(model, run / "02_finetune" / "model.json")
-    (tmp_path / "empty").mkdir()
-    result = dallrec("import", "adapter", tmp_path / "empty", "--run", "tiny")
-    assert result.exit_code == 2 and "lacks adapter_config.json" in result.output
-    result = dallrec("import", "adapter", tmp_path, "--run", "tiny", "--task", "x")
-    assert result.exit_code == 2 and "'x' is not one of" in result.output
+    monkeypatch.chdir(run)
+    Path("empty").mkdir()
+    assert message in dallrec(*arguments, run=run_name, fails=True)
 
 
 # ---------------------------------------------------------------- RecBole
@@ -157,7 +164,7 @@ def atomic_file(path: Path) -> pd.DataFrame:
 
 
 def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
-    assert dallrec("export", "recbole", tmp_path / "out", "--run", "tiny").exit_code == 0
+    dallrec("export", "recbole", tmp_path / "out")
     folder = tmp_path / "out" / "tiny"
     for name, short in (("train", "train"), ("validation", "valid"), ("test", "test")):
         made = atomic_file(folder / f"tiny.{short}.inter")
@@ -178,7 +185,7 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "attributes.csv").write_text("item_id,value\nm5,Weird West\n")
     (tmp_path / "summaries.csv").write_text("item_id,summary\nm3,It is. It was.\n")
     for what in ("interactions", "attributes", "summaries"):
-        assert dallrec("import", what, tmp_path / f"{what}.csv", "--run", "tiny").exit_code == 0
+        dallrec("import", what, tmp_path / f"{what}.csv")
     path = run / "03_interactions" / "interactions.parquet"
     made = read_table(path, "added")
     assert made["p_yes"].tolist() == [1.0] * 3  # edges without p_yes are certain
@@ -187,8 +194,7 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     unclear |= {"answer": "unparsed", "p_yes": np.nan, "added": False}
     made.loc[3] = made.loc[0].to_dict() | unclear
     write_table(made, path, "added")
-    result = dallrec("export", "recbole", tmp_path / "out", "--run", "tiny", "--augmented")
-    assert result.exit_code == 0, result.output
+    dallrec("export", "recbole", tmp_path / "out", "--augmented")
     train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
     # added pairs have neither a rating nor a time, so no row has one
     assert list(train) == ["user_id:token", "item_id:token"]
@@ -202,8 +208,7 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
 def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
     users = pd.DataFrame({"user": range(12), "user_id": [f"u\t{i}" for i in range(12)]})
     write_table(users, run / "01_data" / "users.parquet", "users")
-    result = dallrec("export", "recbole", tmp_path, "--run", "tiny")
-    assert result.exit_code == 2 and "user_id 'u\\t0' (row 0)" in result.output
+    assert "user_id 'u\\t0' (row 0)" in dallrec("export", "recbole", tmp_path, fails=True)
 
 
 # ---------------------------------------------------------------- foreign augmentations
@@ -213,10 +218,8 @@ def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
 def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, kind: str) -> None:
     data = load_data(run / "01_data")
     pairs = unseen(data, 5).assign(p_yes=[0.5, 0.6, 0.7, 0.8, 1.0])
-    known = data.train.iloc[:2]
-    both = [f"u {u}" for u in known["user"]], [f"m{i}" for i in known["item"]]
-    extra = pd.DataFrame({"user_id": both[0], "item_id": both[1], "p_yes": 0.9})
-    frame, file = pd.concat([pairs, extra], ignore_index=True), tmp_path / f"edges.{kind}"
+    frame = pd.concat([pairs, named(data.train[:2]).assign(p_yes=0.9)], ignore_index=True)
+    file = tmp_path / f"edges.{kind}"
     frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
     stage = run / "03_interactions"
     stage.mkdir()
@@ -225,12 +228,11 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     page.parent.mkdir()
     page.write_text("{}")
     before = actual_key(find_page("03"), "tiny")
-    result = dallrec("import", "interactions", file, "--run", "tiny")
-    assert result.exit_code == 0, result.output
-    assert "5 pairs are added (2 are training interactions already" in result.output
+    said = dallrec("import", "interactions", file)
+    assert "5 pairs are added (2 are training interactions already" in said
     made = read_table(stage / "interactions.parquet", "added")
     assert made["added"].all() and (made["strategy"] == "imported").all()
-    assert [f"u {u}" for u in made["user"]] == pairs["user_id"].tolist()
+    assert named(made).equals(pairs[["user_id", "item_id"]])
     np.testing.assert_allclose(made["p_yes"], pairs["p_yes"], rtol=1e-6)
     assert actual_key(find_page("03"), "tiny") != before
     assert not page.exists() and not (stage / "calibration.json").exists()
@@ -240,10 +242,10 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("item_id,value,field\nm5,Horror|War,genres\nm1,USA,country\nm4,Horror,genres\n")
-    result = dallrec("import", "attributes", file, "--run", "tiny")
+    said = dallrec("import", "attributes", file)
     data = load_data(run / "01_data")
     given = attributes.given(data)
-    assert f"2 values are added to {len(given)} given ones" in result.output, result.output
+    assert f"2 values are added to {len(given)} given ones" in said
     made = read_table(run / "04_attributes" / "attributes.parquet", "attributes")
     new = made.loc[made["origin"] == "written", ["item", "field", "value"]].to_numpy().tolist()
     assert new == [[1, "country", "USA"], [5, "genres", "War"]] and len(made) == len(given) + 2
@@ -254,8 +256,7 @@ def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> No
 def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "s.parquet"
     pd.DataFrame({"item_id": ["m7", "m0"], "summary": ["One. Two.", " Three. "]}).to_parquet(file)
-    result = dallrec("import", "summaries", file, "--run", "tiny")
-    assert "2 of 20 items have a summary" in result.output
+    assert "2 of 20 items have a summary" in dallrec("import", "summaries", file)
     made = read_table(run / "05_summaries" / "summaries.parquet", "summaries")
     assert made["item"].tolist() == [0, 7] and made["summary"].tolist() == ["Three.", "One. Two."]
 
@@ -292,13 +293,6 @@ def test_bad_tables_name_file_row_and_column(
 ) -> None:
     file = tmp_path / "theirs.csv"
     file.write_text(text)
-    result = dallrec("import", what, file, "--run", "tiny")
-    assert result.exit_code == 2 and message in result.output and "theirs.csv" in result.output
+    said = dallrec("import", what, file, fails=True)
+    assert message in said and "theirs.csv" in said
     assert not list(run.glob("0[345]*"))
-
-
-def test_missing_file_and_missing_run(run: Path, tmp_path: Path) -> None:
-    result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "tiny")
-    assert result.exit_code == 2 and "No such file" in result.output
-    result = dallrec("import", "summaries", tmp_path / "none.csv", "--run", "nowhere")
-    assert result.exit_code == 2 and "dataset.json does not exist" in result.output
