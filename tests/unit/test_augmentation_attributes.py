@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pandas as pd
 import pytest
 from tiny_data import FakeAsker, books, movies
@@ -95,8 +93,7 @@ def test_augment_keeps_given_values_and_every_failure(tmp_path):
     genres = frame[frame["field"] == "genres"]
     given = genres[genres["origin"] == "given"].groupby("item")["value"].agg(tuple)
     assert given.tolist() == data.values
-    for item in incomplete:
-        rows = genres[(genres["item"] == item) & (genres["origin"] == "written")]
+    for item, rows in genres[genres["origin"] == "written"].groupby("item"):
         new = [value for value in rows["value"] if value]
         assert not set(new) & set(data.values[item])
         if item < 10:
@@ -106,23 +103,22 @@ def test_augment_keeps_given_values_and_every_failure(tmp_path):
         else:
             [row] = rows[["parsed", "reason", "raw"]].to_numpy().tolist()
             assert row == [False, "unknown: Poetry, Prose", "Poetry|Prose"]
+    assert set(genres.loc[genres["origin"] == "written", "item"]) == set(incomplete)
     assert counts["genres: unreadable"] == sum(i >= 20 for i in incomplete)
 
 
 def test_missing_facts_are_asked_for_and_given_ones_kept():
     data = movies()
-    items = data.items.copy()
-    items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
-    data = dataclasses.replace(data, items=items)
+    data.items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
     frame, counts = attributes.augment(FakeAsker(answer=answer), data)
     assert counts["director: asked"] == counts["country: asked"] + 1 == 30
-    rows = frame[frame["field"] != "genres"].set_index(["field", "item"])[["value", "origin"]]
+    facts = frame[frame["field"] != "genres"].set_index(["field", "item"])
+    rows = facts[["value", "origin"]]
     assert rows.loc[("director", 4)].tolist() == ["Director 4", "given"]
     assert rows.loc[("director", 5)].tolist() == ["Ann B", "written"]
     assert rows.loc[("country", 5)].tolist() == ["Japan", "given"]
-    frame = frame.set_index(["field", "item"])
-    assert not frame.loc[("director", 25), "parsed"]
-    assert frame.loc[("language", 5), "reason"] == "no language in the answer"
+    assert not facts.loc[("director", 25), "parsed"]
+    assert facts.loc[("language", 5), "reason"] == "no language in the answer"
 
 
 def test_max_items_asks_about_the_most_seen():
@@ -134,17 +130,16 @@ def test_max_items_asks_about_the_most_seen():
     assert {int(text.split("Film ")[1][:2]) for text in asker.asked} == set(best)
 
 
-def test_merged_items_have_given_then_written_values():
+def test_completed_items_have_given_then_written_values():
     data = movies()
-    frame, _ = attributes.augment(FakeAsker(answer=answer), data)
-    items = attributes.merged(data, frame)
+    completed = attributes.completed(FakeAsker(answer=answer), data)
+    items = completed.items
     assert items["attributes"].str.count("[|]").iloc[:10].tolist() == [2] * 10
     assert items.loc[0, "attributes"] == "Action|Horror|Comedy"
     assert items.loc[25, "attributes"] == data.items.loc[25, "attributes"]
     assert items.loc[5, "director"] == "Ann B" and items.loc[25, "director"] is None
     assert data.items.loc[0, "attributes"] == "Action"  # the given table is left alone
-    completed = attributes.completed(FakeAsker(answer=answer), data)
-    assert completed.items.equals(items) and completed.train is data.train
+    assert completed.train is data.train
     assert "Film 00 (1950) (Action|Horror|Comedy)" in completed.prompt(1, 0).text
 
 

@@ -42,9 +42,8 @@ def test_histories_split_by_threshold_and_leave_the_target_out():
 def test_seen_tells_training_pairs():
     data = movies()
     users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
-    pairs = set(zip(data.train["user"], data.train["item"], strict=True))
-    expected = [(u, i) in pairs for u, i in zip(users, items, strict=True)]
-    assert data.seen(users, items).tolist() == expected
+    table = pd.crosstab(data.train["user"], data.train["item"])
+    assert (data.seen(users, items) == table.to_numpy().ravel()).all()
 
 
 def test_load_data_names_what_is_wrong(tmp_path):
@@ -76,6 +75,11 @@ def test_few_users_share_examples_and_held_out_but_no_pair():
     pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
     assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
     assert any("both an example and a held-out pair" in note for note in parts.notes)
+    data = movies(n_users=3)
+    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
+    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
+    with pytest.raises(UserError, match="liked items"):
+        interactions.parts(hated, 8, 0)
 
 
 def test_books_without_ratings_draw_their_no_answers():
@@ -88,14 +92,6 @@ def test_books_without_ratings_draw_their_no_answers():
     records = interactions.instructions(data, parts.examples, "paper")
     assert all("user dislikes: None." in record["instruction"] for record in records)
     assert {record["output"] for record in records} == {"Yes.", "No."}
-
-
-def test_shortage_is_said_and_nobody_to_learn_from_is_an_error():
-    data = movies(n_users=3)
-    assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
-    hated = dataclasses.replace(data, train=data.train.assign(rating=np.float32(1)))
-    with pytest.raises(UserError, match="liked items"):
-        interactions.parts(hated, 8, 0)
 
 
 @pytest.mark.parametrize("wording", ["default", "paper"])
@@ -159,9 +155,7 @@ def test_paper_strategy_asks_until_a_yes_and_a_no():
     added = chosen[chosen["added"]].set_index("item")["user"].sort_index()
     first_yes = frame[frame["answer"] == "yes"].groupby("item")["user"].first()
     assert added.equals(first_yes)
-
-
-def test_paper_strategy_respects_budget_and_rounds():
+    # budget and rounds are kept
     data, always = movies(n_users=150), FakeAsker(lambda text: 0.9)
     assert len(interactions.augment(always, data, strategy="paper", budget=50)) == 50
     frame = interactions.augment(always, data, strategy="paper", budget=10_000)
@@ -202,10 +196,7 @@ def test_disagreement_with_the_base() -> None:
     assert same["pairs"] == len(pairs) and same["refused"] == pytest.approx(0.5, abs=0.01)
     other = interactions.disagreement(judged(1 - base, pairs), Fixed(scores), data)
     assert other["rank_correlation"] == pytest.approx(-1) and other["chosen_by_both"] < 0.6
-
-
-def test_disagreement_leaves_cold_items_out_and_survives_emptiness() -> None:
-    data = movies()
+    # cold items are left out, and then nothing is left
     data = dataclasses.replace(data, train=data.train[data.train["item"] > 3])
     frame = judged(np.full(20, 0.9), cold_items(data, budget=20))
     said = interactions.disagreement(frame, popularity(data), data)

@@ -77,9 +77,7 @@ def test_augment_keeps_two_sentences_and_all_failures(tmp_path):
     expected |= {"two_sentences": 0.75}  # a second sentence without its end counts as one
     expected |= {"truncated": 0.25, "empty": 0.25, "distinct": 4 / 40}
     assert stats == pytest.approx(expected)
-
-
-def test_max_items_takes_the_most_seen():
+    # of a limited number, the most seen
     data = movies()
     frame, _ = summaries.augment(FakeAsker(answer=write), data, max_items=5)
     best = sorted(range(40), key=lambda i: (-data.item_degree[i], i))[:5]
@@ -87,16 +85,9 @@ def test_max_items_takes_the_most_seen():
 
 
 def test_readable():
-    assert summaries.readable("It is fine. You may like it.") and summaries.readable(
-        'He said "no."'
-    )
-    for bad in (
-        "",
-        "It is fine. You may",
-        "It is fine. It is fine.",
-        "a day of a day " * 4 + "end.",
-    ):
-        assert not summaries.readable(bad)
+    good = ("It is fine. You may like it.", 'He said "no."')
+    bad = ("", "It is fine. You may", "It is fine. It is fine.", "a day of a day " * 4 + "end.")
+    assert [summaries.readable(text) for text in (*good, *bad)] == [True] * 2 + [False] * 4
 
 
 def test_rouge_l_by_hand():

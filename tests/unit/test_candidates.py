@@ -15,7 +15,6 @@ from dallrec_core.augmentation.candidates import (
     candidates,
     cold_items,
     counting_scores,
-    random_users,
     shares,
 )
 from dallrec_core.errors import UserError
@@ -126,11 +125,3 @@ def test_cold_items_without_attributes_or_without_cold_items() -> None:
     assert (frame["item"] == 3).all() and len(frame) == 4
     with pytest.raises(UserError, match="every item has training interactions"):
         cold_items(books(), budget=4)
-
-
-def test_random_users_are_unseen_and_without_replacement():
-    data = movies()
-    for item, users in enumerate(random_users(data, 30)):
-        users = users[users >= 0]
-        assert len(set(users)) == len(users) == data.n_users - data.item_degree[item]
-        assert not data.seen(users, item).any()

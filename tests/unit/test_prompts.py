@@ -109,11 +109,6 @@ def test_questions_about_items(prompt, text):
 
 
 def test_answers_of_examples():
-    assert yes_no_answer(True, "movie", "paper") == "yes"
-    assert yes_no_answer(True, "book", "paper") == "Yes."
-    assert yes_no_answer(False, "book") == "no"
-    assert genres_answer(["Action", "Crime"], "movie") == "Action|Crime"
-    assert genres_answer(["Action", "Crime"], "movie", "paper") == "category: Action|Crime"
     assert genres_answer(["Fantasy", "War"], "book", "paper") == "Genres: Fantasy, War."
     facts = {"director": ["Michael Mann"], "country": ["USA", "UK"]}
     assert facts_answer(facts) == "director: Michael Mann; country: USA|UK"
@@ -121,13 +116,10 @@ def test_answers_of_examples():
 
 
 @pytest.mark.parametrize("empty", [None, float("nan"), "", "  "])
-def test_missing_fields_are_left_out(empty):
+def test_missing_fields_are_left_out_and_a_year_is_not_repeated(empty):
     row = {"title": "  Two\n words ", "year": 0, "attributes": empty, "author": empty}
     assert item_text(row, "book") == "Two words"
     assert item_text(row, "book", "paper") == "Two words (0)"
-
-
-def test_a_year_in_the_title_is_not_repeated():
     assert item_text({"title": "Heat (1995)", "year": 1995}, "movie") == "Heat (1995)"
 
 
