@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from tiny_data import movies
 
-from dallrec_core import plots
 from dallrec_core.augmentation.features import Features, Texts
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import arms
@@ -61,10 +60,6 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     # only dallrec is handed the No answers
     assert [name for name, arm in made.items() if len(arm.negatives)] == ["dallrec"]
     assert made["dallrec"].negatives.to_numpy().tolist() == [[1, 2]]
-
-
-def test_every_arm_has_a_colour() -> None:
-    assert arms.CONTROLS < set(arms.ARMS) <= set(plots.COLOURS)
 
 
 def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:

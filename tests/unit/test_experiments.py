@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study, grid, run_grid, trainings
-from dallrec_core.experiment.grid import Training, path_of
+from dallrec_core.experiment.grid import Training
 from dallrec_core.experiment.scores import inside, score_arm
 from dallrec_core.recommenders import Graph, training
 from dallrec_core.recommenders.ranking import Ranking
@@ -214,28 +214,10 @@ def test_arms_that_differ_in_unread_features_are_trained_once(study, tmp_path):
     assert not np.array_equal(by_run["MMGCN/base/0"], by_run["MMGCN/written/0"], equal_nan=True)
 
 
-def test_no_answers_count_where_a_share_of_negatives_is_drawn_from_them(study, tmp_path):
-    said = pd.DataFrame({"user": [0], "item": [1]})
-    with_them, without = Arm(negatives=said), Arm()
-    for backbone, share, arm, kept in (
-        ("MF-BPR", 0.5, with_them, True),
-        ("MF-BPR", 0.0, with_them, False),
-        ("MF-BPR", 0.5, without, False),
-        ("MF-BPR", 0.5, Arm(negatives=said[:0]), False),
-        ("EASE", 0.5, with_them, False),
-    ):
-        one = Training(backbone, "x", 0, TrainSettings(hard_negative_share=share))
-        left, needed = grid.reduced((one, arm))
-        assert (len(needed.negatives) > 0) == kept
-        assert left.settings == TrainSettings(hard_negative_share=share if kept else 0.0)
-        plain = replace(one, settings=TrainSettings()), without
-        same = path_of(study, (one, arm), tmp_path) == path_of(study, plain, tmp_path)
-        assert same != kept
-
-
-def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
-    seen = []
-    fit = training.fit
+def test_no_answers_reach_the_graph_where_negatives_are_drawn_from_them(
+    study, tmp_path, monkeypatch
+):
+    seen, fit = [], training.fit
 
     def spy(model, graph, *args, **options):
         seen.append(list(zip(graph.hard_users.tolist(), graph.hard_items.tolist(), strict=True)))
@@ -244,9 +226,12 @@ def test_no_answers_reach_the_graph(study, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "fit", spy)
     free = study.test.iloc[:2]
     arms = {"base": Arm(), "dallrec": Arm(negatives=pd.concat([free, study.train[:1]]))}
-    settings = {"MF-BPR": TrainSettings(epochs=1, model={"dim": 4}, hard_negative_share=0.5)}
-    run_grid(study, arms, trainings(["MF-BPR"], arms, [0], settings), tmp_path, jobs=1)
-    assert seen == [[], list(zip(free["user"], free["item"], strict=True))]
+    for share, shared in ((0.5, ["EASE"]), (0, ["MF-BPR", "EASE"])):
+        listed = trainings(["MF-BPR", "EASE"], arms, [0], FAST, hard_negatives=share)
+        _, runs, _ = run_grid(study, arms, listed, tmp_path, jobs=1)
+        assert runs.loc[runs["shared"], "run"].tolist() == [f"{name}/dallrec/0" for name in shared]
+    # base is the same training with any share
+    assert sorted(seen) == [[], [], list(zip(free["user"], free["item"], strict=True))]
 
 
 # ---------------------------------------------------------------- a backbone's own guesses

@@ -261,33 +261,30 @@ def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
     assert made["item"].tolist() == [0, 7] and made["summary"].tolist() == ["Three.", "One. Two."]
 
 
-BAD_TABLES = [
-    ("interactions", "user_id,item\nu 0,m1\n",
-     "column 'item_id' is missing; it has 'user_id', 'item'"),
-    ("interactions", "user_id,item_id\n\nu 0,m1\nu 99,m1\n",
-     "line 4, column 'user_id': 'u 99' is no user"),
-    ("interactions", "user_id,item_id\nu 0,x\n",
-     "line 2, column 'item_id': 'x' is no item of run"),
-    ("interactions", "user_id,item_id,p_yes\nu 0,m1,1.5\n",
-     "line 2, column 'p_yes': '1.5' is not"),
-    ("interactions", "user_id,item_id,p_yes\nu 0,m1,\n",
-     "line 2, column 'p_yes': '' is not a number"),
-    ("interactions", "user_id,item_id\nu 0,m1\nu 0,m1\n",
-     "line 3, column 'item_id': 'm1' stands"),
-    ("interactions", "user_id,item_id\nu 0\n",
-     "line 2"),
-    ("attributes", "item_id,value\nm1,Drama\nm2, \n",
-     "line 3, column 'value': ' ' is empty"),
-    ("attributes", "item_id,value,field\nm1,x,mood\n",
-     "column 'field': 'mood' is no field"),
-    ("summaries", "item_id,summary\nm1,A.\nm1,B.\n",
-     "line 3, column 'item_id': 'm1' stands there"),
-    ("summaries", "item_id,summary\nm1,\n",
-     "line 2, column 'summary': '' is empty"),
-]  # fmt: skip
+BAD_TABLES = {
+    "interactions": [
+        ("user_id,item\nu 0,m1\n", "column 'item_id' is missing; it has 'user_id', 'item'"),
+        ("user_id,item_id\n\nu 0,m1\nu 99,m1\n", "line 4, column 'user_id': 'u 99' is no user"),
+        ("user_id,item_id\nu 0,x\n", "line 2, column 'item_id': 'x' is no item of run"),
+        ("user_id,item_id,p_yes\nu 0,m1,1.5\n", "line 2, column 'p_yes': '1.5' is not"),
+        ("user_id,item_id,p_yes\nu 0,m1,\n", "line 2, column 'p_yes': '' is not a number"),
+        ("user_id,item_id\nu 0,m1\nu 0,m1\n", "line 3, column 'item_id': 'm1' stands"),
+        ("user_id,item_id\nu 0\n", "line 2"),
+    ],
+    "attributes": [
+        ("item_id,value\nm1,Drama\nm2, \n", "line 3, column 'value': ' ' is empty"),
+        ("item_id,value,field\nm1,x,mood\n", "column 'field': 'mood' is no field"),
+    ],
+    "summaries": [
+        ("item_id,summary\nm1,A.\nm1,B.\n", "line 3, column 'item_id': 'm1' stands there"),
+        ("item_id,summary\nm1,\n", "line 2, column 'summary': '' is empty"),
+    ],
+}
 
 
-@pytest.mark.parametrize(("what", "text", "message"), BAD_TABLES)
+@pytest.mark.parametrize(
+    ("what", "text", "message"), [(task, *row) for task in BAD_TABLES for row in BAD_TABLES[task]]
+)
 def test_bad_tables_name_file_row_and_column(
     run: Path, tmp_path: Path, what: str, text: str, message: str
 ) -> None:

@@ -69,16 +69,15 @@ def test_edge_map_puts_the_most_active_first() -> None:
     assert ax.yaxis_inverted()
 
 
-def test_bars_have_the_heights_of_the_table_and_survive_an_empty_one() -> None:
+def test_bars_have_the_heights_of_the_table_and_histograms_count() -> None:
     full = pd.DataFrame({"field": ["genres"], "precision": [0.5], "recall": [0.25]})
-    for table, heights in ((full, [0.5, 0.25]), (full[:0], [])):
-        ax = drawn(plots.bars(table, "field", ["precision", "recall"], "share")).axes[0]
-        assert [patch.get_height() for patch in ax.patches] == heights
-
-
-def test_histogram_counts_whole_numbers() -> None:
-    ax = drawn(plots.histogram([3, 3, 4], "words", "movies")).axes[0]
-    assert [patch.get_height() for patch in ax.patches] == [2, 1]
+    kinds = ["precision", "recall"]
+    for figure, heights in (
+        (plots.bars(full, "field", kinds, "share"), [0.5, 0.25]),
+        (plots.bars(full[:0], "field", kinds, "share"), []),
+        (plots.histogram([3, 3, 4], "words", "movies"), [2, 1]),
+    ):
+        assert [patch.get_height() for patch in drawn(figure).axes[0].patches] == heights
 
 
 CURVES = pd.DataFrame(
@@ -165,9 +164,8 @@ def test_gains_have_a_panel_per_yardstick_and_a_line_per_group() -> None:
 
 
 def test_gains_over_words_keep_their_order_and_a_logarithmic_axis_names_every_step() -> None:
-    table = pd.DataFrame(
-        {"of": "users", "group": ["0-3", "4-9", "10"], "difference": 0.1, "low": 0.0, "high": 0.2}
-    )
+    table = pd.DataFrame({"group": ["0-3", "4-9", "10"], "difference": 0.1}).assign(of="users")
+    table = table.assign(low=0.0, high=0.2)
     (ax,) = drawn(plots.gains(table, "of", "group", "training interactions")).axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0-3", "4-9", "10"]
     shares = table.assign(x=[0.02, 0.3, 1])
@@ -189,9 +187,8 @@ def test_spread_counts_every_share_once() -> None:
 
 
 def test_over_epochs_has_a_panel_per_backbone_and_its_marks() -> None:
-    curves = pd.DataFrame(
-        {"backbone": ["A", "A", "A", "B"], "seed": [0, 0, 1, 0], "epoch": [1, 2, 1, 1]}
-    ).assign(value=[0.1, 0.2, 0.3, 0.4])
+    curves = pd.DataFrame({"backbone": list("AAAB"), "seed": [0, 0, 1, 0], "epoch": [1, 2, 1, 1]})
+    curves = curves.assign(value=[0.1, 0.2, 0.3, 0.4])
     figure = drawn(plots.over_epochs(curves, {"A": {"printed": 0.25}}, "recall"))
     first, second = figure.axes
     assert [ax.get_title() for ax in figure.axes] == ["A", "B"]
