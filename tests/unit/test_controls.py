@@ -92,14 +92,6 @@ def test_held_back_edges_are_real_ones_drawn_at_random() -> None:
     assert keys(made[0]) <= keys(back) and len(made[0]) == 4  # none is left for user 7
 
 
-def test_random_edges_are_new_and_seeded_and_keep_each_users_number() -> None:
-    one, two, other = (controls.random_edges(LIKE, TRAIN, N, seed) for seed in (1, 1, 2))
-    pd.testing.assert_frame_equal(one, two)
-    assert keys(one) != keys(other) and not keys(one) & keys(TRAIN) and len(keys(one)) == 5
-    assert one["user"].value_counts().to_dict() == {3: 3, 0: 1, 7: 1}
-    assert sorted(one.loc[one["user"] == 3, "weight"]) == pytest.approx([0.2, 0.5, 0.9])
-
-
 def test_random_edges_are_uniform_over_free_items_and_weights() -> None:
     users = pd.DataFrame({"user": range(500)})
     like = pd.concat([users.assign(item=0, weight=1.0), users.assign(item=1, weight=0.5)])
