@@ -218,20 +218,21 @@ def evaluate(
     liked = judged["liked"]
     scores = {
         "n": len(judged),
-        "auc": _auc(liked, judged["p_yes"].fillna(0.5)),
+        "auc": auc_of(liked, judged["p_yes"].fillna(0.5)),
         "accuracy": float((judged["answer"] == np.where(liked, "yes", "no")).mean()),
         "unparsed": int((judged["answer"] == "unparsed").sum()),
-        "counting_auc": _auc(liked, candidates.counting_scores(data, judged)),
+        "counting_auc": auc_of(liked, candidates.counting_scores(data, judged)),
     }
     if taste is not None:
-        scores["oracle_auc"] = _auc(liked, taste[judged["user"], judged["item"]])
+        scores["oracle_auc"] = auc_of(liked, taste[judged["user"], judged["item"]])
     return scores, judged
 
 
-def _auc(liked: pd.Series, scores: Any) -> float:
+def auc_of(positive: Any, scores: Any) -> float:
+    """Return how well scores [n] tell positives (bool [n]) from the rest; NaN without both."""
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(liked, scores)) if liked.nunique() == 2 else float("nan")
+    return float(roc_auc_score(positive, scores)) if 0 < np.sum(positive) < len(scores) else np.nan
 
 
 # ---------------------------------------------------------------- what the answers add

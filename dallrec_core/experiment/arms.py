@@ -142,7 +142,7 @@ def prepare(
         seed: of the encoder, random edges, shuffling and noise.
 
     Raises:
-        UserError: when a file does not fit its schema, or an arm's source is not there.
+        UserError: when a file does not fit its schema, or for an unknown name.
     """
     first, asked = folder_of("01_data"), folder_of("03_interactions")
     data, truth = load_data(first), load_truth(first)
@@ -185,11 +185,11 @@ def build(names: Sequence[str], ready: Prepared, *, seed: int = 0) -> dict[str, 
 
     Args:
         names: out of `ARMS`.
-        ready: what they are made from.
+        ready: what they are made from; the sources of all these arms are there.
         seed: of random edges, of shuffling and of noise.
 
     Raises:
-        UserError: for an unknown name, or an arm whose source is not there.
+        UserError: for an unknown name.
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
@@ -221,21 +221,13 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
         vectors = features.encode(ready.texts["given"].documents, encoder).vectors
         return controls.text_knn(added, study.train, study.n_users, vectors)
     if kind == "zero_shot":
-        if ready.zero_shot is None:
-            raise UserError(
-                "arm 'zero_shot' needs the untuned model's answers; ask it: -p 03.ask_untuned=true"
-            )
+        assert ready.zero_shot is not None  # else `prepare` has left the arm out
         return controls.zero_shot(added, ready.zero_shot)
     if kind == "oracle":  # the dearest items where tastes are known, else real interactions
         if study.taste is not None:
             known = pd.concat([study.seen, study.test[["user", "item"]]])
             return controls.best(added, torch.from_numpy(study.taste), known)
-        if ready.held_back is None:
-            raise UserError(
-                "arm 'oracle' needs to know what users like: true tastes, or real interactions "
-                "held back; leave it out, or thin the training data, for example -p "
-                "01.train_fraction=0.8"
-            )
+        assert ready.held_back is not None
         return controls.held_back_edges(added, ready.held_back, seed)
     return added  # written; and self, where each training puts its own guesses in their place
 

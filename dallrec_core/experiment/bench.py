@@ -21,6 +21,7 @@ import pandas as pd
 from scipy.optimize import bisect
 
 from dallrec_core.augmentation.candidates import candidates
+from dallrec_core.augmentation.interactions import auc_of
 from dallrec_core.augmentation.selection import Limits, within
 from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
@@ -176,11 +177,8 @@ def asked_auc(asked: pd.DataFrame, score: np.ndarray, truth: Truth) -> float:
 
     Pairs without a score (NaN) count as in the middle. NaN where all pairs or none are liked.
     """
-    from sklearn.metrics import roc_auc_score
-
     liked = truth.taste[asked["user"], asked["item"]] >= truth.liked_from
-    score = np.where(np.isnan(score), np.nanmedian(score), score)
-    return float(roc_auc_score(liked, score)) if 0 < liked.sum() < len(liked) else float("nan")
+    return auc_of(liked, np.where(np.isnan(score), np.nanmedian(score), score))
 
 
 def degraded(asked: pd.DataFrame, truth: Truth, auc: float, seed: int = 0) -> np.ndarray:

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import pearsonr
 
 from dallrec_core.augmentation import TrainingView, read_instructions
-from dallrec_core.augmentation.interactions import parts, prompt_key
+from dallrec_core.augmentation.interactions import auc_of, parts, prompt_key
 from dallrec_core.chain.artefacts import read_json, read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Prepared
@@ -117,11 +117,9 @@ def position_auc(users: np.ndarray, held_out: np.ndarray) -> float:
     Returns:
         .5 where the place says nothing; 0 or 1 where file order divided the data.
     """
-    from sklearn.metrics import roc_auc_score
-
     groups = pd.Series(np.arange(len(users))).groupby(users)
     place = (groups.rank() - 0.5) / groups.transform("size")
-    return float(roc_auc_score(held_out, place))
+    return auc_of(held_out, place)
 
 
 def popularity(
