@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_data import movies
+from tiny_data import FakeAsker, movies
 
 from dallrec_core.augmentation import TrainingView, interactions, write_instructions
 from dallrec_core.chain.artefacts import write_json, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study, leakage
 from dallrec_core.experiment.arms import Prepared
+from dallrec_core.experiment.scores import inside
 
 RANDOM = np.random.default_rng(3)
 WHOLE = movies(60, 50)
@@ -37,13 +38,10 @@ RECORDS = interactions.instructions(DATA, EXAMPLES)
 
 def asked(data: TrainingView) -> pd.DataFrame:
     """Questions about two unseen items of each user, with the keys of their prompts."""
-    rows = []
-    for user in range(data.n_users):
-        items = np.setdiff1d(np.arange(data.n_items), np.concatenate(data.tastes(user)))[-2:]
-        for item in items:
-            key = interactions.prompt_key(data.prompt(user, int(item), seed=3))
-            rows.append((user, int(item), key))
-    return pd.DataFrame(rows, columns=["user", "item", "prompt_key"])
+    users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
+    free = pd.DataFrame({"user": users, "item": items})[~data.seen(users, items)]
+    pairs = free.groupby("user").tail(2)
+    return interactions.ask(FakeAsker(), data, pairs, seed=3)
 
 
 def check(
@@ -138,9 +136,8 @@ def test_names_inside_longer_names_do_not_count() -> None:
 
 
 def test_a_test_pair_in_an_edge_is_a_direct_hit(tmp_path: Path) -> None:
-    both = pd.MultiIndex.from_frame(TEST[["user", "item"]])
-    chance = asked(DATA).set_index(["user", "item"]).index.isin(both)
-    planted = pd.concat([asked(DATA)[~chance], TEST.iloc[[4]]])
+    innocent = asked(DATA)[~inside(asked(DATA), TEST, DATA.n_items)]
+    planted = pd.concat([innocent, TEST.iloc[[4]]])[["user", "item"]]
     row = found(check(tmp_path, edges=planted), "dallrec that are test")
     assert (row["found"], row["verdict"]) == (1, "counted")
 
