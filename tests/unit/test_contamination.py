@@ -65,19 +65,16 @@ def test_books_without_genres() -> None:
 
 
 def test_users() -> None:
-    coin = FakeAsker(chance=noise)
+    coin, known = FakeAsker(chance=noise), DATA.texts("default")
     table = contamination.users(coin, DATA, 60)
     assert len(table) == table["user"].nunique() == 60
     assert binomtest(int(table["recited"].sum()), 60, 0.1).pvalue > 0.01
-    for row, start in zip(table.itertuples(), range(0, 600, 10), strict=True):
-        texts = coin.asked[start : start + 10]
-        assert len({text.rsplit("movie:", 1)[0] for text in texts}) == 1, "one history for all"
-        assert DATA.texts("default")[row.item] not in texts[0].rsplit("movie:", 1)[0]
-        names = [text.rsplit("movie: ", 1)[1].removesuffix("? Answer yes or no.") for text in texts]
-        items = [DATA.texts("default").index(name) for name in names]
+    for row, texts in zip(table.itertuples(), np.reshape(coin.asked, (60, 10)), strict=True):
+        histories, names = zip(*(text.rsplit("movie: ", 1) for text in texts), strict=True)
+        items = [known.index(name.removesuffix("? Answer yes or no.")) for name in names]
+        assert len(set(histories)) == 1 and known[row.item] not in histories[0]
         assert items[0] == row.item and len(set(items)) == 10
-        assert row.item in DATA.tastes(row.user)[0]
-        assert not DATA.seen(np.array([row.user]), np.array(items[1:])).any()
+        assert DATA.opinion(row.user, items).tolist() == [1] + [0] * 9, "one liked, others unseen"
     place = iter(range(200))  # each history is asked about ten times; its own item comes first
     parrot = FakeAsker(chance=lambda text: 0.9 if next(place) % 10 == 0 else 0.2)
     assert contamination.users(parrot, DATA, 20)["recited"].all()
