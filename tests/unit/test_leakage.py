@@ -166,12 +166,3 @@ def test_position_auc_counts_pairs_of_rows() -> None:
     pairs = [(a, b) for a in place[flags] for b in place[~flags]]
     expected = np.mean([(a > b) + (a == b) / 2 for a, b in pairs])
     assert leakage.position_auc(users, flags) == pytest.approx(expected)
-
-
-def test_popularity_of_a_random_deal_is_what_the_deals_say() -> None:
-    users, items = (WHOLE.train[name].to_numpy() for name in ("user", "item"))
-    flags = RANDOM.random(len(users)) < 0.2
-    value, mean, spread = leakage.popularity(users, items, flags)
-    counts = [np.bincount(items[f], minlength=50) for f in (flags, ~flags)]
-    assert value == pytest.approx(np.corrcoef(*counts)[0, 1])
-    assert abs(value - mean) < 5 * spread and spread > 0
