@@ -15,14 +15,8 @@ from dallrec_core.experiment import arms, controls
 from dallrec_core.experiment.controls import deal, listed, shortage
 
 TRAIN = pd.DataFrame({"user": [0, 1, 2], "item": [0, 1, 2]})
-ANSWERS = pd.DataFrame(
-    {
-        "user": [0, 1, 2, 0],
-        "item": [1, 2, 0, 4],
-        "answer": ["yes", "no", "yes", "unparsed"],
-        "added": [True, False, True, False],
-    }
-)
+ANSWERS = pd.DataFrame({"user": [0, 1, 2, 0], "item": [1, 2, 0, 4]})
+ANSWERS = ANSWERS.assign(answer=["yes", "no", "yes", "unparsed"], added=[True, False, True, False])
 VECTORS = {
     kind: {name: np.full((9, 2), value, np.float32) for name in ("attributes", "summary")}
     for value, kind in enumerate(("given", "written", "composed"))

@@ -98,10 +98,9 @@ def test_books_without_ratings_draw_their_no_answers():
 def test_instructions_do_not_depend_on_file_order(wording):
     data = movies()
     shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
-    one, two = (
-        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, wording)
-        for each in (data, shuffled)
-    )
+    examples = [interactions.parts(each, 16, 0, 0).examples for each in (data, shuffled)]
+    one = interactions.instructions(data, examples[0], wording)
+    two = interactions.instructions(shuffled, examples[1], wording)
     assert one == two and {record["output"] for record in one} == {"no", "yes"}
     assert one[0]["input"] == (" " if wording == "paper" else "")
 

@@ -202,9 +202,7 @@ def test_without_any_text_everything_is_composed():
 INITIALS = dataclasses.replace(books(), items=books().items.assign(author="McKevett, G. A."))
 
 
-@pytest.mark.parametrize(
-    "data", [movies(facts=False), movies(), books(), INITIALS], ids=["bare", "facts", "books", "A."]
-)
+@pytest.mark.parametrize("data", [movies(facts=False), movies(), books(), INITIALS])
 def test_composed_summaries_are_two_readable_sentences_about_the_item(data):
     for item in range(data.n_items):
         text = summaries.compose(data, item)

@@ -105,34 +105,23 @@ def test_bad_instruction_files_name_line_and_field(tmp_path: Path, line: str, me
         read_instructions(tmp_path / "none.jsonl")
 
 
-def peft_adapter(folder: Path) -> Path:
-    """An adapter saved by PEFT, with the files that LLaMA-Factory leaves beside it."""
+def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint())
-    config = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM",
-        init_lora_weights=False,
-    )  # fmt: skip
-    get_peft_model(model, config).save_pretrained(folder)
-    for name in ("training_args.bin", "trainer_state.json", "all_results.json"):
-        (folder / name).write_text("{}")
-    return folder
-
-
-def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Path) -> None:
-    theirs, base = peft_adapter(tmp_path / "saves"), str(tiny_checkpoint())
+    theirs, base = tmp_path / "saves", str(tiny_checkpoint())
+    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(theirs)
+    for name in ("training_args.bin", "trainer_state.json"):  # LLaMA-Factory leaves them beside it
+        (theirs / name).write_text("{}")
     write_json({"language_model": base, "revision": ""}, run / "02_finetune" / "model.json")
     write_json({}, run / "02_finetune" / "manifest.json")
     assert "--from 03" in dallrec("import", "adapter", theirs, "--task", "attributes")
     mine = run / "02_finetune" / "adapters" / "attributes"
     assert {p.name for p in mine.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert not (run / "02_finetune" / "manifest.json").exists()
-    ask = ["Will it?"], ["yes"], ["no"]
-    here, there, none = (
-        p_yes(load(base, device="cpu", adapter=a), *ask)[0] for a in (mine, theirs, None)
-    )
+    models = (load(base, device="cpu", adapter=adapter) for adapter in (mine, theirs, None))
+    here, there, none = (p_yes(model, ["Will it?"], ["yes"], ["no"])[0] for model in models)
     assert here == there != none
 
 
@@ -180,8 +169,8 @@ def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
 
 
 def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
-    pairs = unseen(load_data(run / "01_data"), 4)
-    pairs[:3].to_csv(tmp_path / "interactions.csv", index=False)
+    pairs = unseen(load_data(run / "01_data"), 3)
+    pairs.to_csv(tmp_path / "interactions.csv", index=False)
     (tmp_path / "attributes.csv").write_text("item_id,value\nm5,Weird West\n")
     (tmp_path / "summaries.csv").write_text("item_id,summary\nm3,It is. It was.\n")
     for what in ("interactions", "attributes", "summaries"):
@@ -190,15 +179,14 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     made = read_table(path, "added")
     assert made["p_yes"].tolist() == [1.0] * 3  # edges without p_yes are certain
     # an answer that was neither yes nor no has none either, and is no edge
-    unclear = {"user": int(pairs["user_id"][3][2:]), "item": int(pairs["item_id"][3][1:])}
-    unclear |= {"answer": "unparsed", "p_yes": np.nan, "added": False}
+    unclear = {"user": 11, "item": 19, "answer": "unparsed", "p_yes": np.nan, "added": False}
     made.loc[3] = made.loc[0].to_dict() | unclear
     write_table(made, path, "added")
     dallrec("export", "recbole", tmp_path / "out", "--augmented")
     train = atomic_file(tmp_path / "out/tiny/tiny.train.inter")
     # added pairs have neither a rating nor a time, so no row has one
     assert list(train) == ["user_id:token", "item_id:token"]
-    assert train.tail(3).to_numpy().tolist() == pairs[:3].to_numpy().tolist()
+    assert train.tail(3).to_numpy().tolist() == pairs.to_numpy().tolist()
     assert len(train) == 3 + len(read_table(run / "01_data" / "train.parquet", "split"))
     items = atomic_file(tmp_path / "out/tiny/tiny.item")
     assert items["genres:token_seq"][5].endswith(" Weird_West")
