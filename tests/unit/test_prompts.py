@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.answers import parse_facts, parse_genres, parse_summary
-from dallrec_core.augmentation.prompts import (
-    NO_WORDS,
-    WORDINGS,
-    YES_WORDS,
-    facts_answer,
-    facts_prompt,
-    genres_answer,
-    genres_prompt,
-    interaction_prompt,
-    item_text,
-    summary_prompt,
-    yes_no_answer,
-)
 from dallrec_core.errors import UserError
 from dallrec_core.llm.served import from_text
 
@@ -30,10 +18,10 @@ BEANS = {"title": "The Bean Trees", "year": 1994, "author": "Barbara Kingsolver"
 
 
 def ask(noun, likes, dislikes, target, wording="default"):
-    shown = [item_text(row, noun, wording) for row in likes]
-    others = [item_text(row, noun, wording, target=True) for row in dislikes]
-    named = item_text(target, noun, wording, target=True)
-    return interaction_prompt(noun, shown, others, named, wording)
+    shown = [prompts.item_text(row, noun, wording) for row in likes]
+    others = [prompts.item_text(row, noun, wording, target=True) for row in dislikes]
+    named = prompts.item_text(target, noun, wording, target=True)
+    return prompts.interaction_prompt(noun, shown, others, named, wording)
 
 
 HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
@@ -81,24 +69,24 @@ def test_the_history_is_the_prefix():
 
 FIELDS = ("director", "country", "language")
 ITEMS = [
-    (genres_prompt("movie", HEAT, shown=["Action"]),
+    (prompts.genres_prompt("movie", HEAT, shown=["Action"]),
      "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie."),
-    (genres_prompt("book", MARRIAGE),
+    (prompts.genres_prompt("book", MARRIAGE),
      "Book: Marriage of Meggotta by Ellis Peters. Known genres: none. List up to three genres of "
      "this book."),
-    (genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
+    (prompts.genres_prompt("movie", HEAT, "paper", shown=["Action", "Crime"]),
      "Given a movie title and category, Please add the category to three words .title and "
      "category: Heat (1995),Action|Crime"),
-    (genres_prompt("book", MARRIAGE, "paper"),
+    (prompts.genres_prompt("book", MARRIAGE, "paper"),
      "Given a book title, please generate its genres in three words. Title: Marriage of Meggotta"),
-    (facts_prompt("movie", HEAT, FIELDS),
+    (prompts.facts_prompt("movie", HEAT, FIELDS),
      "Movie: Heat (1995). Name its director, country and language."),
-    (facts_prompt("movie", HEAT, FIELDS, "paper"),
+    (prompts.facts_prompt("movie", HEAT, FIELDS, "paper"),
      "Given a movie title and years, Please output its director, actor, country, language. title "
      "and years: Heat (1995)"),
-    (summary_prompt("movie", GREASE),
+    (prompts.summary_prompt("movie", GREASE),
      "Movie: Grease (1978). Known genres: Musical|Romance. Summarise this movie in two sentences."),
-    (summary_prompt("book", BEANS, "paper"),
+    (prompts.summary_prompt("book", BEANS, "paper"),
      "Using two sentence to generate the summary of this book named: The Bean Trees"),
 ]  # fmt: skip
 
@@ -109,23 +97,23 @@ def test_questions_about_items(prompt, text):
 
 
 def test_answers_of_examples():
-    assert genres_answer(["Fantasy", "War"], "book", "paper") == "Genres: Fantasy, War."
+    assert prompts.genres_answer(["Fantasy", "War"], "book", "paper") == "Genres: Fantasy, War."
     facts = {"director": ["Michael Mann"], "country": ["USA", "UK"]}
-    assert facts_answer(facts) == "director: Michael Mann; country: USA|UK"
-    assert facts_answer(facts, "paper") == "director:Michael Mann, country:USA|UK"
+    assert prompts.facts_answer(facts) == "director: Michael Mann; country: USA|UK"
+    assert prompts.facts_answer(facts, "paper") == "director:Michael Mann, country:USA|UK"
 
 
 @pytest.mark.parametrize("empty", [None, float("nan"), "", "  "])
 def test_missing_fields_are_left_out_and_a_year_is_not_repeated(empty):
     row = {"title": "  Two\n words ", "year": 0, "attributes": empty, "author": empty}
-    assert item_text(row, "book") == "Two words"
-    assert item_text(row, "book", "paper") == "Two words (0)"
-    assert item_text({"title": "Heat (1995)", "year": 1995}, "movie") == "Heat (1995)"
+    assert prompts.item_text(row, "book") == "Two words"
+    assert prompts.item_text(row, "book", "paper") == "Two words (0)"
+    assert prompts.item_text({"title": "Heat (1995)", "year": 1995}, "movie") == "Heat (1995)"
 
 
 def test_unknown_wording_names_the_valid_ones():
     with pytest.raises(UserError, match="default, paper"):
-        interaction_prompt("movie", [], [], "x", "papre")
+        prompts.interaction_prompt("movie", [], [], "x", "papre")
 
 
 # ---------------------------------------------------------------- parsers
@@ -211,12 +199,15 @@ def test_parsers_never_raise():
         assert isinstance(parse_summary(text).ok, bool) and isinstance(parse_facts(text), dict)
 
 
-@pytest.mark.parametrize("wording", WORDINGS)
+@pytest.mark.parametrize("wording", prompts.WORDINGS)
 @pytest.mark.parametrize("noun", ["movie", "book"])
 def test_round_trip_of_answers(wording, noun):
-    said = genres_answer(["Action", "Crime"], noun, wording)
+    said = prompts.genres_answer(["Action", "Crime"], noun, wording)
     assert parse_genres(said, VOCABULARY).values == ("Action", "Crime")
-    said = [yes_no_answer(liked, noun, wording) for liked in (True, False)]
-    assert [from_text(text, set(YES_WORDS), set(NO_WORDS)) for text in said] == [1.0, 0.0]
+    said = [prompts.yes_no_answer(liked, noun, wording) for liked in (True, False)]
+    assert [from_text(text, set(prompts.YES_WORDS), set(prompts.NO_WORDS)) for text in said] == [
+        1.0,
+        0.0,
+    ]
     facts = {"director": ("A B",), "country": ("USA", "UK"), "language": ("English",)}
-    assert parse_facts(facts_answer(facts, wording)) == facts
+    assert parse_facts(prompts.facts_answer(facts, wording)) == facts
