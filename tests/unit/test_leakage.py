@@ -77,11 +77,8 @@ def found(table: pd.DataFrame, words: str) -> Any:
 def test_clean_data_passes(tmp_path: Path) -> None:
     table = check(tmp_path)
     assert set(table["verdict"]) == {"ok", "counted"}
-    assert set(table.loc[table["verdict"] == "counted", "check"]) <= {
-        "edges of dallrec that are validation pairs",
-        "edges of dallrec that are test pairs",
-        "no answers of instructions, drawn blindly",
-    }
+    counted = table.loc[table["verdict"] == "counted", "check"]
+    assert counted.str.match("edges of dallrec|no answers of instructions, drawn blindly").all()
 
 
 def test_a_test_pair_in_a_prompt(tmp_path: Path) -> None:

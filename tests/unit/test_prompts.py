@@ -205,9 +205,7 @@ def test_round_trip_of_answers(wording, noun):
     said = prompts.genres_answer(["Action", "Crime"], noun, wording)
     assert parse_genres(said, VOCABULARY).values == ("Action", "Crime")
     said = [prompts.yes_no_answer(liked, noun, wording) for liked in (True, False)]
-    assert [from_text(text, set(prompts.YES_WORDS), set(prompts.NO_WORDS)) for text in said] == [
-        1.0,
-        0.0,
-    ]
+    words = set(prompts.YES_WORDS), set(prompts.NO_WORDS)
+    assert [from_text(text, *words) for text in said] == [1, 0]
     facts = {"director": ("A B",), "country": ("USA", "UK"), "language": ("English",)}
     assert parse_facts(prompts.facts_answer(facts, wording)) == facts
