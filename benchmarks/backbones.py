@@ -129,16 +129,3 @@ def quality(model: Recommender, data: arrays.Data) -> dict[str, float]:
 def reached(looks: Sequence[dict[str, Any]], target: float) -> float | None:
     """Return the training CPU seconds at the first look with the target's Recall@20, or None."""
     return next((look["cpu_seconds"] for look in looks if look[f"recall@{K}"] >= target), None)
-
-
-def seconds_at(looks: Sequence[dict[str, Any]], recall: float) -> float | None:
-    """Return the CPU seconds at which `recall` was first passed, between looks on a straight line.
-
-    None when it never was.
-    """
-    for before, after in zip(looks, looks[1:], strict=False):
-        low, high = before[f"recall@{K}"], after[f"recall@{K}"]
-        if low <= recall <= high and high > low:
-            share = (recall - low) / (high - low)
-            return before["cpu_seconds"] + share * (after["cpu_seconds"] - before["cpu_seconds"])
-    return None

@@ -12,9 +12,8 @@ on a quiet machine all the same: whoever shares caches and memory is felt.
 The JSON holds, by backbone, `valid_recall@20` (weights with the best validation nDCG@20),
 `seconds_per_epoch` (training alone), `cpu_seconds_to_target` (training until Recall@20 is first
 seen at its target, null if never) and `peak_mib` (of the whole process); and `evaluation`,
-`limits`, `peers` and `growth`, whose modules say what they hold. `NGCF` also has `plain`, a
-straightforward version to compare with. The file is rewritten after each part. With --only it keeps
-what it had of other parts.
+`limits`, `peers` and `growth`, whose modules say what they hold. The file is rewritten after each
+part. With --only it keeps what it had of other parts.
 """
 
 from __future__ import annotations
@@ -30,19 +29,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import growth, peers, plain_ngcf, ranking
+from benchmarks import growth, peers, ranking
 from benchmarks.backbones import REFERENCES, TARGETS, TRAINED
 from benchmarks.process import call, plain, say
 from dallrec_core.chain.artefacts import write_json
 
 BACKBONES = (*REFERENCES, *TRAINED)
-PARTS = ("limits", "evaluation", *BACKBONES, "plain", "peers", "growth")
+PARTS = ("limits", "evaluation", *BACKBONES, "peers", "growth")
 """In the order in which they run."""
 OTHERS = ("evaluation", "limits", "peers", "growth")
 
 QUICK: dict[str, dict[str, Any]] = {
     "backbone": {"epochs": 2},
-    "plain": {"cap_seconds": 60.0, "look_seconds": 20.0},
     "peers": {"cap_seconds": 20.0},
     "growth": {"steps": 6, "seconds": 15.0},
 }
@@ -86,17 +84,6 @@ def run(
         made = call("backbones:measure", file=file, name=name, **options["backbone"])
         results.put(name, made | mark)
 
-    def compared_with_plain() -> None:
-        made = call("plain_ngcf:measure", file=file, **options["plain"])
-        ours = results.table.get("NGCF", {})
-        if "looks" in ours:
-            made["times_longer"] = plain_ngcf.compare(ours, made)
-        else:
-            say("plain: there is no NGCF result to compare with; measure NGCF too")
-        if made["capped"]:
-            say(f"plain: capped after {made['cpu_seconds']:.0f} CPU s, target not reached")
-        results.put("NGCF", ours | {"plain": made | mark})
-
     def grown() -> None:
         made: dict[str, Any] = {name: {} for name in growth.BACKBONES}
         for size in [size for size in sizes if not quick or size <= 10_000_000]:
@@ -117,7 +104,6 @@ def run(
     steps: dict[str, Callable[[], None]] = {
         "limits": lambda: results.put("limits", call("limits:measure", file=file)),
         "evaluation": lambda: results.put("evaluation", call("ranking:measure", file=file)),
-        "plain": compared_with_plain,
         "peers": others,
         "growth": grown,
     }
@@ -150,14 +136,6 @@ def report(table: dict[str, Any]) -> str:
             f"{_number(row['cpu_seconds_to_target'], 13, 1)} {row['peak_mib']:10.0f}   "
             f"{row['epochs']}, best after {row['cpu_seconds']:.1f} s"
             f"{', capped' if row['capped'] else ''}"
-        )
-    versus = table.get("NGCF", {}).get("plain", {}).get("times_longer")
-    if versus:
-        how = "best before its cap" if versus["capped"] else "the target"
-        lines.append(
-            f"plain COO NGCF takes {versus['epoch']:.1f}x per epoch, "
-            f"{_number(versus['same_quality'], 0, 1)}x to Recall@20 "
-            f"{versus['same_quality_recall@20']:.3f} ({how})"
         )
     if table["evaluation"]:
         lines.append(f"evaluation: {ranking.summary(table['evaluation'])}")
