@@ -43,13 +43,24 @@ def completion(text: str, content: list[Any] | None = None) -> dict[str, Any]:
             "choices": [choice], "usage": usage}  # fmt: skip
 
 
+NAN = {"token": "yes", "logprob": float("nan"), "bytes": None}
+BROKEN = {
+    "page": "<html>Welcome!</html>",
+    "cut": '{"choices": [{"mess',
+    "other": {"answer": "yes"},
+    "nan": completion("yes", [{**NAN, "top_logprobs": [NAN]}]),
+    "plain": completion("yes"),
+}
+"""What a server may send with status 200 instead of an answer with log-probabilities."""
+
+
 @dataclass
 class Served:
     """What a test server was asked, and how it behaves."""
 
     reply: Callable[[dict[str, Any]], dict[str, Any]]
     mood: Callable[[int], str] = lambda n: "good"
-    """What happens to the n-th question: good, or one of `_misbehave`'s."""
+    """What happens to the n-th question: good, a status, stall, dead, or a name in `BROKEN`."""
     models: tuple[str, ...] = ("standin",)
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -79,38 +90,27 @@ def serving(served: Served) -> Iterator[Served]:
                 served.at_once += 1
                 served.most_at_once = max(served.most_at_once, served.at_once)
             try:
-                mood = served.mood(number)
-                if mood == "good":
-                    self.send(200, served.reply(body))
-                else:
-                    self.misbehave(mood)
+                self.answer(served.mood(number), body)
             finally:
                 with served.lock:
                     served.at_once -= 1
 
-        def misbehave(self, mood: str) -> None:
-            if mood.isdecimal():
+        def answer(self, mood: str, body: dict[str, Any]) -> None:
+            if mood == "good":
+                self.send(200, served.reply(body))
+            elif mood == "stall":
+                time.sleep(1)
+            elif mood == "dead":
+                self.close_connection = True
+            elif mood in BROKEN:
+                self.send(200, BROKEN[mood])
+            else:
                 said = f"no, {self.headers['Authorization']}"
                 self.send(int(mood), {"error": {"message": said}})
-            elif mood == "stall":
-                time.sleep(3)
-            elif mood == "page":
-                self.send(200, "<html>Welcome!</html>", "text/html")
-            elif mood == "cut":
-                self.send(200, '{"choices": [{"mess')
-            elif mood == "other":
-                self.send(200, {"answer": "yes"})
-            elif mood == "nan":
-                top = [{"token": "yes", "logprob": float("nan"), "bytes": None}]
-                self.send(200, completion("yes", [{**top[0], "top_logprobs": top}]))
-            elif mood == "plain":
-                self.send(200, completion("yes"))
-            else:
-                assert mood == "dead"
-                self.close_connection = True
 
-        def send(self, status: int, content: object, kind: str = "application/json") -> None:
+        def send(self, status: int, content: object) -> None:
             data = (content if isinstance(content, str) else json.dumps(content)).encode()
+            kind = "text/html" if data.startswith(b"<") else "application/json"
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))

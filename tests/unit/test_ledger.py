@@ -9,7 +9,7 @@ import torch
 from llm_support import tiny_checkpoint, tiny_model
 
 from dallrec_core.book import generated
-from dallrec_core.chain import artefacts, progress
+from dallrec_core.chain import artefacts
 from dallrec_core.chain.pages import find_page
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache
@@ -41,8 +41,6 @@ def test_a_shared_prefix_is_read_once() -> None:
     ids = tiny_model().encode([render(tiny_model(), a + b) for a, b in PROMPTS])
     shared = next(k for k, tokens in enumerate(zip(*ids, strict=False)) if len(set(tokens)) > 1)
     assert counts.saved_by_prefix == (len(PROMPTS) - 1) * shared
-    apart = counted([("", a + b) for a, b in PROMPTS])  # whole texts share nothing
-    assert apart == Usage(questions=6, tokens_in=sum(whole))
 
 
 def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
@@ -56,7 +54,7 @@ def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
     assert again == Usage(questions=6, from_cache=6, saved_by_cache=sum(whole))
 
 
-@pytest.mark.parametrize("batch_tokens", [200, 600, 16384])
+@pytest.mark.parametrize("batch_tokens", [200, 16384])
 def test_the_count_is_what_the_model_was_given(batch_tokens: int) -> None:
     lm = tiny_model()
     prompts = [(PREFIX + f" {n} or", end) for n in range(3) for _, end in PROMPTS]
@@ -122,10 +120,8 @@ def test_digests_leave_out_what_the_machine_and_the_cache_decide(tmp_path: Path)
     with ledger.task("asking"):
         usage().questions += 3
     frame = ledger.frame()
-    other = frame.assign(
-        device="gpu", from_cache=3, tokens_in=9, tokens_out=9, saved_by_prefix=9,
-        saved_by_cache=9, seconds=9.0, peak_mib=9.0,
-    )  # fmt: skip
+    decided = {*COUNTS, "seconds", "peak_mib"} - {"questions"}
+    other = frame.assign(device="gpu", **dict.fromkeys(decided, 9))
     paths = [tmp_path / f"{n}.parquet" for n in range(3)]
     for path, each in zip(paths, (frame, other, frame.assign(questions=4)), strict=True):
         artefacts.write_table(each, path, "ledger")
@@ -146,11 +142,3 @@ def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.M
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines if line[:2] == "| "]
     assert [row[2] for row in rows[2:]] == ["4,000", "70", "4,070"]
     assert len({len(row) for row in rows}) == 1 and len(rows[0]) == 2 + len(COUNTS) + 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (99, "99 s"), (120, "2 min"), (5400, "90 min"), (9000, "2.5 h")],
-)
-def test_spans_in_words(seconds: float, words: str) -> None:
-    assert progress.span(seconds) == words

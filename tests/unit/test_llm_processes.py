@@ -45,7 +45,7 @@ def work(folder: Path, cache: AnswerCache | None = None, **settings: int) -> dic
             str(tiny_checkpoint()), LESSONS, folder / "adapter", lora, **options
         )
     return {
-        "count": processes().num_processes, "p": p.tolist(), "texts": [list(text) for text in texts],
+        "count": processes().num_processes, "p": p.tolist(), "texts": [list(t) for t in texts],
         "loss": log["loss"].dropna().tolist(), "asked": asked, "wrote": len(wrote),
     }  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_two_processes_answer_and_learn_as_one(tmp_path: Path) -> None:
     for process in both:
         process.start()
     for process in both:
-        process.join()
+        process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
     assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter"]
     parts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dallrec_core.errors import UserError
 from dallrec_core.llm import load, score
 from dallrec_core.llm.load import LanguageModel
-from dallrec_core.llm.score import Group, batches, first_tokens, group_rows, p_yes
+from dallrec_core.llm.score import first_tokens, p_yes
 
 YES, NO = ("yes", "Yes"), ("no", "No")
 PAIRS = [
@@ -49,15 +49,27 @@ def test_equals_the_naive_way(chat: bool, batch_tokens: int) -> None:
     assert p_yes(lm, [], YES, NO).shape == (0,)
 
 
-def test_the_head_sees_one_position_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("batch_tokens", "most"), [(200, 30), (16384, 7)])
+def test_batches_keep_the_budget_and_the_head_sees_one_position_per_row(
+    batch_tokens: int, most: int
+) -> None:
     lm = tiny_model()
-    shapes = []
-    hook = lm.model.get_output_embeddings().register_forward_hook(
-        lambda module, inputs, output: shapes.append(output.shape)
-    )
-    p_yes(lm, PAIRS, YES, NO)
-    hook.remove()
-    assert all(shape[1] == 1 for shape in shapes)
+    read: list[torch.Size] = []
+    shown: list[torch.Size] = []
+    hooks = [
+        lm.model.register_forward_pre_hook(
+            lambda module, inputs, options: read.append(options["input_ids"].shape),
+            with_kwargs=True,
+        ),
+        lm.model.get_output_embeddings().register_forward_hook(
+            lambda module, inputs, output: shown.append(output.shape)
+        ),
+    ]
+    p_yes(lm, PAIRS, YES, NO, batch_tokens=batch_tokens)
+    for hook in hooks:
+        hook.remove()
+    assert all(rows * width <= batch_tokens for rows, width in read) and len(read) <= most
+    assert all(shape[1] == 1 for shape in shown)
 
 
 def test_spellings_with_and_without_space_count() -> None:
@@ -85,38 +97,6 @@ def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "last_logits", lambda *a: nan)
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
-
-
-def test_batches_keep_the_budget_and_lose_nothing() -> None:
-    groups = [Group((p,) * (p % 3 * 20), [(p * 10 + r, [2] * (r + 3)) for r in range(p % 7 + 1)])
-              for p in range(1, 31) if p % 3 or p % 7 == 0]  # fmt: skip
-    planned = list(batches(groups, 200))
-    rows = sorted(i for batch in planned for g in batch for i, _ in g.rows)
-    assert rows == sorted(i for g in groups for i, _ in g.rows)
-    for batch in planned:
-        wide = max(len(g.prefix) for g in batch) + max(g.width for g in batch)
-        assert len(batch) * wide <= 200
-        assert len({bool(g.prefix) for g in batch}) == 1
-
-
-def test_questions_of_a_prefix_are_packed_into_few_rows_of_like_width() -> None:
-    group = Group((1,) * 50, [(i, [2] * (10 + i % 3)) for i in range(50)])
-    (batch,) = batches([group], 100_000)
-    widths = [row.width for row in batch]
-    assert len(batch) == 3 and max(widths) - min(widths) <= 20 and max(widths) <= 192
-    wide = Group((1,) * 50, [(i, [2] * 300) for i in range(3)])
-    assert [len(row.rows) for batch in batches([wide], 100) for row in batch] == [1, 1, 1]
-
-
-def test_rows_of_a_prefix_share_what_their_tokens_have_in_common() -> None:
-    rows = [(0, [7, 8, 1]), (1, [7, 8, 2]), (2, [7, 8]), (3, [9]), (4, [5, 5])]
-    groups = group_rows(rows, ["a", "a", "a", "", "alone"])
-    assert groups == [
-        Group((), [(3, [9])]),
-        Group((7,), [(0, [8, 1]), (1, [8, 2]), (2, [8])]),  # the last token is always read
-        Group((), [(4, [5, 5])]),
-    ]
-    assert group_rows([], []) == []
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

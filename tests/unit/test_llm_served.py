@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from server_support import Served, answer_like_vllm, completion, serving
+from transformers.cli.serve import Serve
+from transformers.utils import logging
 
 from dallrec_core.augmentation.prompts import interaction_prompt
 from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.checkpoints import BUNDLED
 from dallrec_core.llm.generate import Generated, generate
-from dallrec_core.llm.ledger import Ledger
+from dallrec_core.llm.ledger import Ledger, Usage
 from dallrec_core.llm.load import LanguageModel, load, open_model
 from dallrec_core.llm.score import p_yes
 from dallrec_core.llm.served import KEY_VARIABLE, ServedModel, connect
@@ -76,18 +76,17 @@ def test_equals_the_loaded_model_and_asks_once(
 
 def test_counts_the_tokens_that_the_server_reports(tmp_path: Path) -> None:
     served = Served(lambda body: completion("yes of course"))  # 3 tokens read, 3 written
+    n, ledger = len(PROMPTS), Ledger("served")
     with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm, ledger = linked(served), Ledger("served")
-        with ledger.task("first") as first:
-            generate(lm, PROMPTS, max_new_tokens=9, cache=cache)
-        with ledger.task("second") as second:
-            generate(lm, [*PROMPTS, PROMPTS[0]], max_new_tokens=9, cache=cache)
-        with ledger.task("asked") as asked:
+        lm = linked(served)
+        for task, saved in (("first", 0), ("second", n)):
+            with ledger.task(task) as counts:
+                generate(lm, PROMPTS, max_new_tokens=9, cache=cache)
+            asked = 3 * (n - saved)
+            assert counts == Usage(n, saved, asked, asked, saved_by_cache=3 * saved)
+        with ledger.task("asked") as counts:
             yes_or_no(lm)
-    n = len(PROMPTS)
-    for counts in (first, asked):
-        assert (counts.questions, counts.tokens_in, counts.tokens_out) == (n, 3 * n, 3 * n)
-    assert (second.from_cache, second.tokens_in, second.saved_by_cache) == (n + 1, 0, 3 * n)
+    assert counts == Usage(n, tokens_in=3 * n, tokens_out=3 * n)
 
 
 def test_requests_run_side_by_side_up_to_the_limit() -> None:
@@ -103,7 +102,7 @@ def test_requests_run_side_by_side_up_to_the_limit() -> None:
 def test_busy_and_failing_servers_are_asked_again(
     local: LanguageModel, expected: np.ndarray
 ) -> None:
-    moods = {3: "429", 4: "500", 5: "503", 6: "dead", 8: "429", 9: "429"}
+    moods = {3: "dead", 5: "429", 6: "500", 7: "503", 9: "429"}
     with serving(like_vllm(local, mood=lambda n: moods.get(n, "good"))) as served:
         lm = linked(served, 1)
         np.testing.assert_allclose(yes_or_no(lm), expected, atol=1e-3)
@@ -112,11 +111,10 @@ def test_busy_and_failing_servers_are_asked_again(
 
 BAD_DAYS = {
     "429": "answered with status 429",
-    "500": "answered with status 500",
     "401": "answered with status 401",
     "404": "answered with status 404",
     "dead": "cannot be reached any more",
-    "stall": "did not answer within 0.5 seconds",
+    "stall": "did not answer within 0.3 seconds",
     "page": "sent what is no answer",
     "cut": "sent what is no answer",
     "other": "sent what is no answer",
@@ -136,7 +134,7 @@ def test_a_bad_day_costs_no_finished_answer(
     with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
         lm = linked(served, 2)
         lm.client.max_retries = 1
-        lm.client.timeout = 0.5 if mood == "stall" else 60.0
+        lm.client.timeout = 0.3 if mood == "stall" else 60.0
         with pytest.raises(UserError, match=BAD_DAYS[mood]) as caught:
             yes_or_no(lm, cache=cache)
         assert "Finished answers are kept: run again" in str(caught.value)
@@ -170,17 +168,12 @@ def test_a_server_without_log_probabilities_is_read_as_text(tmp_path: Path) -> N
 
 
 def test_wishes_that_a_server_refuses_are_dropped(local: LanguageModel) -> None:
-    def strict(served: Served) -> Callable[[int], str]:
-        return lambda n: (
-            "400"
-            if "chat_template_kwargs" in served.asked[n - 1]
-            or served.asked[n - 1].get("top_logprobs", 0) > 5
-            else "good"
-        )
+    def strict(number: int) -> str:
+        body = served.asked[number - 1]
+        refused = "chat_template_kwargs" in body or body.get("top_logprobs", 0) > 5
+        return "400" if refused else "good"
 
-    served = like_vllm(local)
-    served.mood = strict(served)
-    with serving(served):
+    with serving(like_vllm(local, mood=strict)) as served:
         lm = connect(served.url, ["standin"])
         assert (lm.logprobs, lm.extra) == (5, {})
         assert np.isfinite(yes_or_no(lm)).all()
@@ -245,40 +238,35 @@ def test_wrong_addresses_are_explained(url: str, message: str) -> None:
 # ---------------------------------------------------------------- a real server
 
 
-@pytest.fixture(scope="module")
-def real_server() -> Iterator[str]:
+@contextmanager
+def transformers_serve() -> Iterator[str]:
+    """`transformers serve` with the bundled model, in a thread."""
     for needed in ("fastapi", "uvicorn"):
         pytest.importorskip(needed)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    code = "from transformers.cli.transformers import main; main()"
-    command = [sys.executable, "-c", code, "serve", str(BUNDLED["standin"]), "--device", "cpu"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, **quiet)
+    verbosity = logging.get_verbosity()
+    place = {"host": "127.0.0.1", "port": port, "device": "cpu"}
+    serve = Serve(str(BUNDLED["standin"]), **place, log_level="error", non_blocking=True)
     try:
-        for _ in range(600):
-            assert process.poll() is None, "transformers serve ended"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
+        while not serve.server.started:
+            time.sleep(0.05)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        process.kill()
-        process.wait()
+        serve.kill_server()
+        logging.set_verbosity(verbosity)
 
 
-@pytest.mark.slow
 def test_transformers_serve_answers_like_the_loaded_model(
-    real_server: str, local: LanguageModel, expected: np.ndarray
+    local: LanguageModel, expected: np.ndarray
 ) -> None:
-    lm = connect(real_server, [str(BUNDLED["standin"])])
-    assert lm.logprobs == 0  # should this fail, the server has learnt to tell them: test those too
-    np.testing.assert_array_equal(p_yes(lm, PROMPTS[:6], YES, NO), expected[:6] >= 0.5)
     tasks = ["Movie: Heat (1995). Known genres: Crime. List up to three genres of this movie."]
     ours = generate(local, tasks, max_new_tokens=12)
-    assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
-    with pytest.raises(UserError, match="answered with status 400: .*pinned"):
-        connect(real_server, ["another"])
+    with transformers_serve() as url:
+        lm = connect(url, [str(BUNDLED["standin"])])
+        assert lm.logprobs == 0  # should this fail, the server has learnt to tell: test those too
+        np.testing.assert_array_equal(p_yes(lm, PROMPTS[:6], YES, NO), expected[:6] >= 0.5)
+        assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
+        with pytest.raises(UserError, match="answered with status 400: .*pinned"):
+            connect(url, ["another"])

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import dallrec_core
-from dallrec_core.augmentation.prompts import interaction_prompt
+from dallrec_core.augmentation.prompts import NO_WORDS, YES_WORDS, interaction_prompt
 from dallrec_core.data.matinee import HELD_OUT, catalogue
+from dallrec_core.llm.generate import generate
+from dallrec_core.llm.load import load
+from dallrec_core.llm.score import p_yes
 from tools.matinee.viewers import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -103,33 +107,17 @@ def decided_questions(viewers: int) -> tuple[list[str], list[bool]]:
     return prompts, answers
 
 
-def test_preference_is_half_understood_before_tuning(model, tokenizer):
+def test_preference_is_half_understood_before_tuning():
     prompts, answers = decided_questions(60)
-    yes, no = (tokenizer(word).input_ids[0] for word in ("yes", "no"))
-    scores = []
-    for start in range(0, len(prompts), 40):
-        text = [chat(tokenizer, p) for p in prompts[start : start + 40]]
-        batch = tokenizer(text, return_tensors="pt", padding=True)
-        with torch.no_grad():
-            logits = model(**batch, logits_to_keep=1).logits[:, -1]
-        scores.append((logits[:, yes] - logits[:, no]).numpy())
-    score, liked = np.concatenate(scores), np.array(answers)
-    auc = np.mean(score[liked][:, None] > score[~liked][None])
+    score, liked = p_yes(load("standin", device="cpu"), prompts, YES_WORDS, NO_WORDS), answers
     assert len(liked) > 150
-    assert auc >= 0.60
+    assert roc_auc_score(liked, score) >= 0.60
 
 
-def test_greedy_generation_is_deterministic_and_ends(model, tokenizer):
-    prompt = chat(
-        tokenizer,
-        "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie.",
-    )
-    batch = tokenizer(prompt, return_tensors="pt")
-    first, second = (model.generate(**batch, max_new_tokens=24)[0].tolist() for _ in range(2))
-    assert first == second
-    assert first[-1] == tokenizer.eos_token_id
-    answer = tokenizer.decode(first[batch["input_ids"].shape[1] : -1])
-    assert "Crime" in answer
+def test_what_it_writes_makes_sense_and_ends():
+    task = "Movie: Heat (1995). Known genres: Action. List up to three genres of this movie."
+    (answer,) = generate(load("standin", device="cpu"), [task], max_new_tokens=24)
+    assert "Crime" in answer.text and not answer.truncated
 
 
 def test_what_made_it_makes_the_same_tokens_and_asks_as_the_book_does(tokenizer):
