@@ -16,7 +16,7 @@ from dallrec_core.recommenders.evaluation import (
     preference_at_k,
     score,
 )
-from dallrec_core.recommenders.ranking import Pairs, Ranking, coverage, rank, top_items
+from dallrec_core.recommenders.ranking import Pairs, Ranking, coverage, rank
 
 KS = (1, 5, 20)
 THEIRS = {"recall": "recall_{}", "precision": "P_{}", "ndcg": "ndcg_cut_{}", "hit": "success_{}"}
@@ -76,32 +76,16 @@ def test_metrics_equal_pytrec_eval(seed):
             assert ours.loc[user, f"mrr@{k}"] == pytest.approx(wanted, abs=1e-6)
 
 
-@pytest.mark.parametrize("size", [(40, 30), (150, 3000)])  # in one block, in two
+# shorter than the list; in one block, in two
+@pytest.mark.parametrize("size", [(40, 9), (40, 30), (150, 3000)])
 def test_lists_equal_a_plain_sort(size):
     scores, train, _ = case(3, *size)
     ranking = rank(scores, pairs(train), np.arange(len(train)), 20)
     for row, wanted in zip(ranking.items, plain_lists(scores.numpy(), train), strict=True):
-        wanted = wanted[:20]
-        assert row.tolist() == wanted + [-1] * (20 - len(wanted))
-
-
-@pytest.mark.parametrize("n_items", [9, 1031])
-@pytest.mark.parametrize("depth", [1, 50])
-def test_best_items_of_large_and_small_catalogues_equal_a_full_sort(n_items, depth):
-    draw = torch.Generator().manual_seed(n_items)
-    scores = torch.randn(40, n_items, generator=draw)
-    scores[10:20] = scores[10:20].round()  # many ties
-    scores[20:30] = torch.where(scores[20:30] > 2.5, scores[20:30], -torch.inf)  # short lists
-    scores[30:34] = 0
-    scores[34:37] = -torch.inf
-    depth = min(depth, n_items)
-    values, items = scores.sort(dim=1, descending=True, stable=True)
-    expected = torch.where(values == -torch.inf, -1, items)[:, :depth]
-    assert np.array_equal(top_items(scores, depth), expected.numpy())
-    for column in (0, n_items - 1):
-        scores[3, column] = torch.nan
-        with pytest.raises(UserError, match="NaN"):
-            top_items(scores, depth)
+        assert row.tolist() == (wanted + [-1] * 20)[:20]
+    scores[7, 1] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        rank(scores, pairs(train), np.arange(len(train)), 20)
 
 
 def test_vectors_and_scores_rank_alike():
@@ -169,12 +153,3 @@ def test_degree_groups_never_separate_equals():
     codes = pd.Series(np.repeat([0, 1, 2, 3, 4], [1, 1, 1, 5, 9]))
     groups = degree_groups(codes, 6, groups=3)
     assert groups.astype(str).tolist() == ["0-1", "0-1", "0-1", "2-5", "6-9", "0-1"]
-
-
-def test_pairs_membership():
-    some = Pairs(pd.DataFrame({"user": [1, 1, 0], "item": [2, 2, 4]}), 5)
-    found = some.contains(np.array([[0], [1]]), np.array([[4, 2], [2, -1]]))
-    assert found.tolist() == [[True, False], [True, False]]
-    assert some.counts(np.array([1, 0, 2])).tolist() == [1, 1, 0]
-    empty = Pairs(pd.DataFrame({"user": [], "item": []}), 5)
-    assert not empty.contains(np.array([0]), np.array([0])).any()

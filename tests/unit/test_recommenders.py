@@ -119,13 +119,16 @@ class TestBuild:
             ("LightGCN", {"width": 3}, "no option 'width'; it has dim, .*layers"),
             ("MF-BPR", {"dim": 0}, "MF-BPR: dim"),
             ("LightGCN", {"layers": -1}, "LightGCN: layers"),
-            ("MF-BPR", {"l2": -1.0}, "MF-BPR: l2"),
             ("EASE", {"l2": -1.0}, "EASE: l2"),
+            ("NMF", {"dropout": 1.0}, "dropout: .*less than 1, unlike 1.0"),
+            ("NGCF", {"normalisation": "both"}, "normalisation: .*'symmetric' or 'row'"),
+            ("NGCF", {"layers": 0}, "NGCF: layers: .*greater than 0, unlike 0"),
+            ("MMSSL", {"heads": 3}, "must divide"),
         ],
     )
     def test_what_does_not_exist_or_is_out_of_range(self, name, config, message):
         with pytest.raises(UserError, match=message):
-            build(name, small_graph(), config=config)
+            build(name, small_graph(), {"text": torch.eye(N)}, config=config)
 
     def test_misshapen_features(self):
         with pytest.raises(UserError, match="9 rows, one per item"):
