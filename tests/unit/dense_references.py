@@ -1,6 +1,6 @@
 """Every backbone again, written with dense matrices, for comparison.
 
-Nothing here is fast or shares code with the library; each function takes a model for its weights
+Nothing here is fast or shares code with the library. Each reference takes a model for its weights
 and the adjacency `R` [U, N] and returns the vectors or scores its paper defines.
 """
 
@@ -9,6 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from dallrec_core.recommenders import Graph
+
+
+def dense(graph: Graph) -> Tensor:
+    """The weights of the edges [U, N]."""
+    matrix = torch.zeros(graph.n_users, graph.n_items)
+    matrix[graph.users, graph.items] = graph.weights
+    return matrix
 
 
 def whole(R: Tensor) -> Tensor:
@@ -55,16 +64,12 @@ def mf_bpr(model, R: Tensor) -> Tensor:
 
 def nmf(model, R: Tensor) -> Tensor:
     weight = torch.cat([model.of_user.weight, model.of_item.weight, model.of_product.weight], dim=1)
-    rows = []
-    for user in model.users:
-        row = []
-        for item in model.items:
-            z = (weight @ torch.cat([user, item, user * item]) + model.of_user.bias).relu()
-            for layer in model.deeper:
-                z = (layer.weight @ z + layer.bias).relu()
-            row.append(model.output @ z)
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
+    users, items = model.users[:, None], model.items[None]
+    pairs = torch.cat(torch.broadcast_tensors(users, items) + (users * items,), dim=-1)
+    z = (pairs @ weight.T + model.of_user.bias).relu()
+    for layer in model.deeper:
+        z = (z @ layer.weight.T + layer.bias).relu()
+    return z @ model.output
 
 
 def ngcf(model, R: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dense_references import REFERENCES
+from dense_references import REFERENCES, dense
 
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build, model_class
@@ -18,6 +18,7 @@ U, N = 8, 11
 SMALL = {"dim": 16}
 MORE = {
     "NMF": [{"widths": (6, 4)}],
+    "LightGCN": [{"layers": 0}, {"layers": 1}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
     "MMGCN": [{"combine": "concat", "layers": 3}],
     "GRCN": [{"prune": False, "routings": 1, "final_weight": 2.0}],
@@ -35,12 +36,6 @@ def toy(seed: int = 0, isolated: bool = True) -> tuple[Graph, pd.DataFrame]:
     weights = random.uniform(0.2, 1, len(users)).astype(np.float32)
     frame = pd.DataFrame({"user": users, "item": items, "weight": weights})
     return Graph.from_frame(frame, U, N), frame
-
-
-def dense(graph: Graph) -> torch.Tensor:
-    matrix = torch.zeros(graph.n_users, graph.n_items)
-    matrix[graph.users, graph.items] = graph.weights
-    return matrix
 
 
 def features(n_items: int = N, seed: int = 0) -> dict[str, torch.Tensor]:

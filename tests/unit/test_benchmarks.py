@@ -13,10 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import (  # noqa: E402
+from benchmarks import (
     asking,
     backbones,
     growth,
@@ -27,9 +24,9 @@ from benchmarks import (  # noqa: E402
     ranking,
     recommenders,
 )
-from benchmarks import data as arrays  # noqa: E402
-from dallrec_core.recommenders import build, training  # noqa: E402
-from dallrec_core.recommenders.ranking import Ranking, rank  # noqa: E402
+from benchmarks import data as arrays
+from dallrec_core.recommenders import build, training
+from dallrec_core.recommenders.ranking import Ranking, rank
 
 KEYS = {"valid_recall@20", "seconds_per_epoch", "cpu_seconds_to_target", "peak_mib"}
 LLM_KEYS = ["speedup_standin", "speedup_100m", "speedup_vs_padded", "token_share", "gemm_share",

@@ -37,21 +37,6 @@ def test_answers_come_back_and_the_first_one_stays(tmp_path: Path) -> None:
         assert cache.get_many(["7"]) == {"7": {"p": 7 / 3}}
 
 
-def test_batches_are_stored_before_the_next_is_asked(tmp_path: Path) -> None:
-    stored = []
-    other = AnswerCache(tmp_path / "a.sqlite")
-
-    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, int]]:
-        for i in unique:
-            stored.append(len(other))
-            yield {i: i}
-
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
-        assert ask_once(["a", "b", "a", "c"], "m", {}, cache, compute, desc="") == [0, 1, 0, 3]
-    assert stored == [0, 1, 2]
-    other.close()
-
-
 def write(path: Path, name: str) -> None:
     with AnswerCache(path) as cache:
         for i in range(40):

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dense_references import symmetric, whole
+from dense_references import dense
 
 from dallrec_core import recommenders
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build, losses
 from dallrec_core.recommenders.sampling import Sampler
-from dallrec_core.recommenders.sparse import multiply, propagate
 from dallrec_core.recommenders.training import TensorFlowRMSProp
 
 U, N = 7, 9
@@ -28,12 +27,6 @@ def small_frame(seed: int = 0, share: float = 0.35) -> pd.DataFrame:
 
 def small_graph(**options) -> Graph:
     return Graph.from_frame(small_frame(), U, N, **options)
-
-
-def dense(graph: Graph) -> torch.Tensor:
-    matrix = torch.zeros(graph.n_users, graph.n_items)
-    matrix[graph.users, graph.items] = graph.weights
-    return matrix
 
 
 class TestGraph:
@@ -76,8 +69,6 @@ class TestGraph:
         if "weight" not in frame and frame["user"]:
             with pytest.raises(UserError, match=f"hard negatives.*{message}"):
                 small_graph(negatives=pd.DataFrame(frame))
-
-    def test_unknown_insertion(self):
         with pytest.raises(UserError, match="both, loss, adjacency"):
             small_graph(insertion="x")
 
@@ -168,21 +159,6 @@ class TestGradients:
         torch.testing.assert_close(apart, penalty)
         wanted = torch.autograd.grad(penalty, tables)
         torch.testing.assert_close(torch.autograd.grad(apart, tables), wanted)
-
-    @pytest.mark.parametrize("layers", [0, 1, 3])
-    def test_propagation_equals_the_dense_formula(self, layers):
-        frame = small_frame().assign(weight=lambda f: 1 / (1 + f.index.to_numpy()))
-        frame = frame[frame["item"] != 4]  # a cold item: its row must be zero, not NaN
-        graph = Graph.from_frame(frame, U, N)
-        matrix, sparse = symmetric(whole(dense(graph))), graph.normalised_adjacency()
-        torch.testing.assert_close(multiply(sparse, torch.eye(U + N)), matrix)
-        ego = torch.randn(U + N, 5, requires_grad=True)
-        powers = [torch.linalg.matrix_power(matrix, k) @ ego for k in range(layers + 1)]
-        wanted, ours = torch.stack(powers).mean(0), propagate(sparse, ego, layers)
-        torch.testing.assert_close(ours, wanted)
-        pull = torch.randn(U + N, 5)
-        wanted_gradient = torch.autograd.grad(wanted, ego, pull)
-        torch.testing.assert_close(torch.autograd.grad(ours, ego, pull), wanted_gradient)
 
 
 class TestBaselines:

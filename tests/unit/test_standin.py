@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,10 @@ from dallrec_core.llm.generate import generate
 from dallrec_core.llm.load import load
 from dallrec_core.llm.score import p_yes
 from tools.matinee.viewers import simulate
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tools.standin import train  # noqa: E402
-from tools.standin.dialogues import preference_row  # noqa: E402
-from tools.standin.tokenizer import Encoder  # noqa: E402
-from tools.standin.wordings import INTERACTION_DEFAULT  # noqa: E402
+from tools.standin import train
+from tools.standin.dialogues import preference_row
+from tools.standin.tokenizer import Encoder
+from tools.standin.wordings import INTERACTION_DEFAULT
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
 GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
