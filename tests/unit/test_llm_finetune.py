@@ -24,12 +24,8 @@ from dallrec_core.llm.load import load, render
 from dallrec_core.llm.score import p_yes
 
 EXAMPLES = [
-    {
-        "instruction": f"Question {i}. Answer for {('Heat', 'Fargo')[i % 2]}",
-        "input": " ",
-        "output": ("yes", "no")[i % 2],
-    }
-    for i in range(24)
+    {"instruction": f"Question {i}. Answer for {name}", "input": " ", "output": word}
+    for i, (name, word) in enumerate([("Heat", "yes"), ("Fargo", "no")] * 12)
 ]
 WRONG = [e | {"output": ("no", "yes")[i % 2]} for i, e in enumerate(EXAMPLES[:4])]
 QUICK = LoraSettings(epochs=3, learning_rate=1e-2, batch_size=8)
@@ -72,9 +68,8 @@ def test_the_loss_falls_and_the_answers_follow(tmp_path: Path) -> None:
 def test_folder_holds_adapter_settings_and_log(tuned: tuple[Path, pd.DataFrame]) -> None:
     out, log = tuned
     assert [p.name for p in out.parent.iterdir()] == ["toy"]
-    assert sorted(p.name for p in out.iterdir()) == [
-        "adapter_config.json", WEIGHTS, "finetune.json", "training_log.parquet",
-    ]  # fmt: skip
+    files = {"adapter_config.json", WEIGHTS, "finetune.json", "training_log.parquet"}
+    assert {p.name for p in out.iterdir()} == files
     record = json.loads((out / "finetune.json").read_text())
     assert record["settings"]["learning_rate"] == 1e-2 and record["examples"] == 24
     assert list(log.columns) == ["task", "step", "epoch", "loss", "eval_loss"]
@@ -170,23 +165,17 @@ def test_the_input_field_follows_the_instruction() -> None:
 
 
 def test_buckets_hold_every_example_once_and_pad_little() -> None:
-    lengths = np.random.default_rng(0).integers(20, 300, 203).tolist()
-    orders = []
+    lengths = np.random.default_rng(0).integers(20, 300, 200)
+    sampler, orders = Buckets(lengths.tolist(), 8, seed=3), []
     for epoch in (0, 1, 0):
-        sampler = Buckets(lengths, 8, seed=3)
         sampler.set_epoch(epoch)
-        orders.append(list(sampler))
+        orders.append(np.reshape(list(sampler), (25, 8)))
     first, second, again = orders
-    assert sorted(first) == sorted(second) == list(range(203)) == list(range(len(sampler)))
-    assert first == again != second
-
-    padded = {
-        name: sum(8 * max(lengths[i] for i in order[k : k + 8]) for k in range(0, 200, 8))
-        for name, order in (("bucket", first), ("file", range(203)))
-    }
-    assert padded["bucket"] < 0.75 * padded["file"]
-    sets = [{frozenset(o[k : k + 8]) for k in range(0, 200, 8)} for o in (first, second)]
-    assert not sets[0] & sets[1]  # other batches in every epoch
+    assert sorted(first.flat) == sorted(second.flat) == list(range(200))
+    assert (first == again).all()
+    assert not {*map(frozenset, first)} & {*map(frozenset, second)}  # other batches
+    padded, in_file_order = lengths[first].max(axis=1), lengths.reshape(25, 8).max(axis=1)
+    assert padded.sum() < 0.75 * in_file_order.sum()
 
 
 def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
