@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -65,20 +63,15 @@ def make_checkpoint(folder: Path, *, width: int = 32, seed: int = 0, chat: bool 
     return folder
 
 
-@cache
-def workspace() -> Path:
-    """A folder for this process, removed at its end."""
-    folder = Path(tempfile.mkdtemp(prefix="dallrec-llm-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+FOLDER = tempfile.TemporaryDirectory(prefix="dallrec-llm-")
+"""Of this process, removed at its end."""
 
 
 @cache
 def tiny_checkpoint(*, width: int = 32, seed: int = 0, chat: bool = True) -> Path:
     """The tiny checkpoint; do not change its files."""
-    return make_checkpoint(
-        workspace() / f"tiny-{width}-{seed}-{chat}", width=width, seed=seed, chat=chat
-    )
+    folder = Path(FOLDER.name) / f"tiny-{width}-{seed}-{chat}"
+    return make_checkpoint(folder, width=width, seed=seed, chat=chat)
 
 
 @cache

@@ -131,13 +131,6 @@ class TestBuild:
         assert torch.equal(one, two) and not torch.equal(one, other)
         assert torch.equal(before, torch.get_rng_state())
 
-    @pytest.mark.parametrize("name", recommenders.names())
-    def test_scores_have_one_column_per_item(self, name):
-        features = {"text": torch.eye(N)} if recommenders.model_class(name).uses_features else None
-        model = build(name, small_graph(), features).eval()
-        assert model.scores(torch.tensor([3, 0])).shape == (2, N)
-        assert torch.equal(model.scores(torch.tensor([3]))[0], model.scorer()(torch.tensor([3]))[0])
-
 
 class TestGradients:
     @pytest.mark.parametrize("l2", [0.0, 0.3])
@@ -181,10 +174,6 @@ class TestBaselines:
     def test_ease_says_what_it_would_need(self):
         with pytest.raises(UserError, match="70740 items would take 56 GiB"):
             build("EASE", Graph.from_frame(small_frame(), U, 70_740))
-
-    def test_closed_form_has_no_loss(self):
-        with pytest.raises(UserError, match="closed form"):
-            build("EASE", small_graph()).loss(*[torch.zeros(1, dtype=torch.int64)] * 3)
 
     @pytest.mark.parametrize("shrink", [2.0, 0.0])
     def test_item_knn_equals_its_formula_and_breaks_ties_by_code(self, shrink):

@@ -41,18 +41,14 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(FOLDER, local_files_only=True)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return AutoModelForCausalLM.from_pretrained(FOLDER, local_files_only=True).eval()
-
-
 def chat(tokenizer, text: str) -> str:
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
     )
 
 
-def test_is_a_small_ordinary_llama(model):
+def test_is_a_small_ordinary_llama():
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, local_files_only=True)
     assert type(model) is LlamaForCausalLM
     assert (FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
     assert all(torch.isfinite(p).all() for p in model.parameters())
