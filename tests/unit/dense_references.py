@@ -143,17 +143,11 @@ def mmssl(model, R: Tensor) -> Tensor:
         views.append(
             torch.cat([by_rows(chosen) @ model.ids[U:], by_rows(chosen.T) @ model.ids[:U]])
         )
-    d, heads, rows = config.dim, config.heads, []
-    for node in range(U + N):
-        own = torch.stack([view[node] for view in views])
-        query, key = own @ model.attention.query.weight.T, own @ model.attention.key.weight.T
-        parts = []
-        for head in range(heads):
-            at = slice(head * d // heads, (head + 1) * d // heads)
-            scores = query[:, at] @ key[:, at].T / (d / heads) ** 0.5
-            parts.append((scores.softmax(1) @ own[:, at]).mean(0))
-        rows.append(torch.cat(parts))
-    mixed = unit(torch.stack(rows))
+    own = torch.stack(views)  # [views, nodes, d]; below h is a head, n a node, v and w are views
+    weights = (model.attention.query.weight, model.attention.key.weight, torch.eye(config.dim))
+    query, key, value = ((own @ W.T).unflatten(-1, (config.heads, -1)) for W in weights)
+    scores = torch.einsum("vnhd,wnhd->nhvw", query, key) / (config.dim / config.heads) ** 0.5
+    mixed = unit(torch.einsum("nhvw,wnhd->nhd", scores.softmax(-1), value).flatten(1) / len(own))
     vectors = light(R, model.ids + config.attention_weight * mixed, config.layers)
     for x in modal:
         vectors = vectors + config.feature_weight * functional.normalize(x)

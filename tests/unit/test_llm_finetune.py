@@ -199,34 +199,27 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
 
 
 @pytest.mark.parametrize(
-    ("examples", "message"),
+    ("examples", "settings", "message"),
     [
-        ([], "toy: there are no training examples"),
-        ([EXAMPLES[0], {"instruction": "a"}], "toy: example 2, field 'output': Field required"),
-        ([{"instruction": "a", "output": " "}], "example 1, field 'output': .*it is empty"),
-        ([{"instruction": "a", "input": 3, "output": "a"}], "field 'input': .* valid string"),
+        ([], {}, "toy: there are no training examples"),
+        ([EXAMPLES[0], {"instruction": "a"}], {}, "toy: example 2, field 'output': Field required"),
+        ([{"instruction": "a", "output": " "}], {}, "example 1, field 'output': .*it is empty"),
+        ([EXAMPLES[0] | {"input": 3}], {}, "field 'input': .* valid string"),
         (
-            [EXAMPLES[0], {"instruction": "word " * 300, "output": "a"}],
+            [EXAMPLES[0], EXAMPLES[0] | {"instruction": "word " * 300}],
+            {},
             "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
         ),
+        (EXAMPLES, {"target_modules": ("no",)}, "LoRA settings do not fit model .*no"),
+        (EXAMPLES, {"learning_rate": 1e30}, "loss became NaN at step .* lower the learning_rate"),
     ],
 )
-def test_bad_examples(examples: list[dict[str, Any]], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_learnt_is_explained_and_leaves_nothing(
+    examples: list[dict[str, Any]], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    lora = LoraSettings(epochs=4, **settings)
     with pytest.raises(UserError, match=message):
-        finetune(str(tiny_checkpoint()), examples, tmp_path / "a", task="toy", device="cpu")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"target_modules": ("nonsense",)}, "LoRA settings do not fit model .*nonsense"),
-        ({"learning_rate": 1e30}, "toy: the loss became NaN at step .* lower the learning_rate"),
-    ],
-)
-def test_a_failure_leaves_nothing(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=message):
-        tune(tmp_path / "a", LoraSettings(epochs=4, **settings))
+        finetune(str(tiny_checkpoint()), examples, tmp_path / "a", lora, task="toy", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,6 +68,7 @@ def test_kills_cost_at_most_a_batch_each(tmp_path: Path) -> None:
         child = fork.Process(target=ask, args=(tmp_path, allowed, after, seed), daemon=True)
         child.start()
         while len(lines(tmp_path)) < wanted:
+            assert child.is_alive()
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.02))
         child.kill()
