@@ -88,14 +88,6 @@ def test_lists_equal_a_plain_sort(size):
         rank(scores, pairs(train), np.arange(len(train)), 20)
 
 
-def test_vectors_and_scores_rank_alike():
-    users, items = torch.randn(12, 3), torch.randn(25, 3)
-    nothing = pd.DataFrame({"user": [0], "item": [0]})
-    one = rank((users, items), nothing, np.arange(12), 10)
-    two = rank(users @ items.T, nothing, np.arange(12), 10)
-    assert (one.items == two.items).all()
-
-
 def test_lists_too_short():
     with pytest.raises(UserError, match="rank at least 20"):
         score(Ranking(np.array([0]), np.zeros((1, 5), np.int32)), pairs(np.eye(1)), 50, (20,))

@@ -69,6 +69,8 @@ class TestGraph:
         if "weight" not in frame and frame["user"]:
             with pytest.raises(UserError, match=f"hard negatives.*{message}"):
                 small_graph(negatives=pd.DataFrame(frame))
+
+    def test_unknown_insertion(self):
         with pytest.raises(UserError, match="both, loss, adjacency"):
             small_graph(insertion="x")
 
