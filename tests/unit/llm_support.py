@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -67,11 +69,10 @@ FOLDER = tempfile.TemporaryDirectory(prefix="dallrec-llm-")
 """Of this process, removed at its end."""
 
 
-@cache
 def tiny_checkpoint(*, width: int = 32, seed: int = 0, chat: bool = True) -> Path:
     """The tiny checkpoint; do not change its files."""
     folder = Path(FOLDER.name) / f"tiny-{width}-{seed}-{chat}"
-    return make_checkpoint(folder, width=width, seed=seed, chat=chat)
+    return folder if folder.exists() else make_checkpoint(folder, width=width, seed=seed, chat=chat)
 
 
 @cache
@@ -87,3 +88,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def side_by_side(work: Callable[..., object], *calls: tuple[object, ...]) -> None:
+    """Run `work` in a fork for each tuple of arguments, all at the same time."""
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=work, args=arguments, daemon=True) for arguments in calls]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(300)
+    assert {child.exitcode for child in children} == {0}
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

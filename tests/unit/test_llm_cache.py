@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from llm_support import side_by_side
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import cache as module
@@ -44,13 +44,8 @@ def write(path: Path, name: str) -> None:
 
 
 def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
-    path, fork = tmp_path / "a.sqlite", multiprocessing.get_context("fork")
-    processes = [fork.Process(target=write, args=(path, name)) for name in ("one", "two")]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    path = tmp_path / "a.sqlite"
+    side_by_side(write, (path, "one"), (path, "two"))
     with AnswerCache(path) as cache:
         assert len(cache) == 120
 

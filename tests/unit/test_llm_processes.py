@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from llm_support import one_thread, tiny_checkpoint, tiny_model  # noqa: F401 (a fixture)
+from llm_support import (
+    free_port,
+    one_thread,  # noqa: F401 (a fixture)
+    side_by_side,
+    tiny_checkpoint,
+    tiny_model,
+)
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -69,18 +73,9 @@ def one_of_two(rank: int, port: int, folder: Path) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_answer_and_learn_as_one(tmp_path: Path) -> None:
-    tiny_model()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    fork = multiprocessing.get_context("fork")
-    both = [fork.Process(target=one_of_two, args=(rank, port, tmp_path), daemon=True)
-            for rank in (0, 1)]  # fmt: skip
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(300)
-    assert [process.exitcode for process in both] == [0, 0]
+    tiny_model()  # loaded once, for both forks
+    port = free_port()
+    side_by_side(one_of_two, (0, port, tmp_path), (1, port, tmp_path))
     assert [path.name for path in tmp_path.glob("adapter*")] == ["adapter"]
     parts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     alone = work(tmp_path / "alone", batch_size=8)

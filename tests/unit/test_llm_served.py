@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llm_support import free_port
 from server_support import Served, answer_like_vllm, completion, serving
 from transformers.cli.serve import Serve
 from transformers.utils import logging
@@ -239,10 +239,7 @@ def transformers_serve() -> Iterator[str]:
     """`transformers serve` with the bundled model, in a thread."""
     for needed in ("fastapi", "uvicorn"):
         pytest.importorskip(needed)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    verbosity = logging.get_verbosity()
+    verbosity, port = logging.get_verbosity(), free_port()
     place = {"host": "127.0.0.1", "port": port, "device": "cpu"}
     serve = Serve(str(BUNDLED["standin"]), **place, log_level="error", non_blocking=True)
     try:
