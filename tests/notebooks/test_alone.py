@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from click.testing import CliRunner
+from no_kernel import execute_notebook
 from papermill.cli import papermill as papermill_command
 from second_run import ROOT
 
 from dallrec_core.chain.pages import PAGES
+from dallrec_core.chain.parameters import read_parameters
 
 SAMPLE = ("03_interactions",)
 """Needs two others, so their quick versions run too; all where `DALLREC_ALONE=all`."""
@@ -68,30 +70,33 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_in_an_empty_folder(tmp_path: Path, installed: Path, name: str) -> None:
-    said = printed(papermill(tmp_path, installed, name))
-    before = [stage for stage in PAGES if stage.name < name]
-    for stage in before:
-        if (tmp_path / "runs/smoke" / stage.name).is_dir():
+    small = () if "DALLREC_ALONE" in os.environ else ("-p", "budget", "60")
+    said = printed(papermill(tmp_path, installed, name, *small))
+    for stage in PAGES:
+        if stage.name < name and (tmp_path / "runs/smoke" / stage.name).is_dir():
             assert f"{stage.name} has not run yet: running it now" in said
     made = next(stage.makes for stage in PAGES if stage.name == name)
     assert all((tmp_path / "runs/smoke" / name / file).exists() for file in made)
     assert str(ROOT) not in said
 
 
-@pytest.mark.slow
 def test_papermill_hands_lists_over_as_its_users_write_them(
-    tmp_path: Path, installed: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["-p", "columns", '{"user_id": "reader"}', "-p", "train_fraction", "0.5"]
-    notebook = papermill(tmp_path, installed, "01_data", *words)
-    assert any('columns = "{' in cell.source for cell in notebook.cells), "papermill gave a text"
-    report = json.loads((tmp_path / "runs/smoke/01_data/split_report.json").read_text())
-    assert report
+    def execute(input_path: str, output_path: str, parameters: dict[str, Any], **_: Any) -> None:
+        assert isinstance(parameters["columns"], str), "papermill gave a text"
+        execute_notebook(Path(input_path), Path(output_path), parameters)
+
+    monkeypatch.setattr("papermill.cli.execute_notebook", execute)
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
+    words = [str(ROOT / "notebooks/01_data.ipynb"), str(tmp_path / "out.ipynb")]
+    words += ["-p", "columns", '{"user_id": "reader"}', "-p", "train_fraction", "0.5"]
+    done = CliRunner().invoke(papermill_command, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "smoke/01_data/held_back.parquet").exists()
 
 
 def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter() -> None:
-    from dallrec_core.chain.parameters import read_parameters
-
     for stage in PAGES:
         path = ROOT / "notebooks" / stage.notebook
         done = CliRunner().invoke(papermill_command, ["--help-notebook", str(path)])

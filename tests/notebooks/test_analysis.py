@@ -6,9 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
 from click.testing import CliRunner
+from no_kernel import no_kernel  # noqa: F401 (a fixture)
 from second_run import FIRST
 
 from dallrec_core.cli import main
@@ -19,7 +19,9 @@ SMALL = {
     "06.arms": "[base, random]",
     "06.seeds": 2,
     "06.epochs": 2,
+    "06.jobs": 1,
     "07.backbone": "MF-BPR",
+    "07.jobs": 1,
     "07.trials": 1,
     "07.fractions": "[]",
     "07.surest": "[0.5]",
@@ -28,7 +30,7 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("no_kernel")
 def test_it_ends_where_the_arm_dallrec_was_not_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,10 +42,6 @@ def test_it_ends_where_the_arm_dallrec_was_not_trained(
     done = CliRunner().invoke(main, ["run", "--until", "07_analysis", *options])
     assert done.exit_code == 0, done.output
     assert "05_summaries       running" not in done.output  # nothing but pages 6 and 7 ran again
-    page = nbformat.read(tmp_path / "smoke/notebooks/07_analysis.ipynb", as_version=4)
-    printed = "".join(
-        output.get("text", "") for cell in page.cells for output in cell.get("outputs", [])
-    )
-    assert "No pair was added" not in printed
+    assert "No pair was added" not in done.output
     headline = json.loads((tmp_path / "smoke/07_analysis/headline.json").read_text())
     assert headline["backbones"] == []

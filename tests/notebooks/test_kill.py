@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -10,19 +11,24 @@ import sqlite3
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from llm_support import make_checkpoint
+from no_kernel import execute_notebook
 from safetensors import safe_open
 from second_run import ROOT
 from tiny_book import write_book, write_page
 
 from dallrec_core.chain import freshness
 from dallrec_core.chain.pages import PAGES, Page
+from dallrec_core.cli import main
 
 CHAIN = [page for page in PAGES if not page.data]
 LONGEST = 3.0
@@ -30,14 +36,12 @@ LONGEST = 3.0
 KILLS = 4
 """Pages that are killed once; which ones is drawn anew each time."""
 
-# Every notebook in the process of the command, which is quicker than a kernel for each.
-NO_KERNELS = """
-import papermill
-from no_kernel import execute_notebook
-papermill.execute_notebook = execute_notebook
-from dallrec_core.cli import main
-main()
-"""
+# A run is a fork of one process that has imported everything, which is quicker than a new one.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["dallrec_core.cli", "dallrec_core.plots", "dallrec_core.llm.finetune", "papermill", "peft",
+     "sklearn.metrics", "statsmodels.api", "transformers.trainer"]
+)  # fmt: skip
 
 SMALL = {
     "02.n_examples": 8,
@@ -60,6 +64,7 @@ SMALL = {
     "06.seeds": 1,
     "06.epochs": 6,
     "06.jobs": 1,
+    "07.jobs": 1,
     "07.trials": 1,
     "07.fractions": "[1.0]",
     "07.surest": "[0.5]",
@@ -68,32 +73,42 @@ SMALL = {
 }
 
 
-def start(runs: Path, model: Path) -> subprocess.Popen[str]:
-    path = [str(ROOT / "tests" / "unit"), os.environ.get("PYTHONPATH", "")]
-    environment = {"DALLREC_RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(path).rstrip(os.pathsep)
+def dallrec(runs: Path, log: Path, *arguments: str) -> None:
+    """Enter the command in this process, with every notebook in it instead of in a kernel."""
+    papermill.execute_notebook = execute_notebook
+    os.environ["DALLREC_RUNS_DIR"] = str(runs)
+    os.chdir(ROOT)
+    sys.stdout = sys.stderr = log.open("w", encoding="utf-8", buffering=1)
+    main(arguments)
+
+
+def start(runs: Path, model: Path) -> tuple[ForkServerProcess, Path]:
+    """Start the small chain; return its process and where it writes what it says."""
     small = SMALL | {"02.language_model": model}
     options = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
-    return subprocess.Popen(
-        [sys.executable, "-c", NO_KERNELS, "run", "--until", CHAIN[-1].name, *options],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    log = runs.with_suffix(".log")
+    log.write_text("")
+    arguments = (runs, log, "run", "--until", CHAIN[-1].name, *options)
+    process = FORKS.Process(target=dallrec, args=arguments)
+    process.start()
+    return process, log
 
 
-def kill_within(process: subprocess.Popen[str], page: Page, delay: float) -> None:
+def kill_within(process: ForkServerProcess, log: Path, page: Page, delay: float) -> None:
     """Kill the command `delay` seconds after it has begun with the page."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(f"{page.name:<18} running"):
-            time.sleep(delay)
-            break
-        assert "error" not in line, line
+    while f"{page.name:<18} running" not in log.read_text():
+        assert process.is_alive(), log.read_text()
+        time.sleep(0.02)
+    time.sleep(delay)
     process.kill()
-    process.communicate()
+    process.join()
+
+
+def finish(process: ForkServerProcess, log: Path) -> str:
+    """Wait for the end of the command and return what it said."""
+    process.join(timeout=900)
+    assert process.exitcode == 0, log.read_text()
+    return log.read_text()
 
 
 def whole(path: Path) -> Any:
@@ -111,15 +126,6 @@ def whole(path: Path) -> Any:
             return safe_open(path, "np").keys()
 
 
-def make_model(folder: Path) -> Path:
-    from llm_support import make_checkpoint
-
-    make_checkpoint(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
-    return folder
-
-
 def answers(runs: Path) -> dict[str, str]:
     with sqlite3.connect(runs / "cache" / "answers.sqlite") as store:
         return dict(store.execute("SELECT key, value FROM answers").fetchall())
@@ -127,24 +133,21 @@ def answers(runs: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_killed_in_pages_drawn_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    model, killed, left_alone = (tmp_path / name for name in ("model", "killed", "left alone"))
-    make_model(model)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a process with threads cannot be forked
+    killed, left_alone = tmp_path / "killed", tmp_path / "left alone"
+    model = make_checkpoint(tmp_path / "model", places=4096)
     undisturbed = start(left_alone, model)
     seed = time.time_ns() % 1000
     print(f"pages and moments drawn with seed {seed}")  # shown when the test fails
     moments = random.Random(seed)
     places = sorted(moments.sample(range(len(CHAIN)), KILLS))
     for page in (CHAIN[place] for place in places):
-        kill_within(start(killed, model), page, moments.uniform(0, LONGEST))
+        kill_within(*start(killed, model), page, moments.uniform(0, LONGEST))
         for path in killed.rglob("*"):
             if path.is_file() and ".partial" not in str(path):
                 whole(path)
-    last = start(killed, model)
-    output = last.communicate(timeout=900)[0]
-    assert last.returncode == 0 and output.count(" fresh") >= places[-1], output
-    output = undisturbed.communicate(timeout=900)[0]
-    assert undisturbed.returncode == 0, output
+    assert finish(*start(killed, model)).count(" fresh") >= places[-1]
+    finish(*undisturbed)
     for page in CHAIN:
         monkeypatch.setenv("DALLREC_RUNS_DIR", str(killed))
         found = freshness.digests(page, "smoke")

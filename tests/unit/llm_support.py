@@ -27,7 +27,9 @@ CORPUS = [
 ]
 
 
-def make_checkpoint(folder: Path, *, width: int = 32, seed: int = 0, chat: bool = True) -> Path:
+def make_checkpoint(
+    folder: Path, *, width: int = 32, seed: int = 0, chat: bool = True, places: int = 256
+) -> Path:
     """Write a random two-layer Llama and its tokenizer to `folder`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -53,7 +55,7 @@ def make_checkpoint(folder: Path, *, width: int = 32, seed: int = 0, chat: bool 
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=places,
         tie_word_embeddings=True,
         pad_token_id=fast.pad_token_id,
         bos_token_id=None,
