@@ -9,25 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from no_kernel import no_kernel  # noqa: F401 (a fixture)
-from second_run import FIRST
+from second_run import FIRST, SMALL
 
 from dallrec_core.cli import main
-
-SMALL = {
-    "06.backbones": "[MF-BPR]",
-    "06.references": "[Popularity]",
-    "06.arms": "[base, random]",
-    "06.seeds": 2,
-    "06.epochs": 2,
-    "06.jobs": 1,
-    "07.backbone": "MF-BPR",
-    "07.jobs": 1,
-    "07.trials": 1,
-    "07.fractions": "[]",
-    "07.surest": "[0.5]",
-    "07.caps": "[5]",
-    "07.qualities": "[0.7]",
-}
 
 
 @pytest.mark.usefixtures("no_kernel")
@@ -38,7 +22,8 @@ def test_it_ends_where_the_arm_dallrec_was_not_trained(
     for page in FIRST.glob("smoke/0[1-5]_*"):
         shutil.copytree(page, tmp_path / "smoke" / page.name)
     shutil.copytree(FIRST / "smoke" / "notebooks", tmp_path / "smoke" / "notebooks")
-    options = [word for name in SMALL for word in ("-p", f"{name}={SMALL[name]}")]
+    small = SMALL | {"06.arms": "[base, random]", "06.seeds": 2, "07.fractions": "[]"}
+    options = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
     done = CliRunner().invoke(main, ["run", "--until", "07_analysis", *options])
     assert done.exit_code == 0, done.output
     assert "05_summaries       running" not in done.output  # nothing but pages 6 and 7 ran again

@@ -23,7 +23,7 @@ import pytest
 from llm_support import make_checkpoint
 from no_kernel import execute_notebook
 from safetensors import safe_open
-from second_run import ROOT
+from second_run import ROOT, SMALL
 from tiny_book import write_book, write_page
 
 from dallrec_core.chain import freshness
@@ -43,7 +43,7 @@ FORKS.set_forkserver_preload(
      "sklearn.metrics", "statsmodels.api", "transformers.trainer"]
 )  # fmt: skip
 
-SMALL = {
+FIRST_PAGES = {
     "02.n_examples": 8,
     "02.held_out": 16,
     "02.epochs": 2,
@@ -58,18 +58,6 @@ SMALL = {
     "04.fact_tokens": 6,
     "05.max_items": 40,
     "05.max_new_tokens": 6,
-    "06.backbones": "[MF-BPR, LightGCN]",
-    "06.references": "[Popularity]",
-    "06.arms": "[base, dallrec, self]",
-    "06.seeds": 1,
-    "06.epochs": 6,
-    "06.jobs": 1,
-    "07.jobs": 1,
-    "07.trials": 1,
-    "07.fractions": "[1.0]",
-    "07.surest": "[0.5]",
-    "07.caps": "[5]",
-    "07.qualities": "[0.7]",
 }
 
 
@@ -84,7 +72,7 @@ def dallrec(runs: Path, log: Path, *arguments: str) -> None:
 
 def start(runs: Path, model: Path) -> tuple[ForkServerProcess, Path]:
     """Start the small chain; return its process and where it writes what it says."""
-    small = SMALL | {"02.language_model": model}
+    small = FIRST_PAGES | SMALL | {"02.language_model": model}
     options = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
     log = runs.with_suffix(".log")
     log.write_text("")

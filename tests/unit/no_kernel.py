@@ -19,7 +19,8 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any], **_
     notebook = nbformat.read(source, as_version=4)
     nbformat.write(notebook, target)
     names: dict[str, Any] = {"__name__": "__main__", "display": lambda *shown: None}
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for cell in code if "skip-execution" not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(cells, start=1):
         try:
             code = compile(cell.source, f"{source.name}[{number}]", "exec", dont_inherit=True)

@@ -103,12 +103,3 @@ def test_broken_json_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": 1,\n "b" 2}')
     with pytest.raises(UserError, match="line 2"):
         read_json(tmp_path / "x.json")
-
-
-def test_an_answer_that_is_neither_yes_nor_no_has_no_probability(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"user": [0, 1], "item": [2, 3], "answer": ["yes", "unparsed"]})
-    frame = frame.assign(added=False, strategy="paper", prompt_key="k")
-    write_table(frame.assign(p_yes=[0.75, np.nan]), tmp_path / "a.parquet", "added")
-    assert read_table(tmp_path / "a.parquet", "added")["p_yes"].isna().tolist() == [False, True]
-    with pytest.raises(UserError, match="column 'p_yes' is missing"):
-        write_table(frame, tmp_path / "b.parquet", "added")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -73,12 +72,6 @@ def test_staged_notebooks_have_outputs_and_no_machine_paths(tiny: Path) -> None:
     notebook = staged(tiny)
     assert [c.outputs[0].text for c in notebook.cells if c.cell_type == "code"] == ["a result"] * 2
     assert "secret" not in (tiny / "site/notebooks/01_data.ipynb").read_text()
-
-
-def test_parameters_are_listed_from_the_notebooks(tiny: Path) -> None:
-    text = page(tiny, "# R\n\n<!-- parameters -->\n")
-    assert "### 02_finetune\n" in text
-    assert "| `rate` | `float` | `0.1` | learning rate |" in text
 
 
 def test_what_the_theme_writes_wrongly_is_mended(tmp_path: Path) -> None:
@@ -190,7 +183,3 @@ def test_build_is_strict_checked_and_skipped_when_fresh(tiny: Path) -> None:
     (tiny / "book/intro.md").write_text("# Intro\n\n[broken](nowhere.md)\n")
     with pytest.raises(UserError, match="book/intro.md.*nowhere"):
         book.build("smoke", say=said.append)
-    shutil.rmtree(tiny / "build/_build/html/notebooks")
-    assert book._missing_pages(tiny, tiny / "build/_build/html") == [
-        f"notebooks/{stage.name}" for stage in PAGES
-    ]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dallrec_core import data as datasets
 from dallrec_core.data import books, download
-from dallrec_core.data.bookcrossing import core
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
@@ -120,14 +118,6 @@ def test_books_without_a_title_are_left_out_by_choice(folder):
     assert not any("no known title" in note for note in data.notes)
 
 
-def test_a_core_is_taken_again_and_again():
-    users = np.array([0, 0, 1, 1, 2, 2, 3])
-    items = np.array([0, 1, 0, 1, 1, 2, 2])
-    kept = core(users, items, 2)  # user 3 takes item 2 and user 2 along
-    assert kept.tolist() == [True, True, True, True, False, False, False]
-    assert core(users, items, 0).all()
-
-
 def test_neither_file_order_nor_encoding_matters(folder):
     one = load()
     write(folder / "BX-Book-Ratings.csv", HEADER, *RATINGS[::-1])
@@ -183,9 +173,6 @@ def test_another_file_is_refused(folder, case):
 
 OPTIONS = {
     "keep_implicit should be a valid boolean, but is 'no'": {"keep_implicit": "no"},
-    "keep_untitled should be a valid boolean, but is 1": {"keep_untitled": 1},
-    "min_interactions should be greater than or equal to 0, but is -1": {"min_interactions": -1},
-    "min_interactions should be a valid integer, but is 1.5": {"min_interactions": 1.5},
     "like_threshold should be a finite number, but is nan": {"like_threshold": float("nan")},
 }
 
@@ -220,13 +207,6 @@ def test_isbns():
     whole = {text: text for text in ("B00005U7YK", "9780425115800")}
     for text, isbn in (damaged | whole).items():
         assert books.repair_isbn(text) == isbn
-
-
-def test_fields():
-    assert books.fields('"1";"a \\"b\\"";"c;d"') == ["1", 'a \\"b\\"', "c;d"]
-    assert books.fields('"1";"a \\";\\" b"') == ["1", 'a \\";\\" b']
-    assert books.fields("1;a;b") == ["1", "a", "b"]
-    assert books.fields('"1";"a') == ['"1";"a']
 
 
 # --- the released split ---
@@ -306,10 +286,6 @@ needs_released = pytest.mark.skipif(
     not os.path.isfile(real("published/book/train.txt")),
     reason="needs DALLREC_DATA_DIR with published/book",
 )
-needs_part = pytest.mark.skipif(
-    not os.path.isfile(real("bookcrossing/ratings-partial.tsv")),
-    reason="needs DALLREC_DATA_DIR with bookcrossing/ratings-partial.tsv",
-)
 
 
 @needs_released
@@ -325,33 +301,3 @@ def test_facts_of_the_real_release():
     assert report["test_share_on_items_unseen_in_train"] == pytest.approx(0.3395, abs=5e-5)
     assert report["direct_duplicates"]["train_test"] == 0
     assert not (data.items["title"].str.strip() == "").any()
-
-
-def quoted(cell: str) -> str:
-    return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-@needs_part
-def test_real_rows_written_as_a_dump(tmp_path, monkeypatch):
-    """Real ISBNs and titles, many of them odd, survive the dump's quoting."""
-    text = Path(real("bookcrossing/ratings-partial.tsv")).read_text()
-    rows = [line.split("\t") for line in text.splitlines()[1:60_000]]
-    catalogue = books.read_tsv(Path(real("bookcrossing/items.tsv"))).fillna("")
-    catalogue = catalogue[catalogue["title"] != ""]
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "bookcrossing"
-    place.mkdir()
-    write(place / "BX-Book-Ratings.csv", HEADER, *(";".join(map(quoted, row)) for row in rows))
-    lines = (";".join([*map(quoted, row), IMAGES]) for row in catalogue.to_numpy().tolist())
-    write(place / "BX-Books.csv", BOOKS_HEADER, *lines, encoding="utf-8")
-    data = datasets.load("book-crossing")
-    left = sum(n for what, n in data.dropped.items() if "BX-Books.csv" not in what)
-    assert len(data.interactions) + left == len(rows)
-    assert data.dropped["malformed rows of BX-Book-Ratings.csv"] == 0
-    assert not any("malformed" in note for note in data.notes)
-    for column in ("user", "item"):
-        assert np.bincount(data.interactions[column]).min() >= 3
-    given = dict(zip(map(books.repair_isbn, catalogue["item_id"]), catalogue["title"], strict=True))
-    for isbn, title in titles(data).items():
-        unknown = f"Unknown book (ISBN {isbn})"
-        assert title == (books.plain_text(given[isbn]) if isbn in given else unknown)

@@ -47,6 +47,7 @@ def enter(title: str, folder: Path) -> str:
             script += f"{command.rstrip()}{' --dry-run' if whole else ''}\n"
     own = {"ROOT": str(ROOT), "PYTHON": sys.executable, "DALLREC_RUNS_DIR": str(folder / "runs")}
     own |= {"PYTHONPATH": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    own |= {"LOKY_MAX_CPU_COUNT": "1"}  # no process more than the page asks for
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,

@@ -10,16 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from no_kernel import no_kernel  # noqa: F401 (a fixture)
-from tiny_book import write_book, write_page
+from tiny_book import write_page
 
 from dallrec_core.cli import main
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(write_book(tmp_path))
-    monkeypatch.delenv("DALLREC_RUNS_DIR", raising=False)
-    return tmp_path
 
 
 def dallrec(*arguments: str) -> Result:
@@ -71,8 +64,3 @@ def test_an_interrupt_says_how_to_go_on(tiny: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dallrec_core.chain.run_chain", interrupted)
     result = dallrec("run")
     assert result.exit_code == 130 and "the same command continues" in result.stderr
-
-
-def test_data_that_is_embedded_needs_nothing(tiny: Path) -> None:
-    result = dallrec("data", "matinee")
-    assert result.exit_code == 0 and "nothing to fetch" in result.stdout

@@ -152,8 +152,6 @@ BAD = {
     "unknown key": ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
     "no mapping": ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
     "noun": ({"noun": "song"}, "noun should be 'movie' or 'book', but is 'song'"),
-    "duplicates": ({"duplicates": "skip"}, "duplicates should be 'error' or 'merge', but is 'sk"),
-    "threshold": ({"like_threshold": "3"}, "like_threshold should be a valid number, but is '3'"),
 }
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.data import Dataset, load, matinee
 from tools.matinee import make
-from tools.matinee.descriptions import NATIONALITY, description, genre_phrase, with_article
+from tools.matinee.descriptions import NATIONALITY
 from tools.matinee.viewers import RECIPE, simulate
 
 # The embedded dataset, byte for byte. It is settled: results in the book rest on it. These change
@@ -163,29 +163,3 @@ def test_the_book_tells_every_constant():
             continue
         parts = np.atleast_1d(value).astype(float) / (1_000 if field.name in thousandths else 1)
         assert told[field.name] == ", ".join(f"{part:g}" for part in parts)
-
-
-def test_descriptions_read_well():
-    facts = {"title": "Heat", "year": 1995, "genres": "Action|Crime|Thriller"}
-    facts |= {"director": "Michael Mann", "country": "USA", "language": "English"}
-    assert description(facts, 0) == (
-        "Heat is a 1995 American action crime thriller directed by Michael Mann. "
-        "It is in English and is meant for viewers who enjoy action, crime stories and thrillers."
-    )
-    text = description(facts | {"language": "Silent", "country": "Italy"}, 21)
-    assert "Silent" not in text and ("silent" in text or "spoken" in text)
-    assert with_article("American") == "an American" and with_article("war film") == "a war film"
-
-
-@pytest.mark.parametrize(
-    ("genres", "phrase"),
-    [
-        ("Comedy|Romance", "romantic comedy"),
-        ("Horror|Sci-Fi", "science-fiction horror film"),
-        ("Animation|Children's|Musical", "animated children's musical"),
-        ("Crime|Film-Noir", "noir crime film"),
-        ("Documentary", "documentary"),
-    ],
-)
-def test_genres_become_a_noun_phrase(genres, phrase):
-    assert genre_phrase(genres.split("|")) == phrase

@@ -71,13 +71,6 @@ def test_the_conda_file_installs_the_lock_and_this_package() -> None:
     assert dependencies[-1]["pip"] == ["-r requirements.lock", "-e ."]
 
 
-def test_both_commands_install_the_lock() -> None:
-    install = re.search(r"^\$\(STAMP\):.*?\n\n", text("Makefile"), re.MULTILINE | re.DOTALL)
-    assert install and "-r requirements.lock" in install[0] and "-e ." in install[0]
-    assert re.search(r"^book: \$\(STAMP\)", text("Makefile"), re.MULTILINE)
-    assert re.search(r"^test: lint book", text("Makefile"), re.MULTILINE)
-
-
 def imported_distributions() -> set[str]:
     """Return the third-party top-level modules that the library imports anywhere."""
     found = set()

@@ -13,7 +13,6 @@ from dallrec_core.data.published import (
     file_order,
     improvements,
     printed_table,
-    training_logs,
 )
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
@@ -81,31 +80,17 @@ def test_repeats_are_counted(folder):
     assert len(data.presplit[0]) == 4
 
 
-BAD = {
-    "word": (
-        "train.txt",
-        "0 0 1\n1 two 0\n",
-        "train.txt, line 2, .*'two' is no number of item_list",
-    ),
-    "item": ("test.txt", "0 2\n1 3\n", "test.txt, line 2, column 'item': '3' is no number of item"),
-    "user": ("test.txt", "0 2\n5 1\n", "test.txt, line 2, column 'user': '5' is no number of user"),
-    "empty": ("train.txt", "", "train.txt is empty"),
-    "numbering": (
-        "item_list.txt",
-        "org_id remap_id\n1193 0\n661 7\n",
-        "item_list.txt, line 3, .*'7' breaks",
-    ),
-    "repeat": (
-        "item_list.txt",
-        "org_id remap_id\n5 0\n5 1\n",
-        "line 3, .*id '5' is already on line 2",
-    ),
-}
+BAD = [
+    ("train.txt", "0 0 1\n1 two 0\n", "train.txt, line 2, .*'two' is no number of item_list"),
+    ("test.txt", "0 2\n1 3\n", "test.txt, line 2, column 'item': '3' is no number of item"),
+    ("test.txt", "0 2\n5 1\n", "test.txt, line 2, column 'user': '5' is no number of user"),
+    ("item_list.txt", "org_id remap_id\n1193 0\n661 7\n", "item_list.txt, line 3, .*'7' breaks"),
+    ("item_list.txt", "org_id remap_id\n5 0\n5 1\n", "line 3, .*id '5' is already on line 2"),
+]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_files_name_the_line(folder, case):
-    name, text, message = BAD[case]
+@pytest.mark.parametrize(("name", "text", "message"), BAD)
+def test_bad_files_name_the_line(folder, name, text, message):
     (folder / name).write_text(text)
     with pytest.raises(UserError, match=message):
         datasets.load("published")
@@ -148,9 +133,3 @@ def test_three_printed_gains_do_not_follow_from_their_row() -> None:
     assert one["recomputed"] == pytest.approx(100 * (0.0716 / 0.0670 - 1))
     assert one["low"] == pytest.approx(100 * (0.07155 / 0.06705 - 1))
     assert one["high"] == pytest.approx(100 * (0.07165 / 0.06695 - 1))
-
-
-def test_logs_have_the_printed_metrics() -> None:
-    logs = training_logs()
-    assert len(logs) == 7 and set(METRICS) < set(logs.columns)
-    assert logs["label"].value_counts().to_dict() == {"aug": 3, "or": 2, "or+aug": 1, "aug+or": 1}

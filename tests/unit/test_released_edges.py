@@ -48,26 +48,10 @@ def test_rows_by_id_and_edges_in_the_same_codes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        (
-            "train.txt",
-            "u1 A\n",
-            "train.txt, line 1: 2 fields where user_id item_id rating has 3 ('u1 A')",
-        ),
-        (
-            "test.txt",
-            "u1 D 5.0\nu2 D five\n",
-            "test.txt, line 2, column 'rating': 'five' is not a finite",
-        ),
-        (
-            "train_augmented.txt",
-            TRAIN + "u9 A 4.0\n",
-            "line 6, column 'user_id': user 'u9' is in neither",
-        ),
-        (
-            "train_augmented.txt",
-            TRAIN + "u1 Z 4.0\n",
-            "line 6, column 'item_id': item 'Z' is in neither",
-        ),
+        ("train.txt", "u1 A\n", "train.txt, line 1: 2 fields where user_id item_id rating has 3"),
+        ("test.txt", "u1 D five\n", "test.txt, line 1, column 'rating': 'five' is not a finite"),
+        ("train_augmented.txt", "u9 A 4.0\n", "line 1, column 'user_id': user 'u9' is in neither"),
+        ("train_augmented.txt", "u1 Z 4.0\n", "line 1, column 'item_id': item 'Z' is in neither"),
     ],
 )
 def test_bad_lines_are_named(folder: Path, name: str, text: str, message: str) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from dallrec_core import data as datasets
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.data.base import make_dataset
 from dallrec_core.data.splits import held_out_counts, save, split, split_report
@@ -175,12 +171,3 @@ BAD = [
 def test_bad_options(options, message):
     with pytest.raises(UserError, match=message):
         split(data(drop="timestamp part"), **options)
-
-
-@pytest.mark.skipif(not os.environ.get("DALLREC_DATA_DIR"), reason="needs DALLREC_DATA_DIR")
-def test_ml_1m_splits_in_two_seconds():
-    whole = datasets.load("ml-1m")
-    start = time.process_time()
-    parts = split(whole, "random", train_fraction=0.1)
-    assert time.process_time() - start < 2
-    assert len(parts.test) == pytest.approx(100_000, rel=0.01)

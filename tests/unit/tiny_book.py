@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from dallrec_core.chain.pages import PAGES
 
 PARAMETERS = 'run: str = "smoke"  # name of the run\nseed: int = 0  # seeds everything\n'
@@ -72,3 +74,11 @@ def write_book(root: Path) -> Path:
     for page in PAGES:
         write_page(root / "notebooks", page.name)
     return root
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a tiny book, in which the test works."""
+    monkeypatch.chdir(write_book(tmp_path))
+    monkeypatch.delenv("DALLREC_RUNS_DIR", raising=False)
+    return tmp_path
