@@ -155,32 +155,31 @@ def test_a_file_full_of_malformed_rows_is_refused(folder):
         load()
 
 
-BAD = {
-    "other separator": (("User-ID,ISBN,Book-Rating", "1,0000000001,5"), "column 'User-ID' is miss"),
-    "other header": (('"User";"ISBN";"Book-Rating"',), "line 1: column 'User-ID' is missing; the"),
-    "only a header": ((HEADER,), "line 1: there is no row below the header"),
-    "a web page": (("<html>moved</html>",), "the file has '<html>moved</html>'"),
-}
+BAD = [
+    (("User-ID,ISBN,Book-Rating", "1,0000000001,5"), "column 'User-ID' is miss"),
+    (('"User";"ISBN";"Book-Rating"',), "line 1: column 'User-ID' is missing; the"),
+    ((HEADER,), "line 1: there is no row below the header"),
+    (("<html>moved</html>",), "the file has '<html>moved</html>'"),
+]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_another_file_is_refused(folder, case):
-    lines, message = BAD[case]
+@pytest.mark.parametrize(("lines", "message"), BAD)
+def test_another_file_is_refused(folder, lines, message):
     write(folder / "BX-Book-Ratings.csv", *lines)
     with pytest.raises(UserError, match=f"BX-Book-Ratings.csv.*{message}"):
         load()
 
 
-OPTIONS = {
-    "keep_implicit should be a valid boolean, but is 'no'": {"keep_implicit": "no"},
-    "like_threshold should be a finite number, but is nan": {"like_threshold": float("nan")},
-}
+BAD_OPTIONS = [
+    ({"keep_implicit": "no"}, "keep_implicit should be a valid boolean, but is 'no'"),
+    ({"like_threshold": float("nan")}, "like_threshold should be a finite number, but is nan"),
+]
 
 
-@pytest.mark.parametrize("message", OPTIONS)
-def test_bad_options(folder, message):
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_bad_options(folder, options, message):
     with pytest.raises(UserError, match=message):
-        load(**OPTIONS[message])
+        load(**options)
 
 
 def test_titles_from_a_catalogue_without_quoting(folder):

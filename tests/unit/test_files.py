@@ -109,55 +109,32 @@ def test_line_numbers_survive_blank_lines_and_quoted_newlines(tmp_path):
     assert read_table_file(path).columns.tolist() == ["a", "b"]
 
 
-BAD = {
-    "missing column": (
-        {"ratings": "user,item_id\n1,a\n"},
-        r"ratings.csv: column 'user_id' is missing; the file has 'user', 'item_id'\. Rename it",
-    ),
-    "wrong separator": (
-        {"ratings": RATINGS.replace(",", ";")},
-        "The only column is 'user_id;item_id;rating;timestamp': .* the option separator=';'",
-    ),
-    "mapped name in messages": (
-        {"ratings": "user_id,item_id,Note\nu,a,x\n", "columns": {"rating": "Note"}},
-        "ratings.csv, line 2, column 'Note': 'x' is not a finite number",
-    ),
-    "repeated pair": (
-        {"ratings": RATINGS + "\nu2,b,4,20\n"},
-        "ratings.csv, line 6, .*user 'u2' and item 'b' is already on line 2.*duplicates='merge'",
-    ),
-    "too many fields": (
-        {"ratings": RATINGS + "u2,a,1,2,9\n"},
-        "ratings.csv, line 5: 5 fields where the header has 4",
-    ),
-    "too few fields": (
-        {"ratings": RATINGS + "u2,a\n"},
-        "line 5: 2 fields where the header has 4 .* if it was cut short",
-    ),
-    "bad encoding": (
-        {"items": BOOKS.replace("Emma", "Café").encode("latin-1")},
-        "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'",
-    ),
-    "unknown encoding": ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
-    "empty file": ({"ratings": " \n"}, "ratings.csv is empty"),
-    "header only": ({"ratings": "user_id,item_id\n"}, "ratings.csv: the table has no rows"),
-    "column twice": ({"ratings": "user_id,item_id,item_id\n1,a,a\n"}, "'item_id' appears twice"),
-    "long separator": ({"separator": "::"}, "separator '::' must be a single character"),
-    "no path": ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
-    "absent file": ({"items_path": "absent.csv"}, "items_path: there is no file absent.csv"),
-    "mapping to nothing": (
-        {"columns": {"rating": "stars"}},
-        "'rating' is mapped to 'stars', which is not in .*ratings.csv or .*books.csv",
-    ),
-    "unknown key": ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
-    "no mapping": ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
-    "noun": ({"noun": "song"}, "noun should be 'movie' or 'book', but is 'song'"),
-}
+MAPPED = {"ratings": "user_id,item_id,Note\nu,a,x\n", "columns": {"rating": "Note"}}
+LATIN = BOOKS.replace("Emma", "Café").encode("latin-1")
+BAD = [
+    ({"ratings": "user,item_id\n1,a\n"}, "'user_id' is missing; the file has 'user', .*Rename it"),
+    ({"ratings": RATINGS.replace(",", ";")}, "The only column is .*: .* option separator=';'"),
+    (MAPPED, "ratings.csv, line 2, column 'Note': 'x' is not a finite number"),
+    ({"ratings": RATINGS + "\nu2,b,4,20\n"}, "line 6, .*already on line 2.*duplicates='merge'"),
+    ({"ratings": RATINGS + "u2,a,1,2,9\n"}, "csv, line 5: 5 fields where the header has 4"),
+    ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where .* has 4 .* if it was cut short"),
+    ({"items": LATIN}, "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'"),
+    ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
+    ({"ratings": " \n"}, "ratings.csv is empty"),
+    ({"ratings": "user_id,item_id\n"}, "ratings.csv: the table has no rows"),
+    ({"ratings": "user_id,item_id,item_id\n1,a,a\n"}, "'item_id' appears twice"),
+    ({"separator": "::"}, "separator '::' must be a single character"),
+    ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
+    ({"items_path": "absent.csv"}, "items_path: there is no file absent.csv"),
+    ({"columns": {"rating": "x"}}, "'x', which is not in .*ratings.csv or .*books.csv"),
+    ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
+    ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
+    ({"noun": "song"}, "noun should be 'movie' or 'book', but is 'song'"),
+]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_mistakes(write, case):
-    options, message = BAD[case]
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[message for _, message in BAD])
+def test_mistakes(write, options, message):
     with pytest.raises(UserError, match=message) as caught:
         datasets.load("files", **write(**options))
     assert "\n" not in str(caught.value)

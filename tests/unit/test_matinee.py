@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.data import Dataset, load, matinee
@@ -69,32 +68,6 @@ def test_catalogue_is_well_formed(films):
     assert set(lists.explode()) <= GENRES
     assert films["year"].between(1890, 2030).all()
     assert (films[["title", "director", "country", "language"]] != "").all(axis=None)
-
-
-def test_size_density_and_tails(data):
-    users = np.bincount(data.interactions["user"], minlength=data.n_users)
-    items = np.bincount(data.interactions["item"], minlength=data.n_items)
-    assert data.n_users >= 800 and data.n_items >= 400
-    assert 0.02 < len(data.interactions) / data.n_users / data.n_items <= 0.03
-    assert users.min() >= 3 and users.max() > 50
-    assert ((users >= 8) & (users <= 20)).mean() > 0.6
-    assert 0.05 < (users <= 5).mean() < 0.2  # cold viewers
-    assert 5 <= (items == 0).sum() <= 30  # cold films
-    assert (items <= 3).mean() < 0.1
-    top_fifth = np.sort(items)[-data.n_items // 5 :].sum() / items.sum()
-    assert 0.4 < top_fifth < 0.7  # equal shares would be 0.2
-
-
-def test_opinions_follow_taste_but_not_exactly(data):
-    np.testing.assert_allclose(data.truth.taste.mean(axis=1), 0, atol=1e-3)
-    np.testing.assert_allclose(data.truth.taste.std(axis=1), 1, atol=1e-3)
-    table = data.interactions
-    liked = table["rating"] >= data.like_threshold
-    taste = data.truth.taste[table["user"], table["item"]]
-    assert 0.55 < liked.mean() < 0.65
-    assert 0.88 < roc_auc_score(liked, taste) < 0.92
-    assert taste.mean() > 0.7  # viewers choose what they like
-    assert set(table["rating"]) == {1, 2, 3, 4, 5}
 
 
 def test_shown_metadata_are_poorer_than_the_truth(films, data, tmp_path):

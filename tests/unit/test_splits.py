@@ -107,28 +107,23 @@ def test_published_split_keeps_test_and_carves_validation_from_train():
     assert np.array_equal(np.bincount(parts.validation["user"], minlength=len(n)), wanted)
 
 
-def test_thinned_train_is_nested_and_leaves_the_rest_alone():
+def test_thinned_train_is_nested_and_the_rest_of_it_is_kept_apart(tmp_path):
     whole = data()
-    full = split(whole, "random", seed=2)
-    ten, two = (split(whole, "random", seed=2, train_fraction=share) for share in (0.1, 0.02))
+    full, ten, two = (
+        split(whole, "random", seed=2, train_fraction=share) for share in (1.0, 0.1, 0.02)
+    )
     assert pairs(two.train) < pairs(ten.train) < pairs(full.train)
     assert len(ten.train) == int(len(full.train) * 0.1 + 0.5)
     assert pairs(ten.test) == pairs(full.test)
     assert pairs(ten.validation) == pairs(full.validation)
+    assert full.held_back is None
+    save(whole, ten, tmp_path, split="random", seed=2)
+    held_back = read_table(tmp_path / "held_back.parquet", "split")
+    assert pairs(held_back) == pairs(full.train) - pairs(ten.train)
     options = {"kind": "published", "validation": 0.0, "train_fraction": 0.1}
     assert pairs(split(whole, seed=2, **options).train) != pairs(
         split(whole, seed=3, **options).train
     )
-
-
-def test_what_thinning_takes_away_is_kept_apart_and_saved(tmp_path):
-    whole = data()
-    full, parts = (split(whole, "random", seed=2, train_fraction=share) for share in (1.0, 0.4))
-    assert full.held_back is None and len(parts.held_back) > 9
-    assert pairs(parts.held_back) == pairs(full.train) - pairs(parts.train)
-    save(whole, parts, tmp_path, split="random", seed=2)
-    table = read_table(tmp_path / "held_back.parquet", "split")
-    assert pairs(table) == pairs(parts.held_back)
 
 
 def test_report_counts_by_hand():
