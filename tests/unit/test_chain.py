@@ -12,7 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 from filelock import FileLock
-from no_kernel import no_kernel  # noqa: F401 (a fixture)
+from no_kernel import execute_notebook, no_kernel  # noqa: F401 (a fixture)
 from tiny_book import write_book, write_page
 
 from dallrec_core import chain
@@ -37,6 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.delenv("DALLREC_RUNS_DIR", raising=False)
+        patch.setattr("papermill.execute_notebook", execute_notebook)
         run()
     return root
 
@@ -75,6 +76,7 @@ def test_a_finished_page_has_manifest_artefacts_and_notebook(book: Path) -> None
 
 
 def test_defaults_inject_nothing_and_overrides_do(book: Path) -> None:
+    run(only=["01_data"], force=True)
     assert "injected-parameters" not in (book / "runs/smoke/notebooks/01_data.ipynb").read_text()
     run("other", {"01_data": {"size": 4}}, only=["01_data"])
     injected = nbformat.read(book / "runs/other/notebooks/01_data.ipynb", as_version=4).cells[2]

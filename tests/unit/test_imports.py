@@ -25,26 +25,24 @@ APART = {("recommenders", "llm"), ("llm", "data"), ("recommenders", "data")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported_rooms(source: str) -> set[str]:
-    """Return the names below `dallrec_core` that Python source imports anywhere."""
-    rooms = set()
-    for node in ast.walk(ast.parse(source)):
+def imported_modules(file: Path) -> set[str]:
+    """Return the modules that a file imports anywhere."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "dallrec_core":
-            modules = [f"dallrec_core.{alias.name}" for alias in node.names]
+            modules |= {f"dallrec_core.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            modules = [str(node.module)]
-        else:
-            continue
-        rooms |= {m.split(".")[1] for m in modules if m.startswith("dallrec_core.")}
-    return rooms - {"__version__"}
+            modules.add(str(node.module))
+    return modules
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_no_room_imports_a_later_one(file: Path) -> None:
     room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    found = imported_rooms(file.read_text(encoding="utf-8")) - {room}
+    ours = {name for name in imported_modules(file) if name.startswith("dallrec_core.")}
+    found = {name.split(".")[1] for name in ours} - {room, "__version__"}
     if room == "__init__":
         assert not found
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from test_imports import FILES, imported_modules
 
 import dallrec_core
 from dallrec_core.chain.profiles import load_profile, profile_names
@@ -71,23 +71,13 @@ def test_the_conda_file_installs_the_lock_and_this_package() -> None:
     assert dependencies[-1]["pip"] == ["-r requirements.lock", "-e ."]
 
 
-def imported_distributions() -> set[str]:
-    """Return the third-party top-level modules that the library imports anywhere."""
-    found = set()
-    for file in (ROOT / "dallrec_core").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.split(".")[0])
-    return found - set(sys.stdlib_module_names) - {"dallrec_core"}
-
-
 def test_everything_imported_is_declared_and_nothing_else() -> None:
     declared = {normal(Requirement(line).name) for line in PROJECT["dependencies"]}
     extras = [line for name in ("book", "gpu", "serve", "cluster") for line in EXTRAS[name]]
     optional = {normal(Requirement(line).name) for line in extras}
-    used = {normal(DISTRIBUTION.get(name, name)) for name in imported_distributions()}
+    top = {name.split(".")[0] for file in FILES for name in imported_modules(file)}
+    others = top - set(sys.stdlib_module_names) - {"dallrec_core"}
+    used = {normal(DISTRIBUTION.get(name, name)) for name in others}
     assert used - optional <= declared, "imported but not declared"
     # The kernel of the notebooks, and what transformers' Trainer needs, are not imported by name.
     assert declared - used <= {"ipykernel", "accelerate"}, "declared but not imported"
