@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from no_kernel import no_kernel  # noqa: F401 (a fixture)
-from tiny_book import write_page
 
 from dallrec_core.cli import main
 
@@ -44,23 +42,3 @@ def test_dry_run_says_what_and_why_and_does_nothing(tiny: Path) -> None:
         "02_finetune        has not run yet",
     ]
     assert not list((tiny / "runs").glob("*/*"))
-
-
-@pytest.mark.usefixtures("no_kernel")
-def test_a_failed_notebook_exits_with_1_and_fresh_pages_stay(tiny: Path) -> None:
-    write_page(tiny / "notebooks", "02_finetune", "raise ValueError('boom')")
-    result = dallrec("run", "--until", "02", "-p", "01.size=5")
-    assert result.exit_code == 1
-    assert "01_data            done in" in result.stdout
-    assert "ValueError: boom" in result.stderr and "Traceback" not in result.output
-    again = dallrec("run", "--until", "01", "-p", "01.size=5")
-    assert again.exit_code == 0 and "01_data            fresh" in again.stdout
-
-
-def test_an_interrupt_says_how_to_go_on(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dallrec_core.chain.run_chain", interrupted)
-    result = dallrec("run")
-    assert result.exit_code == 130 and "the same command continues" in result.stderr
