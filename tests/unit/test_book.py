@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tiny_book import cell, write_book, write_notebook
+from tiny_book import cell, write_notebook
 
 from dallrec_core.book import build as book
 from dallrec_core.book.generated import insertions, repair
@@ -15,20 +15,15 @@ from dallrec_core.chain import artefacts
 from dallrec_core.chain.pages import PAGES
 from dallrec_core.errors import UserError
 
-CHAPTERS = [{"file": f"notebooks/{stage.name}"} for stage in PAGES]
-TOC = {
-    "format": "jb-book",
-    "root": "book/intro",
-    "parts": [{"caption": "All", "chapters": [*CHAPTERS, {"file": "book/status"}]}],
-}
+TOC = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": "notebooks/01_data"}]}
 
 
-def executed_copy(source: Path, target: Path, outputs: int = 1) -> None:
+def executed_copy(source: Path, target: Path) -> None:
     """Write what Papermill would: the same notebook with outputs and times."""
     content = json.loads(source.read_text())
     stream = {"output_type": "stream", "name": "stdout", "text": "a result"}
     for number, each in enumerate(c for c in content["cells"] if c["cell_type"] == "code"):
-        each["outputs"] = [stream] * outputs
+        each["outputs"] = [stream]
         each["execution_count"] = number + 1
         each["metadata"]["papermill"] = {"duration": 1.5 + number}
     content["metadata"]["papermill"] = {"duration": 4.0, "input_path": "/secret/place"}
@@ -37,23 +32,20 @@ def executed_copy(source: Path, target: Path, outputs: int = 1) -> None:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny(tiny: Path) -> Path:
     """A tiny book whose notebooks seem to have been executed."""
-    monkeypatch.chdir(write_book(tmp_path))
-    monkeypatch.delenv("DALLREC_RUNS_DIR", raising=False)
-    (tmp_path / "book").mkdir()
-    (tmp_path / "book/_toc.yml").write_text(json.dumps(TOC))
-    (tmp_path / "book/intro.md").write_text("# Intro\n\nText.\n")
-    (tmp_path / "book/status.md").write_text("# Status\n\n<!-- times -->\n")
-    (tmp_path / "_config.yml").write_text(
+    (tiny / "book").mkdir()
+    (tiny / "book/_toc.yml").write_text(json.dumps(TOC))
+    (tiny / "book/intro.md").write_text("# Intro\n\nText.\n")
+    (tiny / "_config.yml").write_text(
         "title: tiny\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
     )
     for stage in PAGES:
         executed_copy(
-            tmp_path / "notebooks" / stage.notebook,
-            tmp_path / "runs/smoke/notebooks" / stage.notebook,
+            tiny / "notebooks" / stage.notebook,
+            tiny / "runs/smoke/notebooks" / stage.notebook,
         )
-    return tmp_path
+    return tiny
 
 
 def staged(tiny: Path) -> nbformat.NotebookNode:
