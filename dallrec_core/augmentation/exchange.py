@@ -197,7 +197,7 @@ def import_table(task: str, file: Path, run: str) -> str:
     Raises:
         UserError: naming file, row and column of what does not fit.
     """
-    reader, *needed = _TABLES[task]
+    reader, *needed = TABLES[task]
     page, data = find_page(task), load_data(run_dir(run) / "01_data")
     source = Table(read_table_file(file), str(file))
     for column in needed:
@@ -263,7 +263,7 @@ def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFram
     return frame.sort_values("item", ignore_index=True), said
 
 
-_TABLES = {
+TABLES = {
     "interactions": (_interactions, "user_id", "item_id"),
     "attributes": (_attributes, "item_id", "value"),
     "summaries": (_summaries, "item_id", "summary"),
