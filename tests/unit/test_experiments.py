@@ -106,6 +106,17 @@ def test_conventions_by_hand():
     assert nothing["recall@2|masked"].equals(nothing["recall@2"])
 
 
+def test_each_seed_takes_a_dealing_of_its_own(study, arms, tmp_path):
+    first, second = arms["dallrec"].edges, study.test[1::6]
+    dealt = Arm(first, deals=(first, second))
+    arms = {"dealt": dealt, "first": Arm(first), "second": Arm(second)}
+    runs = run_grid(study, arms, planned(arms, ["MF-BPR"], (0, 1, 2)), tmp_path, jobs=1)[1]
+    same = runs.set_index(["arm", "seed"])["shared"]  # as an earlier row's training
+    assert not same["dealt"].any()
+    assert same["first"].tolist() == [True, False, True]
+    assert same["second"].tolist() == [False, True, False]
+
+
 def test_finished_cells_are_not_trained_again(outcome, study, arms, monkeypatch):
     folder, first = outcome
 

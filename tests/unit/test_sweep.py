@@ -136,9 +136,11 @@ def test_arms_are_made_of_what_the_stages_left(runs, monkeypatch, capsys) -> Non
     like = read_table(runs / "x/03_interactions/interactions.parquet", "added")
     others = random_edges(like, DATA.train, DATA.n_items, 7)
     untuned = like.assign(item=others["item"], added=False)
+    options = {"backbones": ["Popularity"], "seeds": 1, "jobs": 1, "as_is": True}
+    sweep("x", SMALL, arms=["zero_shot"], **options)
+    assert "zero_shot is left out: page 3 did not ask" in capsys.readouterr().out
     write_table(untuned, runs / "x/03_interactions/zero_shot.parquet", "added")
-    arms = ["zero_shot", "oracle", "text_knn", "given_text"]
-    options = {"backbones": ["Popularity"], "arms": arms, "seeds": 1, "jobs": 1, "as_is": True}
+    options |= {"arms": ["zero_shot", "oracle", "text_knn", "given_text"]}
     sweep("x", SMALL, **options)
     expected = {"base": 0, "given_text": 0, "zero_shot": 20, "text_knn": 20}
     assert tables(runs / "x")["runs"].set_index("arm")["added"].to_dict() == expected
