@@ -21,6 +21,9 @@ from torch import Tensor
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.graph import Graph
 
+BLOCK = 2**20
+"""Edges dealt to batches at a time; what is shuffled and gathered then stays in the cache."""
+
 TABLE_BYTES = 2**22
 """Bytes of a table of (user, item) pairs, a few users of all, that stays in the cache."""
 
@@ -79,26 +82,35 @@ class Sampler:
 
     def epoch(self, random: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        edges, negatives = (self._dealt if self.kind == "edges" else self._of_users)(random)
-        columns = [self._users[edges], self._items[edges], negatives]
-        if self._weights is not None:
-            columns.append(self._weights[edges])
-        batches = (np.array_split(column, self.steps) for column in columns)
-        for batch in zip(*batches, strict=True):
-            users, items, others, *weights = map(torch.from_numpy, batch)
-            yield Batch(users, items, others, weights[0] if weights else None)
+        for columns in (self._dealt if self.kind == "edges" else self._of_users)(random):
+            users, items, others, *weights = map(torch.from_numpy, columns)
+            weight = weights[0] if weights else None
+            yield Batch(users.long(), items.long(), others.long(), weight)
 
-    def _dealt(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return every edge and its negative, batch by batch."""
+    def _dealt(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+        """Yield the columns of each batch of an epoch that visits every edge."""
+        size = max(BLOCK // self.steps, 1) * self.steps
+        starts = range(0, len(self._users), size)
+        blocks = [self._deal(slice(start, start + size), random) for start in starts]
+        for parts in zip(*blocks, strict=True):
+            yield [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+    def _deal(self, block: slice, random: np.random.Generator) -> list[tuple[np.ndarray, ...]]:
+        """Deal the edges of a block to all batches; each gets as many, up to one."""
+        users = self._users[block]
         # small integers are sorted in linear time, and a batch's edges keep their order
         steps = np.arange(self.steps, dtype=np.min_scalar_type(self.steps))
-        batch_of = np.resize(steps, len(self._users))
+        batch_of = np.resize(steps, len(users))
         random.shuffle(batch_of)
         order = np.argsort(batch_of, kind="stable")
-        return order, self.negatives(self._users, random)[order]
+        codes = users, self._items[block], self.negatives(users, random)
+        columns = [column.astype(np.int32)[order] for column in codes]
+        if self._weights is not None:
+            columns.append(self._weights[block][order])
+        return list(zip(*(np.array_split(c, self.steps) for c in columns), strict=True))
 
-    def _of_users(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return an edge for each of B distinct users per batch, and its negative."""
+    def _of_users(self, random: np.random.Generator) -> Iterator[list[np.ndarray]]:
+        """Yield the columns of batches with an edge for each of B distinct users."""
         pool = np.flatnonzero(self._counts)
         repeat = len(pool) < self.batch_size  # as the published code does
         draws = [random.choice(pool, self.batch_size, replace=repeat) for _ in range(self.steps)]
@@ -108,7 +120,11 @@ class Sampler:
         order = np.argsort(edges, kind="stable")
         negatives = np.empty_like(edges)
         negatives[order] = self.negatives(self._users[edges[order]], random)
-        return edges, negatives
+        columns = [self._users[edges], self._items[edges], negatives]
+        if self._weights is not None:
+            columns.append(self._weights[edges])
+        for batch in zip(*(np.array_split(c, self.steps) for c in columns), strict=True):
+            yield list(batch)
 
     def negatives(self, users: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Draw for each of `users`, which ascend, an item that is none of the user's, int64 [n]."""

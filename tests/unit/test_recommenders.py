@@ -10,7 +10,7 @@ from dense_references import dense
 
 from dallrec_core import recommenders
 from dallrec_core.errors import UserError
-from dallrec_core.recommenders import Graph, build, losses
+from dallrec_core.recommenders import Graph, build, losses, sampling
 from dallrec_core.recommenders.sampling import Sampler
 from dallrec_core.recommenders.training import TensorFlowRMSProp
 
@@ -198,7 +198,9 @@ class TestSampler:
 
     @pytest.mark.parametrize("n_items", [N, 2**21, 2**22 + 1])  # a table of all users, of two, one
     @pytest.mark.parametrize("kind", ["edges", "uniform_users"])
-    def test_positives_are_edges_and_negatives_are_not(self, kind, n_items):
+    @pytest.mark.parametrize("block", [8, sampling.BLOCK])  # edges dealt at a time
+    def test_positives_are_edges_and_negatives_are_not(self, block, kind, n_items, monkeypatch):
+        monkeypatch.setattr(sampling, "BLOCK", block)
         graph = self.graph(n_items)
         known = set(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
         drawn = list(Sampler(graph, kind, 4).epoch(np.random.default_rng(0)))
