@@ -141,7 +141,7 @@ def run_grid(
     planned = [(t, arms[t.arm].of_seed(t.seed)) for t in grid]
     # whose guesses are other arms' edges has to be trained first
     guides = {
-        t.run: (replace(t, arm=arm.guesses_of), arms[arm.guesses_of])
+        t.run: (replace(t, arm=arm.guesses_of), arms[arm.guesses_of].of_seed(t.seed))
         for t, arm in planned
         if arm.guesses_of
     }

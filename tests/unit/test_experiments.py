@@ -110,11 +110,14 @@ def test_each_seed_takes_a_dealing_of_its_own(study, arms, tmp_path):
     first, second = arms["dallrec"].edges, study.test[1::6]
     dealt = Arm(first, deals=(first, second))
     arms = {"dealt": dealt, "first": Arm(first), "second": Arm(second)}
+    arms |= {f"of {name}": Arm(first, guesses_of=name) for name in ("dealt", "second")}
     runs = run_grid(study, arms, planned(arms, ["MF-BPR"], (0, 1, 2)), tmp_path, jobs=1)[1]
     same = runs.set_index(["arm", "seed"])["shared"]  # as an earlier row's training
     assert not same["dealt"].any()
     assert same["first"].tolist() == [True, False, True]
     assert same["second"].tolist() == [False, True, False]
+    # three guides each, of which one is the same
+    assert len(list(tmp_path.rglob(f"*{grid.GUESSES}"))) == 5
 
 
 def test_finished_cells_are_not_trained_again(outcome, study, arms, monkeypatch):
