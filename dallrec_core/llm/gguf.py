@@ -6,7 +6,9 @@ a folder of safetensors as any checkpoint has, and found again by the hash of th
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 from filelock import FileLock
@@ -65,12 +67,15 @@ def _take_apart(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    print(f"taking {file.name} apart, once; a hundred million weights take about a minute")
+    folder_of, name = file.parent, file.name
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (OSError, ValueError, KeyError) as error:
+        with redirect_stderr(StringIO()):  # bars that a notebook would keep
+            tokenizer = AutoTokenizer.from_pretrained(folder_of, gguf_file=name)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder_of, gguf_file=name, dtype=torch.float32
+            )
+    except Exception as error:  # of the file, gguf, transformers
         raise UserError(f"model '{file}' cannot be read: {error}") from error
     # the weights are plain numbers now; as quantised ones they could not be saved
     del model.config.quantization_config, model.hf_quantizer
