@@ -26,7 +26,7 @@ BACKBONES = {"ml-100k": ["MF-BPR", "NGCF", "LightGCN"], "ml-1m": ["MF-BPR", "Lig
 SEEDS = 3
 PERCENT = (5, 20, 100)
 """Densities: per cent of the training pairs that are kept."""
-ARMS = ["base", "dallrec", "random", "popular", "self", "text_knn"]
+ARMS = ["base", "dallrec", "zero_shot", "random", "popular", "self", "text_knn"]
 SHOWN = ["base", "random", "dallrec"]
 """Arms whose mean recall is printed."""
 
