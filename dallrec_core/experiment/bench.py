@@ -27,15 +27,14 @@ from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.comparison import Part, compare, compare_parts, judged
+from dallrec_core.experiment.comparison import COLUMNS, Part, compare, compare_parts, judged
 from dallrec_core.experiment.grid import run_grid, trainings
 from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings
 
 GAIN = ["metric", "base", "difference", "low", "high", "relative", "verdict"]
-RULE = ["se", "df", "family", "p_corrected"]
-"""Columns of every table of gains; see `comparison.COLUMNS`."""
+"""What a reader wants to see of a table of gains."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,11 @@ class Bench:
         """Compare every variant with nothing added.
 
         Returns:
-            One row per variant and yardstick: variant, added (edges), and the columns `GAIN`.
+            The columns of `comparison.compare`, with variant for arm, and added (edges).
         """
         scores, runs = self.scores(self.study, {"base": Arm()} | dict(variants))
         table = compare(scores, self.metrics).rename(columns={"arm": "variant"})
-        added = table["variant"].map(runs.groupby("arm")["added"].first())
-        return table.assign(added=added)[["variant", "added", *GAIN, *RULE]]
+        return table.assign(added=table["variant"].map(runs.groupby("arm")["added"].first()))
 
     def by_degree(self, arm: Arm, groups: int = 10) -> pd.DataFrame:
         """Compare an arm with nothing added, by training degree of the user and of the item.
@@ -86,8 +84,8 @@ class Bench:
         those of `evaluation.cold_and_warm`.
 
         Returns:
-            One row per group: of ("user", "item" or "warmth"), group (such as "4-9", or "cold"),
-            users (compared), and the columns `GAIN`. Groups with fewer than two users are left out.
+            The columns of `comparison.compare`, of ("user", "item" or "warmth") and group (such as
+            "4-9", or "cold"), one row per group. Groups with fewer than two users are left out.
         """
         study = self.study
         users = evaluation.degree_groups(study.train["user"], study.n_users, groups)
@@ -107,7 +105,7 @@ class Bench:
             part = scores[scores["metric"] == f"{recall}[{name}]"]
             parts.append(Part(part, f"{recall}[{name}]", "base", labels))
         parts = [part for part in parts if part.scores["user"].nunique() > 1]
-        return compare_parts(parts)[["of", "group", "users", *GAIN, *RULE]]
+        return compare_parts(parts)
 
 
 def ladder(
@@ -128,13 +126,15 @@ def ladder(
         The columns of `Bench.gains`, fraction, and train (interactions left), by fraction; no row
         for no fraction.
     """
-    parts = [pd.DataFrame(columns=["variant", "added", *GAIN, *RULE, "fraction", "train"])]
+    parts = []
     for fraction in fractions:
         train = thin(bench.study.train, fraction, seed)
         level = replace(bench, study=replace(bench.study, train=train))
         table = level.gains({"augmented": Arm(write(train))})
         parts.append(table.assign(fraction=fraction, train=len(train)))
-    return judged(pd.concat(parts[1:] or parts, ignore_index=True))
+    if not parts:
+        return pd.DataFrame(columns=[*COLUMNS, "variant", "added", "fraction", "train"])
+    return judged(pd.concat(parts, ignore_index=True))
 
 
 def breaks_even(table: pd.DataFrame, x: str) -> float | None:

@@ -21,7 +21,7 @@ where the corrected p is below .05, and that is where the interval leaves out ze
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,26 +123,21 @@ def effect_table(
     return rows.set_index(shown)[list(columns)]
 
 
-def headline(
-    table: pd.DataFrame, metrics: Sequence[str], controls: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
+def headline(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the effects of one arm by backbone, yardstick and side, for `headline.json`.
 
     Args:
         table: rows of `effects` about one arm, over base and over its rivals.
         metrics: the yardsticks.
-        controls: the best control, by backbone.
     """
     fields = ["difference", "low", "high", "p_corrected", "family", "detectable", "verdict"]
     fields += ["users", "seeds"]
+    sides = {"base": "over base", "zero_shot": "over zero_shot"}
     found: dict[str, dict[str, Any]] = {}
     for row in table.to_dict("records"):
         of_backbone = found.setdefault(row["backbone"], {metric: {} for metric in metrics})
-        rivals = {"base": "base", "best control": controls.get(row["backbone"])}
-        for name, rival in (rivals | {"zero_shot": "zero_shot"}).items():
-            if row["over"] == rival:
-                values = {field: row[field] for field in fields}
-                of_backbone[row["metric"]][f"over {name}"] = values
+        side = sides.get(row["over"], "over best control")
+        of_backbone[row["metric"]][side] = {field: row[field] for field in fields}
     return found
 
 
