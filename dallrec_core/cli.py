@@ -164,12 +164,12 @@ def data(name: str) -> None:
 @click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="Task of an adapter.")
 def import_(what: str, path: Path, run_name: str, task: str) -> None:
     """Take in edges, attributes or summaries (CSV or parquet), or a LoRA adapter (a folder)."""
-    from dallrec_core.augmentation import exchange
+    from dallrec_core.augmentation import imports
 
     if what == "adapter":
-        click.echo(exchange.import_adapter(task, path, run_name))
+        click.echo(imports.import_adapter(task, path, run_name))
     else:
-        click.echo(exchange.import_table(what, path, run_name))
+        click.echo(imports.import_table(what, path, run_name))
 
 
 @main.command()
@@ -179,12 +179,12 @@ def import_(what: str, path: Path, run_name: str, task: str) -> None:
 @click.option("--augmented", is_flag=True, help="recbole: with what the language model wrote.")
 def export(form: str, folder: Path, run_name: str, augmented: bool) -> None:
     """Write a run for other tools: instructions for LLaMA-Factory, or RecBole's atomic files."""
-    from dallrec_core.augmentation import exchange
+    from dallrec_core.augmentation import exports
 
     if form == "alpaca":
-        paths = exchange.export_alpaca(run_name, folder)
+        paths = exports.export_alpaca(run_name, folder)
     else:
-        paths = exchange.export_recbole(run_name, folder, augmented=augmented)
+        paths = exports.export_recbole(run_name, folder, augmented=augmented)
     for path in paths:
         click.echo(path)
 

@@ -4,12 +4,13 @@ Each task has one module with one plan: `parts` divides training material into e
 cases, `instructions` turns cases into Alpaca records, `evaluate` measures a model on held-out
 cases, and `augment` asks it (an `Asker`) for the new data. Only training data can reach a prompt
 (`view`). `selection` decides which answers become edges, `contamination` probes what the model
-recites, `features` makes item features of words, `exchange` is the door for other tools.
+recites, `features` makes item features of words, `exports` and `imports` are the doors for other
+tools.
 """
 
 from dallrec_core.augmentation import attributes, contamination, interactions, selection, summaries
 from dallrec_core.augmentation.answers import Asker
-from dallrec_core.augmentation.exchange import read_instructions, write_instructions
+from dallrec_core.augmentation.exports import read_instructions, write_instructions
 from dallrec_core.augmentation.view import TrainingView, Truth, load_data, load_truth
 
 __all__ = [
