@@ -31,7 +31,7 @@ from benchmarks.process import say
 from dallrec_core import experiment
 from dallrec_core.chain.artefacts import read_table
 from dallrec_core.chain.places import run_dir
-from dallrec_core.experiment import comparison, controls
+from dallrec_core.experiment import comparison, controls, inference
 from dallrec_core.recommenders.settings import settings_for
 
 ESTIMATE = ["difference", "se", "df"]
@@ -84,17 +84,17 @@ def simulate(family: np.ndarray, seeds: int, users: int, repeats: int) -> dict[s
     random = np.random.default_rng(0)
     tables = []
     for number in range(repeats):
-        rows = [comparison.crossed(d) for d in draw(random, family, seeds, users)]
-        tables.append(comparison.judged(pd.DataFrame(rows, columns=ESTIMATE)))
+        rows = [inference.crossed(d) for d in draw(random, family, seeds, users)]
+        tables.append(inference.judged(pd.DataFrame(rows, columns=ESTIMATE)))
         if number % 100 == 99:
             say(f"simulated {number + 1} of {repeats} families")
     every = pd.concat(tables)
-    reach = stats.t.isf(comparison.LEVEL / 2, every["df"]) * every["se"]
+    reach = stats.t.isf(inference.LEVEL / 2, every["df"]) * every["se"]
     sizes = every.groupby(level=0)["detectable"].mean()
-    found = [comparison.judged(t.assign(difference=t["difference"] + sizes)) for t in tables]
+    found = [inference.judged(t.assign(difference=t["difference"] + sizes)) for t in tables]
     old = [[former(d, random) for d in draw(random, family, seeds, users)] for _ in range(50)]
     low, high, p = np.moveaxis(np.array(old), 2, 0)
-    holm = [multipletests(row, method="holm")[1].min() < comparison.LEVEL for row in p]
+    holm = [multipletests(row, method="holm")[1].min() < inference.LEVEL for row in p]
     return {
         "family": len(family),
         "coverage": float((every["difference"].abs() <= reach).mean()),
@@ -109,7 +109,7 @@ def simulate(family: np.ndarray, seeds: int, users: int, repeats: int) -> dict[s
 
 
 def _some_found(families: list[pd.DataFrame]) -> float:
-    wrong = [(table["verdict"] != comparison.NO_EFFECT).any() for table in families]
+    wrong = [(table["verdict"] != inference.NO_EFFECT).any() for table in families]
     return float(np.mean(wrong))
 
 
@@ -134,7 +134,7 @@ def alike(run: str, deals: int, seeds: int, backbone: str = "MF-BPR") -> dict[st
         )
         tables = {arm: wide.loc[arm].to_numpy() for arm in arms}
         pairs = [tables[b] - tables[a] for a, b in itertools.combinations(arms, 2)]
-        alone = [comparison.judged(pd.DataFrame([comparison.crossed(d)], columns=ESTIMATE))
+        alone = [inference.judged(pd.DataFrame([inference.crossed(d)], columns=ESTIMATE))
                  for d in pairs]  # fmt: skip
         old = [former(d, random) for d in pairs]
         result[metric] = {

@@ -17,7 +17,7 @@ from dallrec_core.chain.artefacts import atomic, read_json, read_table
 from dallrec_core.chain.parameters import Overrides
 from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.profiles import load_profile
-from dallrec_core.experiment import comparison
+from dallrec_core.experiment import inference
 from dallrec_core.experiment.sweep import sweep
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -56,7 +56,7 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
 
 def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the three tables of the page by name; all rows together are one family."""
-    rows = comparison.judged(rows)
+    rows = inference.judged(rows)
     runs, means, found = [], [], []
     for row in rows.itertuples():
         # neither breaks over lines, so that the columns stay narrow

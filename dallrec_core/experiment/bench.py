@@ -27,8 +27,9 @@ from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.comparison import COLUMNS, Part, compare, compare_parts, judged
+from dallrec_core.experiment.comparison import COLUMNS, Part, compare, compare_parts
 from dallrec_core.experiment.grid import run_grid, trainings
+from dallrec_core.experiment.inference import judged
 from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings

@@ -25,15 +25,15 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from dallrec_core import recommenders
-from dallrec_core.chain.artefacts import atomic, read_json, write_json
+from dallrec_core.chain.artefacts import write_json
 from dallrec_core.chain.notebook import peak_mib
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import Study, inside, score_arm
-from dallrec_core.recommenders import evaluation, training
-from dallrec_core.recommenders.ranking import Ranking, coverage, rank
+from dallrec_core.experiment.scores import Study, collect, load_lists, save_lists
+from dallrec_core.recommenders import training
+from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
 
 DEPTH = 100
@@ -151,7 +151,8 @@ def run_grid(
         for t, arm in planned
     ]
     _train(study, complete, folder, jobs, scheduler)
-    return _collect(study, complete, folder, ks, variants_at)
+    finished = [(t, arm, path_of(study, (t, arm), folder)) for t, arm in complete]
+    return collect(study, finished, ks, variants_at)
 
 
 def _with_guesses(arm: Arm, path: Path) -> Arm:
@@ -291,49 +292,3 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         "history": result.history.to_dict("list"),
     }
     write_json(record, path.with_suffix(".json"))  # last: its presence says that all is there
-
-
-def save_lists(ranking: Ranking, path: Path) -> None:
-    """Write ranked lists in NumPy's format."""
-    with atomic(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, users=ranking.users, items=ranking.items)
-
-
-def load_lists(path: Path) -> Ranking:
-    """Read what `save_lists` wrote."""
-    with np.load(path) as stored:
-        return Ranking(stored["users"], stored["items"])
-
-
-# ---------------------------------------------------------------- tables
-
-
-def _collect(
-    study: Study, jobs_of: Sequence[Job], folder: Path, ks: Sequence[int], variants_at: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    added = pd.concat([arm.edges for _, arm in jobs_of])
-    direct = study.test[inside(study.test, added, study.n_items)]
-    scores, runs, curves, seen = [], [], [], set[Path]()
-    for one, arm in jobs_of:
-        path = path_of(study, (one, arm), folder)
-        ranking, record = load_lists(path), read_json(path.with_suffix(".json"))
-        names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
-        table = score_arm(study, ranking, arm.edges, direct, ks, variants_at)
-        scores.append(evaluation.to_long(table).assign(run=one.run, **names))
-        measured = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
-        runs.append(
-            {"run": one.run, **names, **{name: record[name] for name in measured}}
-            | {"added": len(arm.edges)}
-            | {"coverage": coverage(ranking, variants_at, study.n_items)}
-            | {"shared": path in seen}
-        )
-        seen.add(path)
-        looks = pd.DataFrame(record["history"]).rename(columns={"validation": "value"})
-        # models in closed form look once, at epoch 0
-        curves.append(looks.loc[looks["epoch"] > 0, ["epoch", "value"]].dropna().assign(**names))
-    columns = ["run", "backbone", "arm", "seed", "user", "metric", "value"]
-    every = pd.concat(scores, ignore_index=True)[columns].astype({"seed": np.int32})
-    kinds = dict.fromkeys(("seed", "epochs", "best_epoch", "edges", "added"), np.int32)
-    floats = dict.fromkeys(("validation", "seconds", "peak_mib", "coverage"), np.float32)
-    looks = pd.concat(curves, ignore_index=True)[["backbone", "arm", "seed", "epoch", "value"]]
-    return every, pd.DataFrame(runs).astype(kinds | floats), looks

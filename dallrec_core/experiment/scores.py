@@ -1,4 +1,4 @@
-"""The data of an experiment, and the conventions by which an arm is scored."""
+"""The data of an experiment, ranked lists on disk, and the conventions by which arms are scored."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from dallrec_core.chain.artefacts import atomic, read_json
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import evaluation
-from dallrec_core.recommenders.ranking import Pairs, Ranking
+from dallrec_core.recommenders.ranking import Pairs, Ranking, coverage
+
+if TYPE_CHECKING:
+    from dallrec_core.experiment.arms import Arm
+    from dallrec_core.experiment.grid import Training
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,3 +132,60 @@ def frame_bytes(frame: pd.DataFrame) -> bytes:
     weight = frame["weight"] if "weight" in frame else 1.0
     table = frame[["user", "item"]].assign(weight=weight).to_numpy(np.float64)
     return table[np.lexsort(table.T[::-1])].tobytes()
+
+
+# ---------------------------------------------------------------- ranked lists, and their tables
+
+
+def save_lists(ranking: Ranking, path: Path) -> None:
+    """Write ranked lists in NumPy's format."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, users=ranking.users, items=ranking.items)
+
+
+def load_lists(path: Path) -> Ranking:
+    """Read what `save_lists` wrote."""
+    with np.load(path) as stored:
+        return Ranking(stored["users"], stored["items"])
+
+
+def collect(
+    study: Study,
+    finished: Sequence[tuple[Training, Arm, Path]],
+    ks: Sequence[int],
+    variants_at: int,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Score what was trained; return the tables of `grid.run_grid`.
+
+    Args:
+        study: the shared data.
+        finished: each training with its arm and the file of its ranked lists; trainings that share
+            a file are the same.
+        ks: lengths K of the list.
+        variants_at: the K of the variants.
+    """
+    added = pd.concat([arm.edges for _, arm, _ in finished])
+    direct = study.test[inside(study.test, added, study.n_items)]
+    scores, runs, curves, seen = [], [], [], set[Path]()
+    for one, arm, path in finished:
+        ranking, record = load_lists(path), read_json(path.with_suffix(".json"))
+        names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
+        table = score_arm(study, ranking, arm.edges, direct, ks, variants_at)
+        scores.append(evaluation.to_long(table).assign(run=one.run, **names))
+        measured = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
+        runs.append(
+            {"run": one.run, **names, **{name: record[name] for name in measured}}
+            | {"added": len(arm.edges)}
+            | {"coverage": coverage(ranking, variants_at, study.n_items)}
+            | {"shared": path in seen}
+        )
+        seen.add(path)
+        looks = pd.DataFrame(record["history"]).rename(columns={"validation": "value"})
+        # models in closed form look once, at epoch 0
+        curves.append(looks.loc[looks["epoch"] > 0, ["epoch", "value"]].dropna().assign(**names))
+    columns = ["run", "backbone", "arm", "seed", "user", "metric", "value"]
+    every = pd.concat(scores, ignore_index=True)[columns].astype({"seed": np.int32})
+    kinds = dict.fromkeys(("seed", "epochs", "best_epoch", "edges", "added"), np.int32)
+    floats = dict.fromkeys(("validation", "seconds", "peak_mib", "coverage"), np.float32)
+    looks = pd.concat(curves, ignore_index=True)[["backbone", "arm", "seed", "epoch", "value"]]
+    return every, pd.DataFrame(runs).astype(kinds | floats), looks

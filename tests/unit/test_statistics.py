@@ -11,18 +11,16 @@ from statsmodels.stats.anova import anova_lm
 
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.comparison import (
-    NO_EFFECT,
     best_controls,
     compare,
     compare_groups,
-    crossed,
     effect_table,
     effects,
     headline,
-    judged,
     without_repeats,
     yardsticks,
 )
+from dallrec_core.experiment.inference import NO_EFFECT, crossed, judged
 
 
 def drawn(

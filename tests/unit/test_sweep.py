@@ -16,7 +16,7 @@ from dallrec_core import chain
 from dallrec_core.chain.artefacts import read_table, write_json, write_table
 from dallrec_core.chain.places import run_dir
 from dallrec_core.cli import main
-from dallrec_core.experiment import comparison, grid
+from dallrec_core.experiment import comparison, grid, inference
 from dallrec_core.experiment.controls import random_edges
 from dallrec_core.experiment.sweep import sweep
 
@@ -173,7 +173,7 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
     assert (table["over"] == "base").sum() == 2 and set(table["backbone"]) == {"MF-BPR"}
     assert len(pd.read_csv(runs / "movielens_runs.csv")) == len(means) == 2
     raw = pd.concat(movielens.rows_of(dataset, 20) for dataset in movielens.BACKBONES)
-    held = comparison.judged(raw)["p_corrected"]
+    held = inference.judged(raw)["p_corrected"]
     told = table["p"].astype(str).str.removeprefix("< ").astype(float)
     np.testing.assert_allclose(told, np.maximum(held, 0.001), atol=5e-4)
     shift = table.loc[table["over"] == "base", "difference"].to_numpy()
