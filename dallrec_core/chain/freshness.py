@@ -25,6 +25,9 @@ from dallrec_core.errors import UserError
 VERSIONED = ("torch", "transformers", "peft")
 """Distributions whose version is part of every key."""
 
+COMPUTING = {".py", ".csv", ".jinja", ".json", ".npy", ".safetensors", ".toml", ".yml"}
+"""Kinds of the library's files that can change a result."""
+
 NOTES = MANIFEST, STARTED, COSTS = "manifest.json", "started.json", "costs.json"
 """A page's own notes: it is finished; it has begun, for which key; what it took."""
 
@@ -67,8 +70,7 @@ def _code(notebook: Path) -> list[str]:
 @cache
 def library() -> str:
     """Return a hash of all source and data files of the library."""
-    kinds = {".py", ".csv", ".json", ".toml", ".safetensors"}
-    files = [file for file in _files(PACKAGE) if file.suffix in kinds]
+    files = [file for file in _files(PACKAGE) if file.suffix in COMPUTING]
     return key({str(f.relative_to(PACKAGE)): artefacts.sha256(f) for f in files})
 
 

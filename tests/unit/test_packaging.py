@@ -16,6 +16,7 @@ from packaging.version import Version
 from test_imports import FILES, imported_modules
 
 import dallrec_core
+from dallrec_core.chain import freshness
 from dallrec_core.chain.profiles import load_profile, profile_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,12 @@ def pins() -> dict[str, str]:
 
 def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_what_comes_along_with_the_library_is_part_of_every_key() -> None:
+    patterns = tomllib.loads(text("pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    kinds = {Path(pattern).suffix for pattern in patterns["dallrec_core"]} | {".py"}
+    assert kinds - {".md", ".typed"} == freshness.COMPUTING
 
 
 # --- versions ---
