@@ -34,9 +34,6 @@ from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings
 
-GAIN = ["metric", "base", "difference", "low", "high", "relative", "verdict"]
-"""What a reader wants to see of a table of gains."""
-
 
 @dataclass(frozen=True)
 class Bench:
