@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -83,8 +84,8 @@ def start(runs: Path, model: Path) -> tuple[ForkServerProcess, Path]:
 
 
 def kill_within(process: ForkServerProcess, log: Path, page: Page, delay: float) -> None:
-    """Kill the command `delay` seconds after it has begun with the page."""
-    while f"{page.name:<18} running" not in log.read_text():
+    """Kill the command `delay` seconds after it has begun with the page, or found it fresh."""
+    while not re.search(rf"^{page.name} +(running|fresh)", log.read_text(), re.MULTILINE):
         assert process.is_alive(), log.read_text()
         time.sleep(0.02)
     time.sleep(delay)
