@@ -49,7 +49,7 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
         added=int(asked["added"].sum()),
         precision=f"{edge['precision']:.2f} ({edge['low']:.2f} to {edge['high']:.2f})",
         judged=edge["pairs"],
-        confirmed="yes" if judged["confirmed"] else "no",
+        confirmed="yes" if judged["beats"]["guessing"] else "no",
         **{arm: [means[name, arm] for name in rows["backbone"]] for arm in SHOWN},
     )
 
@@ -85,7 +85,7 @@ def main() -> None:
         density: Overrides = {
             "01_data": {"split": "random", "train_fraction": percent / 100},
             "02_finetune": {"curve_sizes": []},
-            "03_interactions": {"confirm": False},  # what a threshold alone would add
+            "03_interactions": {"confirm": "nothing"},  # what a threshold alone would add
         }
         sweep(
             f"{dataset}-{percent}",

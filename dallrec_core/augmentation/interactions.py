@@ -7,6 +7,7 @@ the probabilities of the first answer token, so every question yields a number, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,7 +240,11 @@ def auc_of(positive: Any, scores: Any) -> float:
 
 
 def true_quality(
-    answers: pd.DataFrame, truth: Truth, data: TrainingView, seed: int = 0
+    answers: pd.DataFrame,
+    truth: Truth,
+    data: TrainingView,
+    seed: int = 0,
+    others: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Compare the tastes for added pairs, for asked ones, and for pairs drawn at random.
 
@@ -248,6 +253,7 @@ def true_quality(
         truth: tastes `[U, N]`, standardised per viewer, and from which taste on a film is liked.
         data: the training view, to keep random pairs out of training.
         seed: of the random pairs.
+        others: more groups by name, columns user, item.
 
     Returns:
         By group: pairs, mean taste (in standard deviations), and the share really liked.
@@ -256,6 +262,7 @@ def true_quality(
     drawn = {"user": rng.integers(data.n_users, size=n), "item": rng.integers(data.n_items, size=n)}
     unseen = pd.DataFrame(drawn)[~data.seen(drawn["user"], drawn["item"])]
     groups = {"random": unseen[:10_000], "asked": answers, "added": answers[answers["added"]]}
+    groups |= others or {}
     out: dict[str, dict[str, float]] = {}
     for name, pairs in groups.items():
         taste = truth.taste[pairs["user"], pairs["item"]]

@@ -157,6 +157,41 @@ def precision_at_edge(p: Any, liked: Any, threshold: float) -> dict[str, float]:
     return {"pairs": n, "precision": precision, "low": float(low), "high": float(high)}
 
 
+def against_rule(p: Any, rule: Any, liked: Any, threshold: float) -> dict[str, float]:
+    """Compare the pairs at or above a threshold with as many that a rule scores highest.
+
+    Pairs that both choose cannot tell them apart. Of the others each has equally many, and no pair
+    is in both, so the shares liked are two independent proportions.
+
+    Args:
+        p: what the model said, [n] in [0, 1].
+        rule: scores, [n]; ties go to the earlier pair.
+        liked: whether it was so, bool [n].
+        threshold: of `p`.
+
+    Returns:
+        precision of the rule, and difference: how much higher that of the model is, with its 95 %
+        interval (Newcombe 1998), low and high.
+    """
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    liked, chosen = np.asarray(liked, bool), np.asarray(p, float) >= threshold
+    other = np.zeros_like(chosen)
+    other[np.argsort(-np.asarray(rule), kind="stable")[: chosen.sum()]] = True
+    n, alone = int(chosen.sum()), int((chosen & ~other).sum())
+    out = {"precision": _mean(liked[other]), "difference": 0.0, "low": 0.0, "high": 0.0}
+    if alone:
+        ours, theirs = (int(liked[a & ~b].sum()) for a, b in ((chosen, other), (other, chosen)))
+        ends = confint_proportions_2indep(ours, alone, theirs, alone, method="newcomb")
+        of_all = [(ours - theirs) / n, *(alone / n * end for end in ends)]
+        out |= dict(zip(("difference", "low", "high"), map(float, of_all), strict=True))
+    return out
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:
     """The lowest probability from which on held-out pairs are right with this precision.
 
@@ -226,8 +261,8 @@ def select(
 ) -> pd.DataFrame:
     """Mark the pairs to add: probability at or above the threshold, the highest first.
 
-    Their ``weight`` is that probability. Of the ``paper`` strategy only each item's first Yes
-    counts, with weight 1, as in the authors' loop.
+    Their ``weight`` is that probability. The strategy ``paper`` ends as the authors' loop does: the
+    first Yes of each item is added with weight 1, whatever the threshold and the limits.
 
     Args:
         frame: answered pairs, schema `added`.
@@ -236,14 +271,15 @@ def select(
         limits: see `share_limits`.
     """
     out = frame.copy()
-    usable = frame["p_yes"] >= threshold  # NaN (unparsed) compares False
     paper = frame["strategy"] == "paper"
-    usable &= ~(paper & frame["item"].where(paper & usable).duplicated())
+    first = frame[paper & (frame["answer"] == "yes")].drop_duplicates("item")
+    usable = ~paper & (frame["p_yes"] >= threshold)  # NaN (unparsed) compares False
     # an isotonic calibration has steps; on one step the model's own probability decides
     order = ["p_yes", *(["p_model"] if "p_model" in frame else []), "user", "item"]
     rising = [column in ("user", "item") for column in order]
     ranked = frame[usable].sort_values(order, ascending=rising)
-    out["added"] = out.index.isin(within(ranked, max_per_user, limits).index)
+    added = first.index.union(within(ranked, max_per_user, limits).index)
+    out["added"] = out.index.isin(added)
     out["weight"] = frame["p_yes"].where(~paper, 1.0).astype("float32")
     return out
 

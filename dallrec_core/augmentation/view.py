@@ -117,6 +117,11 @@ class TrainingView:
         signs = np.where(rating.isna() | (rating >= self.like_threshold), 1, -1).astype(np.int8)
         return csr_array((signs, pairs), shape=(self.n_users, self.n_items))
 
+    @cached_property
+    def disliked(self) -> pd.DataFrame:
+        """Training interactions that the user disliked: columns user, item."""
+        return self.train.loc[self.train["rating"] < self.like_threshold, ["user", "item"]]
+
     def opinion(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Entries of `opinions` for pairs [n]: 1, -1, or 0 for what is no training interaction."""
         pairs = map(np.array, np.broadcast_arrays(users, items))

@@ -66,7 +66,8 @@ _WITH_BASE = _must(lambda arms: "base" in arms, "a list with 'base'")
 Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
-    "text_knn", "zero_shot", "oracle", "shuffled", "constant", "noise", "given_text",
+    "liked_only", "text_knn", "coin", "counting", "counting_written", "zero_shot", "oracle",
+    "shuffled", "constant", "noise", "given_text",
 ]  # fmt: skip
 
 TYPES: dict[str, Any] = {
@@ -86,6 +87,7 @@ TYPES: dict[str, Any] = {
     "curve_sizes": list[Several],
     "strategy": Literal["candidates", "cold_items", "paper"],
     "calibration_method": Literal["temperature", "isotonic", "none"],
+    "confirm": Literal["guessing", "counting", "nothing"],
     "max_share": Annotated[float, Field(ge=0, allow_inf_nan=False)],
     "base": Literal["EASE", "ItemKNN", "Popularity"],
     "backbones": Annotated[Backbones, Field(min_length=1)],

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from dallrec_core.augmentation import TrainingView, features, load_data, load_truth
+from dallrec_core.augmentation.candidates import counting_scores
 from dallrec_core.chain.artefacts import read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import controls
@@ -39,6 +40,8 @@ class Arm:
     "Where the edges enter; see `recommenders.graph.INSERTIONS`."
     negatives: pd.DataFrame = field(default_factory=_no_pairs)
     "Pairs to prefer as negatives, columns user, item; how often, `TrainSettings` says."
+    left_out: pd.DataFrame = field(default_factory=_no_pairs)
+    "Observed pairs that are not trained on, columns user, item; they can be drawn as negatives."
     deals: tuple[pd.DataFrame, ...] = ()
     """Other dealings of `edges`, where chance chose them: training seed s takes number s, so that
     the differences between seeds hold the luck of the dealing too."""
@@ -60,8 +63,9 @@ class Arm:
             digest.update(self.insertion.encode() + frame_bytes(self.edges))
         for name, matrix in sorted(self.features.items()):
             digest.update(f"{name}{matrix.shape}{matrix.dtype}".encode() + matrix.tobytes())
-        if len(self.negatives):
-            digest.update(b"negatives" + frame_bytes(self.negatives[["user", "item"]]))
+        for name, pairs in (("negatives", self.negatives), ("left out", self.left_out)):
+            if len(pairs):
+                digest.update(name.encode() + frame_bytes(pairs[["user", "item"]]))
         return digest.hexdigest()
 
 
@@ -74,15 +78,18 @@ class Recipe(NamedTuple):
     """`given`, `written`, one written modality (the others as given), or a control"""
     negatives: bool = False
     """whether the pairs that the model answered with No are handed on"""
+    liked_only: bool = False
+    """whether observed pairs that the user disliked are left out of training"""
 
 
-_EDGES = ("random", "popular", "self", "text_knn")
+_FREE = ("random", "popular", "self", "text_knn")
+_ASKED = ("coin", "counting", "counting_written", "zero_shot")
 _FEATURES = (*controls.FEATURES, "given_text")
 
-CONTROLS = frozenset(_EDGES + _FEATURES)
-"""Arms that cost nothing, and that a written one has to beat.
+CONTROLS = frozenset((*_FREE, *_ASKED, *_FEATURES, "liked_only"))
+"""Arms that `dallrec` has to beat: none of them needs what the fine-tuned model says of a pair.
 
-`zero_shot` asks as many questions and shows what fine-tuning is worth; the oracle is a ceiling.
+The oracle is a ceiling and no control.
 """
 
 RECIPES: dict[str, Recipe] = {
@@ -92,15 +99,19 @@ RECIPES: dict[str, Recipe] = {
     "interactions": Recipe("written", "given"),
     "attributes": Recipe("none", "attributes"),
     "summaries": Recipe("none", "summary"),
-    # edges by other means
-    **{kind: Recipe(kind, "given") for kind in (*_EDGES, "zero_shot", "oracle")},
+    # no edge, but what prompts read and the other arms do not: which pairs were liked
+    "liked_only": Recipe("none", "given", liked_only=True),
+    # edges by other means: from all items, or among the pairs that the model was asked about
+    **{kind: Recipe(kind, "given") for kind in (*_FREE, *_ASKED, "oracle")},
     # features of the written ones' shapes that say nothing, or nothing new
     **{kind: Recipe("none", kind) for kind in _FEATURES},
 }
 """By name of the arm. Where backbones use no features, several of them are the same."""
 
+DEALT = ("random", "coin")
+"""Edges that chance chooses."""
 DEALS = 10
-"""Times that random edges are dealt; more seeds than that begin anew."""
+"""Times that they are dealt; more seeds than that begin anew."""
 
 ARMS = tuple(RECIPES)
 """Names of the arms, in the order of tables."""
@@ -111,7 +122,7 @@ class Prepared:
     """Everything that the recommenders of a run are trained on, and what it was made from."""
 
     data: TrainingView
-    "The training view."
+    "The training view, with the items as the dataset gives them."
     study: Study
     "The split."
     answers: pd.DataFrame
@@ -123,6 +134,8 @@ class Prepared:
     "The same as vectors, with counts."
     zero_shot: pd.DataFrame | None = None
     "Schema `added`: answers of the untuned model to the same questions; None: not asked."
+    asked_of: TrainingView | None = None
+    "The same with the items as the questions name them; None: not known."
     held_back: pd.DataFrame | None = None
     "Real interactions that thinning took out of training; None without thinning."
     arms: Mapping[str, Arm] = field(default_factory=dict)
@@ -136,8 +149,8 @@ def prepare(
 
     Args:
         folder_of: from a page's name to the folder of its artefacts.
-        names: of the arms. Left out, and said so, are `oracle` where nothing is known of what users
-            like beyond the split, and `zero_shot` where the untuned model was not asked.
+        names: of the arms. Left out, and said so, are those that need what is not there: known
+            tastes, answers of the untuned model, attributes, ratings.
         encoder: how item texts become vectors, see `features.open_encoder`.
         seed: of the encoder, random edges, shuffling and noise.
 
@@ -156,24 +169,39 @@ def prepare(
     if "given_text" in names:
         said["composed"] = features.composed(data)
     encode = features.open_encoder(encoder, seed=seed)
+    named = _if_there(asked / "items.parquet", "items")
+    shape = (data.n_users, data.n_items)
     ready = Prepared(
         data,
-        Study(data.train, validation, test, data.n_users, data.n_items, taste),
+        Study(data.train, validation, test, *shape, taste, data.like_threshold),
         read_table(asked / "interactions.parquet", "added"),
         said,
         {kind: features.encode(made.documents, encode) for kind, made in said.items()},
         _if_there(asked / "zero_shot.parquet", "added"),
+        None if named is None else replace(data, items=named),
         _if_there(first / "held_back.parquet", "split"),
     )
-    lacking = {}
-    if taste is None and ready.held_back is None:
-        lacking["oracle"] = "nothing is known of what users like beyond the split"
-    if ready.zero_shot is None:
-        lacking["zero_shot"] = "page 3 did not ask the untuned model (ask_untuned)"
+    lacking = _lacking(ready)
     for name in [name for name in lacking if name in names]:
         print(f"{name} is left out: {lacking[name]}.")
     names = [name for name in names if name not in lacking]
     return replace(ready, arms=build(names, ready, seed=seed))
+
+
+def _lacking(ready: Prepared) -> dict[str, str]:
+    """Say by name which arms cannot be made, and why."""
+    lacking = {}
+    if ready.study.taste is None and ready.held_back is None:
+        lacking["oracle"] = "nothing is known of what users like beyond the split"
+    if ready.zero_shot is None:
+        lacking["zero_shot"] = "page 3 did not ask the untuned model (ask_untuned)"
+    if ready.data.vocabulary is None:
+        lacking["counting"] = f"no {ready.data.noun} has {ready.data.attribute}"
+    if ready.asked_of is None or ready.asked_of.vocabulary is None:
+        lacking["counting_written"] = "nothing is known that the questions said of the items"
+    if ready.data.disliked.empty:
+        lacking["liked_only"] = "no training interaction is known to be disliked"
+    return lacking
 
 
 def _if_there(path: Path, schema: str) -> pd.DataFrame | None:
@@ -200,7 +228,8 @@ def build(names: Sequence[str], ready: Prepared, *, seed: int = 0) -> dict[str, 
             _edges(recipe.edges, ready, seed),
             _features(recipe.features, ready, seed),
             negatives=controls.no_answers(answers) if recipe.negatives else _no_pairs(),
-            deals=_deals(ready, seed) if recipe.edges == "random" else (),
+            left_out=ready.data.disliked if recipe.liked_only else _no_pairs(),
+            deals=_deals(recipe.edges, ready, seed) if recipe.edges in DEALT else (),
             guesses_of="base" if recipe.edges == "self" else "",
         )
         for name, recipe in RECIPES.items()
@@ -222,7 +251,14 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
         return controls.text_knn(added, study.train, study.n_users, vectors)
     if kind == "zero_shot":
         assert ready.zero_shot is not None  # else `prepare` has left the arm out
-        return controls.zero_shot(added, ready.zero_shot)
+        return controls.among_asked(added, ready.zero_shot, ready.zero_shot["p_yes"])
+    if kind == "coin":
+        drawn = np.random.default_rng([seed, 32]).random(len(ready.answers))
+        return controls.among_asked(added, ready.answers, drawn)
+    if kind in ("counting", "counting_written"):
+        data = ready.data if kind == "counting" else ready.asked_of
+        assert data is not None  # else `prepare` has left the arm out
+        return controls.among_asked(added, ready.answers, counting_scores(data, ready.answers))
     if kind == "oracle":  # the dearest items where tastes are known, else real interactions
         if study.taste is not None:
             known = pd.concat([study.seen, study.test[["user", "item"]]])
@@ -232,8 +268,8 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
     return added  # written; and self, where each training puts its own guesses in their place
 
 
-def _deals(ready: Prepared, seed: int) -> tuple[pd.DataFrame, ...]:
-    return tuple(_edges("random", ready, seed + deal) for deal in range(DEALS))
+def _deals(kind: str, ready: Prepared, seed: int) -> tuple[pd.DataFrame, ...]:
+    return tuple(_edges(kind, ready, seed + deal) for deal in range(DEALS))
 
 
 def _features(kind: str, ready: Prepared, seed: int) -> Features:

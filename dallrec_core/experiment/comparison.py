@@ -5,7 +5,7 @@ What a difference is worth says `inference`; here is what is compared with what,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -16,9 +16,13 @@ from dallrec_core.experiment.inference import crossed, judged
 
 
 def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
-    """Return the metric, and true preference at the same K where tastes are known."""
-    second = f"preference@{metric.partition('@')[2]}"
-    return [metric, second] if second in scores["metric"].unique() else [metric]
+    """Return the metric and, at the same K, recall of what was liked and true preference.
+
+    The second is there where the test has ratings, the third where tastes are known.
+    """
+    k = metric.partition("@")[2]
+    others, known = (f"recall@{k}[liked]", f"preference@{k}"), set(scores["metric"].unique())
+    return [metric, *(name for name in others if name in known)]
 
 
 def best_controls(runs: pd.DataFrame) -> dict[str, str]:
@@ -58,7 +62,7 @@ def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) ->
     for metric in metrics:
         parts.append(Part(scores, metric, "base", {"over": "base"}))
         for backbone, of_backbone in scores.groupby("backbone", sort=False):
-            for rival in (best.get(str(backbone)), "zero_shot"):
+            for rival in dict.fromkeys((best.get(str(backbone)), "zero_shot")):
                 pair = of_backbone[of_backbone["arm"].isin(("dallrec", rival))]
                 if rival and pair["arm"].nunique() == 2:
                     parts.append(Part(pair, metric, rival, {"over": rival}))
@@ -101,21 +105,26 @@ def effect_table(
     return rows.set_index(shown)[list(columns)]
 
 
-def headline(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+def headline(
+    table: pd.DataFrame, metrics: Sequence[str], best: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """Return the effects of one arm by backbone, yardstick and side, for `headline.json`.
 
     Args:
         table: rows of `effects` about one arm, over base and over its rivals.
         metrics: the yardsticks.
+        best: the best control by backbone; it may be `zero_shot`, then two sides are one.
     """
     fields = ["difference", "low", "high", "p_corrected", "family", "detectable", "verdict"]
     fields += ["users", "seeds"]
-    sides = {"base": "over base", "zero_shot": "over zero_shot"}
     found: dict[str, dict[str, Any]] = {}
     for row in table.to_dict("records"):
         of_backbone = found.setdefault(row["backbone"], {metric: {} for metric in metrics})
-        side = sides.get(row["over"], "over best control")
-        of_backbone[row["metric"]][side] = {field: row[field] for field in fields}
+        rivals = {"base": "base", "best control": best.get(row["backbone"])}
+        for side, rival in (rivals | {"zero_shot": "zero_shot"}).items():
+            if rival == row["over"]:
+                effect = {field: row[field] for field in fields}
+                of_backbone[row["metric"]][f"over {side}"] = effect
     return found
 
 

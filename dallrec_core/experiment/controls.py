@@ -6,12 +6,13 @@ that were dealt out to the wrong items help as much, it was the extra weights an
 Every arm that adds edges gives each user as many as `dallrec` does, with the same weights (the
 largest goes to the arm's first choice), so arms differ in the choice of items and in nothing else.
 No arm adds a training pair. A user that an arm finds no item for gets fewer: that can happen where
-it chooses from a list of its own (`oracle`, `zero_shot`), and `shortage` counts it.
+it chooses from a list of its own (`oracle`, or pairs asked about), and `shortage` counts it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,14 +76,16 @@ def text_knn(
     return best(to_match, (of_users.index_add_(0, rows, items[columns]), items), train)
 
 
-def zero_shot(to_match: pd.DataFrame, untuned: pd.DataFrame) -> pd.DataFrame:
-    """Choose among the same questions by the untuned model's probability of yes.
+def among_asked(to_match: pd.DataFrame, asked: pd.DataFrame, score: Any) -> pd.DataFrame:
+    """Choose among the pairs that the language model was asked about, by another score.
 
     Args:
         to_match: the edges to match.
-        untuned: schema `added`: what the model without adapter said; unread answers come last.
+        asked: columns user, item.
+        score: of each of these pairs, [n]; NaN comes last, ties go to the lower item code.
     """
-    order = untuned.sort_values(["user", "p_yes", "item"], ascending=[True, False, True])
+    order = asked[["user", "item"]].assign(score=score)
+    order = order.sort_values(["user", "score", "item"], ascending=[True, False, True])
     return deal(to_match, order)
 
 

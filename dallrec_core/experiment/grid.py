@@ -31,7 +31,7 @@ from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import Study, collect, load_lists, save_lists
+from dallrec_core.experiment.scores import Study, collect, inside, load_lists, save_lists
 from dallrec_core.recommenders import training
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
@@ -261,9 +261,10 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         UserError: naming the training.
     """
     one, arm = job
+    observed = study.train[~inside(study.train, arm.left_out, study.n_items)]
     try:
         graph = recommenders.Graph.from_frame(
-            study.train, study.n_users, study.n_items,
+            observed, study.n_users, study.n_items,
             extra=arm.edges, insertion=arm.insertion, negatives=arm.negatives,
         )  # fmt: skip
         with training.threads(one.settings.threads):

@@ -38,6 +38,8 @@ class Study:
     "Number of items, N."
     taste: np.ndarray | None = None
     "True tastes [U, N] where they are known; adds the metric preference@K."
+    like_threshold: float = float("nan")
+    "A rating at or above is a like; NaN: what users like is not told apart."
     item_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     "Masks [N] of groups of items by name; each adds the metric recall@K[name]."
 
@@ -50,6 +52,14 @@ class Study:
     def test_users(self) -> np.ndarray:
         """Return the users that are ranked for, int64 [n]."""
         return np.unique(self.test["user"].to_numpy(np.int64))
+
+    @cached_property
+    def liked(self) -> pd.DataFrame | None:
+        """Return the test pairs that the user liked; None where likes are not told apart."""
+        if np.isnan(self.like_threshold):
+            return None
+        disliked = self.test["rating"] < self.like_threshold
+        return self.test[~disliked] if disliked.any() and not disliked.all() else None
 
     @cached_property
     def digest(self) -> str:
@@ -84,6 +94,7 @@ def score_arm(
     - `recall@K|masked`, `ndcg@K|masked`: the user's added items are not ranked either;
     - `recall@K|no-direct-hits`, `ndcg@K|no-direct-hits`: test pairs that some arm added are taken
       out of the ranking and of the test, for every arm alike;
+    - `recall@K[liked]`: recall among the test items that the user liked, where ratings tell;
     - `preference@K`: see `evaluation.preference_at_k`, where tastes are known.
 
     Args:
@@ -106,6 +117,10 @@ def score_arm(
         found = evaluation.score(part, test, study.n_items, (variants_at,)).set_index("user")
         for metric in (f"recall@{variants_at}", f"ndcg@{variants_at}"):
             table[f"{metric}|{name}"] = table["user"].map(found[metric])
+    if study.liked is not None:
+        found = evaluation.score(ranking, study.liked, study.n_items, (variants_at,))
+        found = found.set_index("user")[f"recall@{variants_at}"]
+        table[f"recall@{variants_at}[liked]"] = table["user"].map(found)
     if study.taste is not None:
         liked = evaluation.preference_at_k(ranking, study.taste, study.seen, variants_at)
         by_user = pd.Series(liked, index=ranking.users)

@@ -53,7 +53,7 @@ FIRST_PAGES = {
     "02.probed_users": 8,
     "03.attributes_first": "false",
     "03.budget": 60,
-    "03.confirm": "false",  # the answers of a model this small confirm nothing
+    "03.confirm": "nothing",  # the answers of a model this small confirm nothing
     "04.max_items": 6,
     "04.max_new_tokens": 6,
     "04.fact_tokens": 6,

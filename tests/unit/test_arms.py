@@ -31,6 +31,7 @@ READY = arms.Prepared(
     {"given": Texts({"summary": WORDS}, {})},
     {kind: Features(vectors, {}) for kind, vectors in VECTORS.items()},
     zero_shot=ANSWERS.assign(p_yes=[0.1, 0.9, 0.2, 0.8]),
+    asked_of=movies(3, 9),
 )
 
 
@@ -42,7 +43,8 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     made = make(*reversed(arms.ARMS))
     assert tuple(made) == arms.ARMS
     adding = [name for name, arm in made.items() if len(arm.edges)]
-    edges = ["random", "popular", "self", "text_knn", "zero_shot", "oracle"]
+    edges = ["random", "popular", "self", "text_knn"]
+    edges += ["coin", "counting", "counting_written", "zero_shot", "oracle"]
     assert adding == ["dallrec", "interactions", *edges]
     known = set(zip(TRAIN["user"], TRAIN["item"], strict=True))
     for name in adding:
@@ -66,6 +68,24 @@ def test_oracle_knows_the_taste_and_leaves_validation_and_test_alone() -> None:
     unknown = replace(READY.study, taste=None)
     real = make("oracle", study=unknown, held_back=back)["oracle"].edges
     assert real.to_numpy().tolist() == [[0, 5, 1]]
+
+
+def test_arms_of_what_was_asked_and_of_what_was_liked() -> None:
+    # user 0 was asked about items 1 and 4, user 2 about item 0 only
+    data = READY.data
+    genres = pd.Series(["Drama", "Horror", None, "Horror", "Drama", *[None] * 4])
+    history = pd.DataFrame({"user": [0, 0, 1], "item": [0, 3, 2], "rating": [5.0, 1.0, 2.0]})
+    likes_drama = replace(data, train=history, items=data.items.assign(attributes=genres))
+    likes_horror = replace(likes_drama, train=history.assign(rating=[1.0, 5.0, 2.0]))
+    names = ("counting", "counting_written", "liked_only", "coin")
+    made = make(*names, data=likes_drama, asked_of=likes_horror)
+    assert made["counting"].edges["item"].tolist() == [4, 0]
+    assert made["counting_written"].edges["item"].tolist() == [1, 0]
+    assert made["liked_only"].left_out.to_numpy().tolist() == [[0, 3], [1, 2]]
+    assert made["liked_only"].digest != arms.Arm(features=made["liked_only"].features).digest
+    # the coin falls anew for each seed, and on what was asked
+    drawn = {tuple(made["coin"].of_seed(seed).edges["item"]) for seed in range(arms.DEALS)}
+    assert drawn == {(1, 0), (4, 0)}
 
 
 def test_features() -> None:
@@ -149,10 +169,9 @@ def test_text_knn() -> None:
     pd.testing.assert_frame_equal(made, by_hand(score, keys(KNOWN)))
 
 
-def test_zero_shot_has_the_surest_answers_first() -> None:
-    untuned = pd.DataFrame({"user": [3, 3, 3, 3, 0], "item": [11, 12, 13, 14, 15]})
-    untuned["p_yes"] = [0.1, np.nan, 0.6, 0.4, 0.01]
-    made = controls.zero_shot(LIKE, untuned)
+def test_among_pairs_asked_about_the_highest_score_comes_first() -> None:
+    asked = pd.DataFrame({"user": [3, 3, 3, 3, 0], "item": [11, 12, 13, 14, 15]})
+    made = controls.among_asked(LIKE, asked, [0.1, np.nan, 0.6, 0.4, 0.01])
     assert keys(made) == {(3, 13), (3, 14), (3, 11), (0, 15)}
     assert dict(zip(made["item"], made["weight"], strict=True))[13] == pytest.approx(0.9)
 

@@ -373,6 +373,6 @@ def test_answers_no_better_than_guessing_add_nothing(copy: Place) -> None:
         return int(asked["added"].sum())
 
     assert added() == 0  # the tiny model has random weights
-    options = [*copy.options(), "-p", "03.confirm=false"]
+    options = [*copy.options(), "-p", "03.confirm=nothing"]
     result = dallrec("run", "--run", "tiny", "--only", "03", *options)
     assert result.exit_code == 0 and added() > 0, result.output

@@ -16,7 +16,8 @@ from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study, controls, grid, run_grid, trainings
 from dallrec_core.experiment.grid import Training
-from dallrec_core.experiment.scores import inside, score_arm
+from dallrec_core.experiment.controls import listed
+from dallrec_core.experiment.scores import inside, load_lists, score_arm
 from dallrec_core.recommenders import Graph, training
 from dallrec_core.recommenders.ranking import Ranking
 from dallrec_core.recommenders.training import TrainSettings
@@ -88,11 +89,12 @@ def test_conventions_by_hand():
     test = pd.DataFrame({"user": [0, 0, 0, 1], "item": [5, 1, 7, 2]})
     groups = {"odd": np.arange(10) % 2 == 1}
     taste = np.array([[0, 0, 0, 9, 0, 8, 0, 0, 0, 0], [0, 0, 9, 0, 0, 0, 0, 0, 8, 0]], np.float32)
-    study = Study(nothing, nothing[:0], test, 2, 10, taste, groups)
+    test["rating"] = [5, 4, 3, 2]
+    study = Study(nothing, nothing[:0], test, 2, 10, taste, 4, groups)
     ranking = Ranking(np.arange(2), np.array([[5, 3, 1, 0], [0, 2, 1, 3]], np.int32))
     added = pd.DataFrame({"user": [0, 0, 1], "item": [5, 3, 8]})
     direct = test[inside(test, added, 10)]
-    assert direct.to_numpy().tolist() == [[0, 5]]
+    assert direct[["user", "item"]].to_numpy().tolist() == [[0, 5]]
     row = score_arm(study, ranking, added, direct, (2,), 2).set_index("user")
     assert row.loc[0, "recall@2"] == pytest.approx(1 / 3)  # 5 of {5, 1, 7}
     assert row.loc[0, "recall@2|masked"] == pytest.approx(1 / 3)  # list 1, 0: 1 of {5, 1, 7}
@@ -102,6 +104,10 @@ def test_conventions_by_hand():
     assert row.loc[0, "recall@2[odd]"] == row.loc[0, "recall@2[cold]"] == 1 / 3
     assert np.isnan(row.loc[1, "recall@2[odd]"])
     assert row["preference@2"].tolist() == [1, 1 / 2]
+    assert row.loc[0, "recall@2[liked]"] == 1 / 2  # 5 of {5, 1}
+    assert np.isnan(row.loc[1, "recall@2[liked]"])  # what this user has in the test was disliked
+    for same in (test.assign(rating=5), test.assign(rating=np.nan), test.assign(rating=1)):
+        assert replace(study, test=same).liked is None
     nothing = score_arm(study, ranking, added[:0], direct, (2,), 2)
     assert nothing["recall@2|masked"].equals(nothing["recall@2"])
 
@@ -118,6 +124,22 @@ def test_each_seed_takes_a_dealing_of_its_own(study, arms, tmp_path):
     assert same["second"].tolist() == [False, True, False]
     # three guides each, of which one is the same
     assert len(list(tmp_path.rglob(f"*{grid.GUESSES}"))) == 5
+
+
+def test_what_an_arm_leaves_out_is_not_trained_on(study, tmp_path):
+    left = study.train[::3]
+    arms = {"base": Arm(), "less": Arm(left_out=left)}
+    whole = run_grid(study, arms, planned(arms, ["MF-BPR"], (0,)), tmp_path, jobs=1)[1]
+    edges = whole.set_index("arm")["edges"]
+    assert edges["base"] - edges["less"] == len(left) and not whole["shared"].any()
+    without = replace(study, train=study.train.drop(left.index))
+    only = {"base": Arm()}
+    alone = run_grid(without, only, planned(only, ["MF-BPR"], (0,)), tmp_path, jobs=1)[1]
+    assert alone["edges"].tolist() == [edges["less"]]
+    # still seen, and so not ranked
+    lists = [load_lists(path) for path in tmp_path.rglob("*.npz")]
+    shown = [inside(listed(r.users, r.items), left, study.n_items).any() for r in lists]
+    assert sorted(shown) == [False, False, True]
 
 
 def test_finished_cells_are_not_trained_again(outcome, study, arms, monkeypatch):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
@@ -223,22 +224,42 @@ def test_threshold_reaches_the_wanted_precision() -> None:
     assert choose(judged.assign(liked=False), precision=0.9) == pytest.approx(0.91)
 
 
+def test_a_rule_is_beaten_on_pairs_that_only_one_of_the_two_chose() -> None:
+    liked = np.array([1, 1, 1, 1, 0, 0, 1, 0, 0, 0], bool)
+    p = np.array([0.9, 0.9, 0.8, 0.8, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1])
+    rule = np.array([5, 0, 0, 0, 5, 5, 5, 5, 0, 0])  # both choose pairs 0 and 4
+    found = selection.against_rule(p, rule, liked, 0.6)
+    assert found["precision"] == 2 / 5 and found["difference"] == pytest.approx(4 / 5 - 2 / 5)
+    # of the three that it alone chose, the model has 3 right and the rule 1 (Newcombe's method 10)
+    ours, theirs = (proportion_confint(n, 3, method="wilson") for n in (3, 1))
+    low = 2 / 3 - np.hypot(1 - ours[0], theirs[1] - 1 / 3)
+    high = 2 / 3 + np.hypot(ours[1] - 1, 1 / 3 - theirs[0])
+    assert (found["low"], found["high"]) == pytest.approx((3 / 5 * low, 3 / 5 * high))
+    same = selection.against_rule(p, p, liked, 0.6)
+    assert same == {"precision": 4 / 5, "difference": 0, "low": 0, "high": 0}
+    assert np.isnan(selection.against_rule(p, rule, liked, np.inf)["precision"])
+
+
 def test_select_takes_the_most_probable_per_user() -> None:
     frame = pd.DataFrame({"user": [0, 0, 0, 1, 1], "item": [1, 2, 3, 1, 2]})
-    frame = frame.assign(p_yes=[0.6, 0.9, 0.7, 0.4, 0.55], strategy="candidates")
+    frame = frame.assign(p_yes=[0.6, 0.9, 0.7, 0.4, 0.55], strategy="candidates", answer="yes")
     chosen = selection.select(frame, 0.5, max_per_user=2)
     assert chosen["added"].tolist() == [False, True, True, False, True]
     assert selection.select(frame, 0.5, max_per_user=0)["added"].sum() == 4
     assert selection.select(frame, 0.56)["added"].sum() == 3
     assert chosen["weight"].to_numpy() == pytest.approx(frame["p_yes"])
-    paper = frame.assign(strategy="paper", item=0)  # each item's first Yes, with full weight
-    chosen = selection.select(paper, 0.5)
-    assert chosen["added"].tolist() == [True, *[False] * 4] and (chosen["weight"] == 1).all()
+    # each item's first Yes with full weight, whatever threshold and limits say
+    paper = frame.assign(strategy="paper", item=[0, 0, 1, 1, 2])
+    paper["answer"] = ["no", "yes", "yes", "yes", "unparsed"]
+    for options in ({}, {"max_per_user": 1, "limits": (np.zeros(2), np.zeros(3))}):
+        chosen = selection.select(paper, np.inf, **options)
+        assert chosen["added"].tolist() == [False, True, True, False, False]
+        assert (chosen["weight"] == 1).all()
 
 
 def test_no_user_and_no_item_gets_more_pairs_than_its_limit() -> None:
     pairs = pd.MultiIndex.from_product([range(6), range(5)], names=["user", "item"])
-    frame = pairs.to_frame(index=False).assign(strategy="candidates")
+    frame = pairs.to_frame(index=False).assign(strategy="candidates", answer="yes")
     frame["p_yes"] = np.random.default_rng(0).random(30)
     limits = np.array([1, 2, 3, 1, 2, 3]), np.array([1, 4, 2, 1, 4])
     chosen = selection.select(frame, 0.1, max_per_user=2, limits=limits)
@@ -275,7 +296,7 @@ def test_calibrated_answers_keep_what_the_model_said() -> None:
 def test_pairs_without_an_answer_change_nothing_and_are_never_added(method: str) -> None:
     p, liked = answers(200)
     judged = pd.DataFrame({"user": np.arange(200) % 7, "item": range(200), "p_yes": p})
-    judged = judged.assign(liked=liked, strategy="candidates")
+    judged = judged.assign(liked=liked, strategy="candidates", answer="yes")
     mixed = pd.concat([judged, judged.assign(p_yes=np.nan)], ignore_index=True)
     made = fit_calibration(mixed["p_yes"], mixed["liked"], method)
     assert made == fit_calibration(p, liked, method)

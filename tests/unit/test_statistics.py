@@ -207,9 +207,19 @@ def test_fine_tuning_is_a_comparison_of_its_own() -> None:
     table = effects(scores, runs, ["recall@20"])
     of = table[table["arm"] == "dallrec"]
     assert of["over"].tolist() == ["base", "base", "random", "zero_shot", "random", "zero_shot"]
-    sides = headline(of, ["recall@20"])["EASE"]["recall@20"]
+    best = {"MF-BPR": "random", "EASE": "random"}
+    sides = headline(of, ["recall@20"], best)["EASE"]["recall@20"]
     assert list(sides) == ["over base", "over best control", "over zero_shot"]
     assert sides["over zero_shot"]["family"] == 6
+    # where the untuned model is the best control, it is compared with once and told twice
+    runs.loc[(runs["arm"] == "zero_shot") & (runs["backbone"] == "EASE"), "validation"] = 0.9
+    best = best_controls(runs)
+    assert best == {"MF-BPR": "random", "EASE": "zero_shot"}
+    table = effects(scores, runs, ["recall@20"])
+    of = table[table["arm"] == "dallrec"]
+    assert of["over"].tolist() == ["base", "base", "random", "zero_shot", "zero_shot"]
+    sides = headline(of, ["recall@20"], best)["EASE"]["recall@20"]
+    assert sides["over best control"] == sides["over zero_shot"]
 
 
 def test_regenerations_are_compared_by_their_means() -> None:

@@ -30,7 +30,7 @@ def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     layers = {page: values for layer in overrides for page, values in layer.items()}
     seed, folder = layers.get("03_interactions", {}).get("seed", 0), run_dir(run)
     edge = {"pairs": 9, "precision": 0.5, "low": 0.25, "high": 0.75}
-    judged = {"precision_at_edge": edge, "confirmed": False}
+    judged = {"precision_at_edge": edge, "beats": {"guessing": False}}
     write_json(judged, folder / "03_interactions" / "calibration.json")
     part = np.digitize(np.random.default_rng(0).random(len(DATA.train)), [0.6, 0.8])
     train, validation, test = (DATA.train[part == k] for k in range(3))
