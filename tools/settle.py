@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core import augmentation, experiment, llm, recommenders
-from dallrec_core.augmentation import attributes, candidates, interactions, selection
+from dallrec_core.augmentation import attributes, interactions, selection
 from dallrec_core.chain.artefacts import atomic, read_json
-from dallrec_core.chain.parameters import resolve
 from dallrec_core.chain.pages import find_page
+from dallrec_core.chain.parameters import resolve
 from dallrec_core.chain.places import run_dir, runs_dir
 from dallrec_core.data import load, matinee
 from dallrec_core.data.splits import split
@@ -84,9 +84,7 @@ def other_viewers(seed: int) -> tuple[augmentation.TrainingView, pd.DataFrame]:
     return augmentation.TrainingView(*about, parts.train, data.items), parts.validation
 
 
-def added(
-    model: Model, given: augmentation.TrainingView, rule: Mapping[str, Any]
-) -> pd.DataFrame:
+def added(model: Model, given: augmentation.TrainingView, rule: Mapping[str, Any]) -> pd.DataFrame:
     """Return the edges that page 3 would add under a rule: user, item, weight."""
     data = given
     if rule["attributes_first"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_a_sentence_reads_each_figure(path: Path) -> None:
 def test_parameters_are_typed_literals_with_a_comment_each(path: Path) -> None:
     found = read_parameters(path)  # refuses what is no literal
     (cell,) = [c for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", [])]
-    assert len(found) == len(source(cell).splitlines())
+    assert len(found) == len(ast.parse(source(cell)).body)
     assert (found["run"].default, found["seed"].default) == ("smoke", 0)
     assert all(parameter.comment for parameter in found.values())
 

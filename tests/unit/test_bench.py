@@ -160,7 +160,7 @@ def test_surest_is_the_rule_of_page_3_and_takes_nothing_that_was_not_answered() 
     chosen = benches.surest(ASKED, score, 25, 2)
     assert len(chosen) == 25 and chosen["user"].value_counts().max() == 2
     added = inside(ASKED, chosen, 30)
-    asked = ASKED.assign(p_yes=score, strategy="candidates")
+    asked = ASKED.assign(p_yes=score, strategy="candidates", answer="yes")
     rule = select(asked, threshold=score[added].min(), max_per_user=2)
     assert (rule["added"] == added).all()
     score[np.arange(len(score)) != 3] = np.nan

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import Arm, Study, controls, grid, run_grid, trainings
-from dallrec_core.experiment.grid import Training
 from dallrec_core.experiment.controls import listed
+from dallrec_core.experiment.grid import Training
 from dallrec_core.experiment.scores import inside, load_lists, score_arm
 from dallrec_core.recommenders import Graph, training
 from dallrec_core.recommenders.ranking import Ranking

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from statsmodels.stats.proportion import proportion_confint
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
+from statsmodels.stats.proportion import proportion_confint
 from tiny_data import Fixed, books, movies, popularity
 
 from dallrec_core.augmentation import TrainingView, selection
