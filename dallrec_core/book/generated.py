@@ -21,7 +21,7 @@ HEADLINE = """```{figure} headline.png
 :alt: Differences that the written data make for each recommender, over base, over the best control and over the untuned model, with 95 % intervals on each yardstick.
 :width: 100%
 
-What the written data gain, per recommender: over base (circles), over the best control (squares) and over the same model without fine-tuning (`zero_shot`, diamonds), with simultaneous 95 % intervals.
+What the written data gain, per recommender: over base (circles), over the best control (squares) and over the same model without fine-tuning (`zero_shot`, diamonds; it can be the best control), with simultaneous 95 % intervals. In the table, no word behind a difference means no detectable effect.
 ```
 
 <div class="cell_output" style="overflow-x: auto" tabindex="0" role="region" aria-label="Gains per recommender">

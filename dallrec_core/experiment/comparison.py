@@ -12,7 +12,7 @@ import pandas as pd
 
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import CONTROLS
-from dallrec_core.experiment.inference import crossed, judged
+from dallrec_core.experiment.inference import NO_EFFECT, crossed, judged
 
 
 def yardsticks(scores: pd.DataFrame, metric: str) -> list[str]:
@@ -135,6 +135,12 @@ def interval_texts(table: pd.DataFrame, digits: int = 4) -> list[str]:
         f"{mean:+.{digits}f} ({low:+.{digits}f}\u00a0to\u00a0{high:+.{digits}f})"
         for mean, low, high in ends
     ]
+
+
+def short_texts(table: pd.DataFrame) -> list[str]:
+    """Return the difference of each row and, where there is one, the finding."""
+    found = table["verdict"].replace(NO_EFFECT, "")
+    return [f"{each:+.3f} {word}" for each, word in zip(table["difference"], found, strict=True)]
 
 
 def compare(scores: pd.DataFrame, metrics: str | Sequence[str], base: str = "base") -> pd.DataFrame:

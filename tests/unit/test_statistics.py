@@ -17,6 +17,7 @@ from dallrec_core.experiment.comparison import (
     effect_table,
     effects,
     headline,
+    short_texts,
     without_repeats,
     yardsticks,
 )
@@ -242,6 +243,8 @@ def test_effects_are_shown_row_by_row() -> None:
     lower = long.loc[("EASE", "dallrec", "shuffled", "preference@20")]
     assert lower["finding"] == "lower" and float(lower["p"].removeprefix("<\u00a0")) < 0.05
     assert set(effect_table(table.assign(p_corrected=0.0009))["p"]) == {"<\u00a00.001"}
+    brief = dict(zip(table["verdict"], short_texts(table.assign(difference=-0.25)), strict=True))
+    assert brief["lower"] == "-0.250 lower" and brief[NO_EFFECT] == "-0.250 "
     few = table[(table["arm"] == "dallrec") & (table["over"] == "base")]
     one = effect_table(few, ["detectable"])
     assert list(one) == ["detectable"] and one.index.names == ["backbone", "yardstick"]
