@@ -45,7 +45,7 @@ class Split:
     validation: pd.DataFrame
     """what every choice is made on"""
     test: pd.DataFrame
-    """read once, at the end"""
+    """for scores; nothing is chosen by it"""
     held_back: pd.DataFrame | None = None
     """what thinning took out of train; for the arm `oracle` only"""
 
