@@ -24,31 +24,27 @@ neighbour by its edge.
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import EmbeddingConfig, Features, MultiModal, register
+from dallrec_core.recommenders.base import Features, GraphConfig, GraphModel, register
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.sparse import Bipartite
 
 
 @dataclass(frozen=True)
-class GRCNConfig(EmbeddingConfig):
+class GRCNConfig(GraphConfig):
     """Options of GRCN."""
 
     routings: NonNegativeInt = 3
     "Number R of routing iterations."
     layers: NonNegativeInt = 2
     "Number K of propagations of the ID embeddings."
-    prune: bool = True
-    "Whether weights below zero are cut off, which takes the edge out."
     prior: NonNegativeFloat = 0.05
     final_weight: NonNegativeFloat = 0.0
     "c, weight of the final vectors' norms: what is scaled to length 1 escapes the other penalty."
-    init_std: PositiveFloat = 0.1
-    "Standard deviation of the normal initial values of ID embeddings and preferences."
 
 
 class Modality(nn.Module):
@@ -75,19 +71,18 @@ class Modality(nn.Module):
 
 
 @register("GRCN", GRCNConfig)
-class GRCN(MultiModal):
+class GRCN(GraphModel):
     """Graph-refined convolution; see the module for the equations."""
 
+    uses_features = True
     cost = 20.0
 
     def __init__(self, graph: Graph, config: GRCNConfig, features: Features) -> None:
-        super().__init__(graph)
+        super().__init__(graph, config)
         self.config = config
-        self.l2 = config.l2_for(graph)
         self.final_l2 = config.final_weight * self.l2
-        size, d = graph.n_users + graph.n_items, config.dim
-        self.ids = nn.Parameter(torch.randn(size, d) * config.init_std)
-        self.confidence = nn.Parameter(torch.rand(size, len(features)))
+        # from 0 to 1: a node that starts below zero in every modality would be mute for good
+        self.confidence = nn.Parameter(torch.rand(len(self.ids), len(features)))
         self.modalities = nn.ModuleDict(
             {name: Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
         )
@@ -119,7 +114,4 @@ class GRCN(MultiModal):
         of_users, of_items = self.split(self.confidence)
         from_items = torch.stack(to_users, dim=1) * of_items.index_select(0, self.edges.items)
         from_users = torch.stack(to_items, dim=1) * of_users.index_select(0, self.edges.users)
-        towards_users, towards_items = from_items.amax(dim=1), from_users.amax(dim=1)
-        if self.config.prune:
-            return towards_users.relu(), towards_items.relu()
-        return towards_users, towards_items
+        return from_items.amax(dim=1).relu(), from_users.amax(dim=1).relu()

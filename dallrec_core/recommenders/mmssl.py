@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
+from dallrec_core.recommenders.base import Features, GraphConfig, GraphModel, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.losses import batch_l2, bpr_loss, contrast
+from dallrec_core.recommenders.losses import bpr_loss, contrast
 from dallrec_core.recommenders.sparse import multiply, propagate
 
 NOISE_TEMPERATURE = 0.5
@@ -44,7 +44,7 @@ SIMILARITY_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
-class MMSSLConfig(EmbeddingConfig):
+class MMSSLConfig(GraphConfig):
     """Options of MMSSL."""
 
     layers: NonNegativeInt = 2
@@ -74,8 +74,6 @@ class MMSSLConfig(EmbeddingConfig):
     penalty: NonNegativeFloat = 0.3
     "γ, weight of the critic's gradient penalty."
     prior: NonNegativeFloat = 0.05
-    init_std: PositiveFloat = 0.1
-    "Standard deviation of the ID embeddings' normal initial values."
 
     def __post_init__(self) -> None:
         """Refuse heads of unequal width."""
@@ -153,18 +151,15 @@ class Critic(nn.Module):
 
 
 @register("MMSSL", MMSSLConfig)
-class MMSSL(DotProduct):
+class MMSSL(GraphModel):
     """Multi-modal self-supervised learning; see the module for the equations."""
 
     uses_features = True
     cost = 12.0
 
     def __init__(self, graph: Graph, config: MMSSLConfig, features: Features) -> None:
-        super().__init__(graph)
+        super().__init__(graph, config)
         self.config = config
-        self.l2 = config.l2_for(graph)
-        size = graph.n_users + graph.n_items
-        self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
         self.names = sorted(features)
         self.project = nn.ModuleDict(
             {name: nn.Linear(features[name].shape[1], config.dim) for name in self.names}
@@ -191,10 +186,8 @@ class MMSSL(DotProduct):
         self.steps += 1
         modal, views, final = self._vectors()
         user_vectors, item_vectors = self.split(final)
-        loss = bpr_loss(user_vectors, item_vectors, users, positives, negatives, weights)
-        if self.l2:
-            nodes = users, positives + self.n_users, negatives + self.n_users
-            loss = loss + self.l2 * batch_l2(self.ids, *nodes)
+        batch = users, positives, negatives
+        loss = bpr_loss(user_vectors, item_vectors, *batch, weights) + self.penalty(*batch)
         some = users.unique()
         some = some[torch.randperm(len(some))]
         if config.contrast:

@@ -54,7 +54,7 @@ def light(R: Tensor, ego: Tensor, layers: int) -> Tensor:
 
 
 def lightgcn(model, R: Tensor) -> Tensor:
-    vectors = light(R, model.ego, model.config.layers)
+    vectors = light(R, model.ids, model.config.layers)
     return vectors[: len(R)] @ vectors[len(R) :].T
 
 
@@ -75,7 +75,7 @@ def nmf(model, R: Tensor) -> Tensor:
 def ngcf(model, R: Tensor) -> Tensor:
     A = whole(R) + torch.eye(sum(R.shape))
     adjacency = symmetric(A) if model.config.normalisation == "symmetric" else by_rows(A)
-    layer, parts = model.ego, [model.ego]
+    layer, parts = model.ids, [model.ids]
     for first, second in zip(model.of_sum, model.of_product, strict=True):
         S = adjacency @ layer
         one = leaky(S @ first.weight.T + first.bias, 0.2)

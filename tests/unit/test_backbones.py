@@ -21,7 +21,7 @@ MORE = {
     "LightGCN": [{"layers": 0}, {"layers": 1}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
     "MMGCN": [{"combine": "concat", "layers": 3}],
-    "GRCN": [{"prune": False, "routings": 1, "final_weight": 2.0}],
+    "GRCN": [{"routings": 1, "final_weight": 2.0}],
     "MMSSL": [{"heads": 2, "neighbours": 3}],
 }
 CASES = [(name, {}) for name in REFERENCES] + [
@@ -66,7 +66,7 @@ QUIET = {"MMSSL": {"contrast": 0.0, "adversary": 0.0}}
 PENALISED = {
     "MF-BPR": ["users", "items"],
     "NMF": ["users", "items"],
-    "LightGCN": ["ego"],
+    "LightGCN": ["ids"],
     "MMGCN": ["ids", "preferences"],
     "GRCN": ["ids", "preferences"],
     "MMSSL": ["ids"],

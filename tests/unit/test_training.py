@@ -115,7 +115,7 @@ class TestFit:
         results = []
         for count in (1, 2):
             torch.set_num_threads(count)
-            results.append(trained("LightGCN")[0].ego.detach())
+            results.append(trained("LightGCN")[0].ids.detach())
             assert torch.get_num_threads() == count
         torch.set_num_threads(before)
         assert torch.equal(*results)
