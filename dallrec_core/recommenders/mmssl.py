@@ -3,7 +3,7 @@
 Wei, Huang, Xia and Zhang, "Multi-modal self-supervised learning for recommendation", WWW 2023. With
 LightGCN's symmetric `Ã`, ID embeddings `E` of `[U + N, d]`, and features `F^m` of modality m:
 
-    f^m_i = F^m W_m,  x^m_u = Ã f^m,  x^m_i = Ã x^m_u              modality-aware vectors, d wide
+    f^m_i = F^m W_m + b_m,  x^m_u = Ã f^m,  x^m_i = Ã x^m_u     modality-aware vectors, d wide
     G^m   = for each user the T items with the largest x^m_u · x^m_i    learned modality graph
     id^m  = mean of E over the neighbours in G^m                   [U + N, d]
     h     = multi-head attention among id^1 … id^M, mean over m    [U + N, d]
@@ -97,16 +97,12 @@ class ModalityAttention(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Return the attended views' mean over modalities [n, d], from `views` [M, n, d]."""
-        parts, size, dim = views.shape
-        shape = parts, size, self.heads, dim // self.heads
-        query, key, value = (x.view(shape) for x in (self.query(views), self.key(views), views))
-        total = torch.zeros_like(value[0])
-        for one in query:  # M is small: a sum per pair of modalities is cheaper than a batched GEMM
-            scores = torch.stack([(one * other).sum(-1) for other in key])
-            weights = (scores / (dim // self.heads) ** 0.5).softmax(dim=0)
-            for weight, other in zip(weights, value, strict=True):
-                total = total + weight[..., None] * other
-        return total.flatten(1) / parts
+        shape = self.heads, views.shape[2] // self.heads
+        heads = (x.unflatten(2, shape) for x in (self.query(views), self.key(views), views))
+        query, key, value = heads
+        scores = (query[:, None] * key).sum(dim=-1) / shape[1] ** 0.5  # [M, M, n, heads]
+        weights = scores.softmax(dim=1).mean(dim=0)
+        return (weights[..., None] * value).sum(dim=0).flatten(1)
 
 
 class Critic(nn.Module):

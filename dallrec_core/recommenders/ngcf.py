@@ -54,6 +54,7 @@ class NGCF(GraphModel):
         super().__init__(graph, config)
         self.final_l2, self.l2 = self.l2, 0.0  # the whole penalty is on the final vectors
         self.config = config
+        self.activation = nn.LeakyReLU(0.2)
         shapes = [(config.dim, config.dim)] * config.layers
         self.of_sum = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
@@ -73,8 +74,8 @@ class NGCF(GraphModel):
         for of_sum, of_product in zip(self.of_sum, self.of_product, strict=True):
             neighbours = multiply(self.adjacency, self.right * layer)
             received = self.left * neighbours + self.itself * layer
-            alike = functional.leaky_relu(of_product(layer * received), 0.2)
-            layer = functional.leaky_relu(of_sum(received), 0.2) + alike
+            alike = self.activation(of_product(layer * received))
+            layer = self.activation(of_sum(received)) + alike
             layer = functional.dropout(layer, self.config.dropout, self.training)
             vectors.append(functional.normalize(layer))
         return self.split(torch.cat(vectors, dim=1))
