@@ -66,7 +66,7 @@ class MMSSLConfig(GraphConfig):
     contrast_users: PositiveInt = 1024
     "Users compared with each other per step, at most."
     adversary: NonNegativeFloat = 1e-4
-    "Weight of the generator's side of the adversarial loss; as small as published it does nothing."
+    "Weight of the generator's side of the adversarial loss."
     critic_users: PositiveInt = 64
     "Users whose rows the critic sees per step, at most."
     critic_width: PositiveInt = 64
