@@ -17,7 +17,7 @@ An edge weighs what the modality that explains it best gives it. With trainable 
     s_ui = E[u] · E[U + i]
 
 As α is positive, the ReLU prunes all edges from a node whose confidences are all negative, and then
-no gradient reaches these. The published start, around zero, silences a quarter of the nodes so, with
+no gradient reaches these. The published start, around zero, silences a quarter of the nodes so with
 two modalities; from this one hardly a confidence falls below zero, and nothing is pruned.
 
 Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ over the batch's nodes of (‖ID‖² + c ‖E‖²) / B + the

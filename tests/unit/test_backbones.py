@@ -131,8 +131,6 @@ def test_overfits_twenty_users(name):
     graph = Graph.from_frame(train, 20, 30)
     model = made(name, graph, {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {}))
     how = {"batch_size": 100, "learning_rate": 0.02, "schedule": "cosine", "eval_every": 300}
-    if name == "MF-BPR":
-        how |= {"sampler": "uniform_users", "batch_size": 20}
     fit(model, graph, None, TrainSettings(epochs=300, **how))
     model.eval()
     found = evaluate(model, train.iloc[:0], train, (5,)).query("metric == 'recall@5'")

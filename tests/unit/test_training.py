@@ -99,9 +99,8 @@ class TestFit:
         assert len(sizes) in (7, 8) and sum(sizes) == len(TRAIN)
 
     @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
-    @pytest.mark.parametrize("sampler", ["edges", "uniform_users"])
-    def test_it_learns(self, name, sampler):
-        model, result = trained(name, sampler=sampler, batch_size=50)
+    def test_it_learns_from_uniform_users_too(self, name):
+        model, result = trained(name, sampler="uniform_users", batch_size=50)
         # knowing the kind gives all but the stray items
         assert mean(model, "recall@20") > 0.85
         assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
