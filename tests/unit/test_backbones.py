@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,6 +214,17 @@ def test_the_table_of_parts_compares_each_seed_with_itself():
     named = [(name, part.name) for name in parts.PARTS for part in parts.PARTS[name]]
     shown = book[book["part"] != "(all)"]
     assert list(zip(shown["backbone"], shown["part"], strict=True)) == named
+
+
+def test_parts_keep_what_was_found_of_other_backbones(tmp_path, monkeypatch):
+    found = {"part": "", "instead": "", "recall@20": [0.1], "changed": [0.0]}
+    monkeypatch.setattr(parts.arrays, "prepare", lambda *options: None)
+    monkeypatch.setattr(parts, "measure", lambda name, *options: [{"backbone": name} | found])
+    files = ["--json", str(tmp_path / "a.json"), "--csv", str(tmp_path / "a.csv")]
+    for name in ("MMSSL", "NMF"):
+        parts.main(["--only", name, *files])
+    assert pd.read_csv(tmp_path / "a.csv")["backbone"].tolist() == ["NMF", "MMSSL"]
+    assert {"command", "commit", "date"} < set(json.loads((tmp_path / "a.json").read_text()))
 
 
 def test_mmssl_graphs_live_on_a_small_catalogue_and_refresh():
