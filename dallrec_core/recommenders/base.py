@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -112,31 +112,44 @@ class EmbeddingConfig:
         return self.prior / graph.mean_degree if self.l2 is None else self.l2
 
 
-class MultiModal(DotProduct):
-    """A graph model with ID embeddings, and for each modality a network with user preferences."""
+@dataclass(frozen=True)
+class GraphConfig(EmbeddingConfig):
+    """Options of every backbone that passes messages along the graph."""
 
-    uses_features = True
-    l2: float
-    "λ of the penalty on embeddings."
-    final_l2: float
+    init_std: PositiveFloat = 0.1
+    "Standard deviation of the normal initial values of embeddings."
+
+
+class GraphModel(DotProduct):
+    """A model with an ID embedding for each node of the graph.
+
+    A multi-modal one has also, for each modality, a network with preferences of the users.
+    """
+
+    final_l2 = 0.0
     "Weight of the squared norms of the final vectors."
-    ids: nn.Parameter
-    "[U + N, d]."
-    modalities: nn.ModuleDict
-    "Networks by name of the modality, each with a parameter `preferences` [U, d]."
+
+    def __init__(self, graph: Graph, config: GraphConfig) -> None:
+        super().__init__(graph)
+        self.l2 = config.l2_for(graph)
+        size = graph.n_users + graph.n_items
+        self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
+        self.modalities = nn.ModuleDict()
 
     def loss(
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
     ) -> Tensor:
         """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
+        batch = users, positives, negatives
         vectors = self.user_item_vectors()
-        loss = bpr_loss(*vectors, users, positives, negatives, weights, self.final_l2)
-        if self.l2:
-            penalty = batch_l2(self.ids, users, positives + self.n_users, negatives + self.n_users)
-            for network in self.modalities.values():
-                penalty = penalty + batch_l2(cast("Tensor", network.preferences), users)
-            loss = loss + self.l2 * penalty
-        return loss
+        return bpr_loss(*vectors, *batch, weights, self.final_l2) + self.penalty(*batch)
+
+    def penalty(self, users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return λ times the squared norms of what a batch trains (all arguments [B]), a scalar."""
+        total = batch_l2(self.ids, users, positives + self.n_users, negatives + self.n_users)
+        for network in self.modalities.values():
+            total = total + batch_l2(cast("Tensor", network.preferences), users)
+        return self.l2 * total
 
 
 Features = Mapping[str, Tensor]

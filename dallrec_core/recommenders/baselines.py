@@ -52,8 +52,7 @@ class Popularity(Recommender):
         self, graph: Graph, config: PopularityConfig, features: Features | None = None
     ) -> None:
         super().__init__(graph)
-        nothing = torch.zeros(graph.n_items)
-        self.popularity = nothing.index_add_(0, graph.items, graph.loss_weights)
+        self.popularity = torch.bincount(graph.items, graph.loss_weights, graph.n_items).float()
 
     def scores(self, users: Tensor) -> Tensor:
         """Return the popularity of all items for each of `users` (int64 [B]), float32 [B, N]."""
@@ -153,17 +152,11 @@ class EASE(Recommender):
             )
         self.interactions = graph.matrix(graph.loss_weights)
         self.l2 = config.l2 or config.relative_l2 * graph.observed / graph.n_items
-        gram = torch.zeros(graph.n_items, graph.n_items)
-        for users in torch.arange(graph.n_users).split(2048):
-            rows = self._rows(users)
-            gram.addmm_(rows.T, rows)
+        gram = torch.from_numpy((self.interactions.T @ self.interactions).toarray())
         gram.diagonal().add_(self.l2)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         self.weights = (inverse / -inverse.diagonal()).fill_diagonal_(0)
 
-    def _rows(self, users: Tensor) -> Tensor:
-        return torch.from_numpy(self.interactions[users.numpy()].toarray())
-
     def scores(self, users: Tensor) -> Tensor:
         """Return `X_u W` for `users` (int64 [B]), float32 [B, N]."""
-        return self._rows(users) @ self.weights
+        return torch.from_numpy(self.interactions[users.numpy()] @ self.weights.numpy())

@@ -172,6 +172,4 @@ def degree_groups(codes: pd.Series, size: int, groups: int = 10) -> pd.Series:
     edges = np.unique(np.quantile(degrees, np.linspace(0, 1, groups + 1)[1:], method="higher"))
     low = np.concatenate([[0], edges[:-1] + 1]).astype(int)
     labels = [str(a) if a == b else f"{a}-{b}" for a, b in zip(low, edges.astype(int), strict=True)]
-    return pd.Series(
-        pd.Categorical.from_codes(np.searchsorted(edges, degrees), labels, ordered=True)
-    )
+    return pd.cut(degrees, [-1, *edges], labels=labels)

@@ -3,7 +3,7 @@
 Wei, Huang, Xia and Zhang, "Multi-modal self-supervised learning for recommendation", WWW 2023. With
 LightGCN's symmetric `Ã`, ID embeddings `E` of `[U + N, d]`, and features `F^m` of modality m:
 
-    f^m_i = F^m W_m,  x^m_u = Ã f^m,  x^m_i = Ã x^m_u              modality-aware vectors, d wide
+    f^m_i = F^m W_m + b_m,  x^m_u = Ã f^m,  x^m_i = Ã x^m_u     modality-aware vectors, d wide
     G^m   = for each user the T items with the largest x^m_u · x^m_i    learned modality graph
     id^m  = mean of E over the neighbours in G^m                   [U + N, d]
     h     = multi-head attention among id^1 … id^M, mean over m    [U + N, d]
@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
+from dallrec_core.recommenders.base import Features, GraphConfig, GraphModel, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.losses import batch_l2, bpr_loss, contrast
+from dallrec_core.recommenders.losses import bpr_loss, contrast
 from dallrec_core.recommenders.sparse import multiply, propagate
 
 NOISE_TEMPERATURE = 0.5
@@ -44,7 +44,7 @@ SIMILARITY_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
-class MMSSLConfig(EmbeddingConfig):
+class MMSSLConfig(GraphConfig):
     """Options of MMSSL."""
 
     layers: NonNegativeInt = 2
@@ -74,8 +74,6 @@ class MMSSLConfig(EmbeddingConfig):
     penalty: NonNegativeFloat = 0.3
     "γ, weight of the critic's gradient penalty."
     prior: NonNegativeFloat = 0.05
-    init_std: PositiveFloat = 0.1
-    "Standard deviation of the ID embeddings' normal initial values."
 
     def __post_init__(self) -> None:
         """Refuse heads of unequal width."""
@@ -99,16 +97,12 @@ class ModalityAttention(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Return the attended views' mean over modalities [n, d], from `views` [M, n, d]."""
-        parts, size, dim = views.shape
-        shape = parts, size, self.heads, dim // self.heads
-        query, key, value = (x.view(shape) for x in (self.query(views), self.key(views), views))
-        total = torch.zeros_like(value[0])
-        for one in query:  # M is small: a sum per pair of modalities is cheaper than a batched GEMM
-            scores = torch.stack([(one * other).sum(-1) for other in key])
-            weights = (scores / (dim // self.heads) ** 0.5).softmax(dim=0)
-            for weight, other in zip(weights, value, strict=True):
-                total = total + weight[..., None] * other
-        return total.flatten(1) / parts
+        shape = self.heads, views.shape[2] // self.heads
+        heads = (x.unflatten(2, shape) for x in (self.query(views), self.key(views), views))
+        query, key, value = heads
+        scores = (query[:, None] * key).sum(dim=-1) / shape[1] ** 0.5  # [M, M, n, heads]
+        weights = scores.softmax(dim=1).mean(dim=0)
+        return (weights[..., None] * value).sum(dim=0).flatten(1)
 
 
 class Critic(nn.Module):
@@ -153,18 +147,15 @@ class Critic(nn.Module):
 
 
 @register("MMSSL", MMSSLConfig)
-class MMSSL(DotProduct):
+class MMSSL(GraphModel):
     """Multi-modal self-supervised learning; see the module for the equations."""
 
     uses_features = True
     cost = 12.0
 
     def __init__(self, graph: Graph, config: MMSSLConfig, features: Features) -> None:
-        super().__init__(graph)
+        super().__init__(graph, config)
         self.config = config
-        self.l2 = config.l2_for(graph)
-        size = graph.n_users + graph.n_items
-        self.ids = nn.Parameter(torch.randn(size, config.dim) * config.init_std)
         self.names = sorted(features)
         self.project = nn.ModuleDict(
             {name: nn.Linear(features[name].shape[1], config.dim) for name in self.names}
@@ -191,10 +182,8 @@ class MMSSL(DotProduct):
         self.steps += 1
         modal, views, final = self._vectors()
         user_vectors, item_vectors = self.split(final)
-        loss = bpr_loss(user_vectors, item_vectors, users, positives, negatives, weights)
-        if self.l2:
-            nodes = users, positives + self.n_users, negatives + self.n_users
-            loss = loss + self.l2 * batch_l2(self.ids, *nodes)
+        batch = users, positives, negatives
+        loss = bpr_loss(user_vectors, item_vectors, *batch, weights) + self.penalty(*batch)
         some = users.unique()
         some = some[torch.randperm(len(some))]
         if config.contrast:

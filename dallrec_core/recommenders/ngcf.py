@@ -1,6 +1,6 @@
 """NGCF: neural graph collaborative filtering.
 
-Wang, He, Wang, Feng and Chua, "Neural graph collaborative filtering", SIGIR 2019. With ego
+Wang, He, Wang, Feng and Chua, "Neural graph collaborative filtering", SIGIR 2019. With ID
 embeddings `E_0` of `[U + N, d]` (users first) and the adjacency `A` of the bipartite graph, every
 node joined to itself:
 
@@ -21,19 +21,18 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dallrec_core.recommenders.base import DotProduct, EmbeddingConfig, Features, register
+from dallrec_core.recommenders.base import Features, GraphConfig, GraphModel, register
 from dallrec_core.recommenders.graph import Graph
-from dallrec_core.recommenders.losses import bpr_loss
 from dallrec_core.recommenders.sparse import multiply
 
 
 @dataclass(frozen=True)
-class NGCFConfig(EmbeddingConfig):
+class NGCFConfig(GraphConfig):
     """Options of NGCF."""
 
     layers: PositiveInt = 2
@@ -43,22 +42,19 @@ class NGCFConfig(EmbeddingConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     "Share of each layer's activations set to zero in training."
     prior: NonNegativeFloat = 0.12
-    init_std: PositiveFloat = 0.1
-    "Standard deviation of the ego embeddings' normal initial values."
 
 
 @register("NGCF", NGCFConfig)
-class NGCF(DotProduct):
+class NGCF(GraphModel):
     """Neural graph collaborative filtering; see the module for the equations."""
 
     cost = 7.0
 
     def __init__(self, graph: Graph, config: NGCFConfig, features: Features | None = None) -> None:
-        super().__init__(graph)
+        super().__init__(graph, config)
+        self.final_l2, self.l2 = self.l2, 0.0  # the whole penalty is on the final vectors
         self.config = config
-        self.l2 = config.l2_for(graph)
-        self.ego = nn.Parameter(torch.empty(graph.n_users + graph.n_items, config.dim))
-        nn.init.normal_(self.ego, std=config.init_std)
+        self.activation = nn.LeakyReLU(0.2)
         shapes = [(config.dim, config.dim)] * config.layers
         self.of_sum = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
@@ -71,22 +67,15 @@ class NGCF(DotProduct):
         if config.normalisation == "symmetric":
             self.left = self.right = (degrees / (degrees + 1)).sqrt()
 
-    def loss(
-        self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
-        """Return the regularised BPR loss of a batch (all arguments [B]), a scalar."""
-        vectors = self.user_item_vectors()
-        return bpr_loss(*vectors, users, positives, negatives, weights, self.l2)
-
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of users [U, (K + 1) d] and of items [N, (K + 1) d]."""
-        layer: Tensor = self.ego
+        layer: Tensor = self.ids
         vectors = [layer]
         for of_sum, of_product in zip(self.of_sum, self.of_product, strict=True):
             neighbours = multiply(self.adjacency, self.right * layer)
             received = self.left * neighbours + self.itself * layer
-            alike = functional.leaky_relu(of_product(layer * received), 0.2)
-            layer = functional.leaky_relu(of_sum(received), 0.2) + alike
+            alike = self.activation(of_product(layer * received))
+            layer = self.activation(of_sum(received)) + alike
             layer = functional.dropout(layer, self.config.dropout, self.training)
             vectors.append(functional.normalize(layer))
         return self.split(torch.cat(vectors, dim=1))

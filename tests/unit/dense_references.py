@@ -45,17 +45,18 @@ def unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def light(R: Tensor, ego: Tensor, layers: int) -> Tensor:
-    adjacency, layer, total = symmetric(whole(R)), ego, ego
-    for _ in range(layers):
-        layer = adjacency @ layer
-        total = total + layer
-    return total / (layers + 1)
+def light(R: Tensor, ids: Tensor, layers: int) -> Tensor:
+    adjacency = symmetric(whole(R))
+    powers = [torch.linalg.matrix_power(adjacency, k) @ ids for k in range(layers + 1)]
+    return sum(powers) / len(powers)
+
+
+def products(R: Tensor, vectors: Tensor) -> Tensor:
+    return vectors[: len(R)] @ vectors[len(R) :].T
 
 
 def lightgcn(model, R: Tensor) -> Tensor:
-    vectors = light(R, model.ego, model.config.layers)
-    return vectors[: len(R)] @ vectors[len(R) :].T
+    return products(R, light(R, model.ids, model.config.layers))
 
 
 def mf_bpr(model, R: Tensor) -> Tensor:
@@ -75,14 +76,13 @@ def nmf(model, R: Tensor) -> Tensor:
 def ngcf(model, R: Tensor) -> Tensor:
     A = whole(R) + torch.eye(sum(R.shape))
     adjacency = symmetric(A) if model.config.normalisation == "symmetric" else by_rows(A)
-    layer, parts = model.ego, [model.ego]
+    layer, parts = model.ids, [model.ids]
     for first, second in zip(model.of_sum, model.of_product, strict=True):
         S = adjacency @ layer
         one = leaky(S @ first.weight.T + first.bias, 0.2)
         layer = one + leaky((layer * S) @ second.weight.T + second.bias, 0.2)
         parts.append(unit(layer))
-    vectors = torch.cat(parts, dim=1)
-    return vectors[: len(R)] @ vectors[len(R) :].T
+    return products(R, torch.cat(parts, dim=1))
 
 
 def mmgcn(model, R: Tensor) -> Tensor:
@@ -98,8 +98,7 @@ def mmgcn(model, R: Tensor) -> Tensor:
             else:
                 X = leaky(H @ join.weight.T + join.bias + mixed, slope)
         results.append(X)
-    vectors = sum(results) / len(results)
-    return vectors[: len(R)] @ vectors[len(R) :].T
+    return products(R, sum(results) / len(results))
 
 
 def attention(queries: Tensor, keys: Tensor, R: Tensor) -> Tensor:
@@ -151,7 +150,7 @@ def mmssl(model, R: Tensor) -> Tensor:
     vectors = light(R, model.ids + config.attention_weight * mixed, config.layers)
     for x in modal:
         vectors = vectors + config.feature_weight * functional.normalize(x)
-    return vectors[:U] @ vectors[U:].T
+    return products(R, vectors)
 
 
 REFERENCES = {

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from dense_references import REFERENCES, dense
 
-from dallrec_core.errors import UserError
+from benchmarks import data as arrays
+from benchmarks import parts
 from dallrec_core.recommenders import Graph, build, model_class
 from dallrec_core.recommenders.evaluation import evaluate
 from dallrec_core.recommenders.nmf import dropout
-from dallrec_core.recommenders.training import TrainSettings, fit
+from dallrec_core.recommenders.ranking import Ranking
+from dallrec_core.recommenders.training import TrainSettings, fit, settings_for
 
+ROOT = Path(__file__).parents[2]
 U, N = 8, 11
 SMALL = {"dim": 16}
 MORE = {
@@ -21,7 +28,7 @@ MORE = {
     "LightGCN": [{"layers": 0}, {"layers": 1}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
     "MMGCN": [{"combine": "concat", "layers": 3}],
-    "GRCN": [{"prune": False, "routings": 1, "final_weight": 2.0}],
+    "GRCN": [{"routings": 1, "final_weight": 2.0}],
     "MMSSL": [{"heads": 2, "neighbours": 3}],
 }
 CASES = [(name, {}) for name in REFERENCES] + [
@@ -63,15 +70,6 @@ def triples(graph: Graph) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 QUIET = {"MMSSL": {"contrast": 0.0, "adversary": 0.0}}
 """Options that leave the ranking loss alone."""
-PENALISED = {
-    "MF-BPR": ["users", "items"],
-    "NMF": ["users", "items"],
-    "LightGCN": ["ego"],
-    "MMGCN": ["ids", "preferences"],
-    "GRCN": ["ids", "preferences"],
-    "MMSSL": ["ids"],
-}
-"""Embeddings whose squared norms the loss holds down; NGCF holds down its final vectors."""
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -96,23 +94,24 @@ def test_scores_and_gradients_equal_the_dense_reference(name, options):
 @pytest.mark.parametrize("name", REFERENCES)
 def test_penalty_is_half_the_squared_norm_of_each_row_of_the_batch(name):
     graph, _ = toy()
-    batch = users, positives, negatives = triples(graph)
+    users, positives, negatives = batch = triples(graph)
     final = {"MMGCN": 5.0, "GRCN": 2.0, "NGCF": 1.0}.get(name, 0.0)
     options = QUIET.get(name, {}) | ({"final_weight": final} if name in ("MMGCN", "GRCN") else {})
     without, model = (made(name, graph, options | {"l2": l2}) for l2 in (0.0, 0.3))
-    rows = []
-    for key, table in model.named_parameters():
-        if key.split(".")[-1] in PENALISED.get(name, []):
-            items = {N: 0, U + N: U}.get(len(table))  # where they begin among its rows
-            rows += [] if len(table) == N else [table[users]]
-            rows += [] if items is None else [table[items + positives], table[items + negatives]]
-    total = sum(part.square().sum() for part in rows)
+    weights = dict(model.named_parameters())
+    tables = [(1, model.users, model.items)] if name in ("MF-BPR", "NMF") else []
+    if name in ("LightGCN", "MMGCN", "GRCN", "MMSSL"):
+        tables.append((1, *weights["ids"].split([U, N])))
     if final:
-        user_vectors, item_vectors = model.user_item_vectors()
-        rows = user_vectors[users], item_vectors[positives], item_vectors[negatives]
-        total = total + final * sum(part.square().sum() for part in rows)
+        tables.append((final, *model.user_item_vectors()))
+    total = sum(w * squares(u[users], i[positives], i[negatives]) for w, u, i in tables)
+    total += sum(squares(weights[k][users]) for k in weights if k.endswith("preferences"))
     wanted = without.loss(*batch) + 0.3 * total / 2 / len(users)
     torch.testing.assert_close(model.loss(*batch), wanted)
+
+
+def squares(*rows: torch.Tensor) -> torch.Tensor:
+    return sum(part.square().sum() for part in rows)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -132,10 +131,8 @@ def test_overfits_twenty_users(name):
     train = pd.DataFrame(rows, columns=["user", "item"])
     graph = Graph.from_frame(train, 20, 30)
     model = made(name, graph, {"l2": 0.0} | ({"dropout": 0.0} if name in ("NMF", "NGCF") else {}))
-    settings = TrainSettings(
-        epochs=300, batch_size=100, learning_rate=0.02, schedule="cosine", eval_every=300
-    )
-    fit(model, graph, None, settings)
+    how = {"batch_size": 100, "learning_rate": 0.02, "schedule": "cosine", "eval_every": 300}
+    fit(model, graph, None, TrainSettings(epochs=300, **how))
     model.eval()
     found = evaluate(model, train.iloc[:0], train, (5,)).query("metric == 'recall@5'")
     assert found["value"].mean() > 0.97
@@ -168,17 +165,66 @@ def test_a_killed_training_continues_exactly_and_another_seed_goes_elsewhere(nam
 
 
 @pytest.mark.parametrize("name", [n for n in REFERENCES if model_class(n).uses_features])
-def test_features_matter_and_any_number_of_modalities(name):
-    graph, _ = toy()
+def test_any_number_of_modalities(name):
     for count in (1, 2, 3):
         given = dict(list(features().items())[:count])
-        build(name, graph, given, SMALL).loss(*triples(graph)).backward()
-    one, other = (build(name, graph, features(seed=s), SMALL).eval() for s in (0, 9))
-    other.load_state_dict(one.state_dict())
-    users = torch.arange(U)
-    assert not torch.allclose(one.scores(users), other.scores(users))
-    with pytest.raises(UserError, match="needs item features"):
-        build(name, graph, None, SMALL)
+        build(name, toy()[0], given, SMALL).loss(*triples(toy()[0])).backward()
+
+
+@pytest.fixture(scope="module")
+def kinds() -> arrays.Data:
+    """Sixty users of three kinds, each with its third of the items, which features tell."""
+    random = np.random.default_rng(0)
+    same = (np.arange(60)[:, None] % 3) == (np.arange(90) % 3)
+    chosen = pd.DataFrame(np.argwhere(random.random((60, 90)) < np.where(same, 0.35, 0.05)))
+    chosen.columns, held_out = ["user", "item"], random.random(len(chosen)) < 0.2
+    told = np.eye(3)[np.arange(90) % 3]
+    noisy = {name: told + random.normal(0, 0.5, (90, 3)) for name in ("attributes", "summary")}
+    given = {name: torch.tensor(matrix).float() for name, matrix in noisy.items()}
+    return arrays.Data(60, 90, chosen[~held_out], chosen[held_out], given)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_each_part_that_the_book_names_changes_what_is_recommended(name, kinds):
+    """Only GRCN's pruning does nothing, and the book says so."""
+    settings = replace(settings_for("matinee")[name], epochs=10, min_steps=5, eval_every=10)
+    whole = parts.lists(name, kinds, settings, 0).items
+
+    def moved(part: parts.Part | None) -> float:
+        return float((parts.lists(name, kinds, settings, 0, part).items != whole).mean())
+
+    assert moved(None) == 0
+    shares = {part.name: moved(part) for part in parts.PARTS[name]}
+    inert = {part for part, share in shares.items() if share < 0.04}
+    assert inert == ({"pruning"} if name == "GRCN" else set()), shares
+
+
+def test_the_table_of_parts_compares_each_seed_with_itself():
+    rows = [
+        {"backbone": "GRCN", "part": "", "instead": "", "recall@20": [0.2, 0.3], "changed": [0, 0]},
+        {"backbone": "GRCN", "part": "pruning", "instead": "none", "recall@20": [0.1, 0.4],
+         "changed": [0.5, 0.25]},
+    ]  # fmt: skip
+    some, other = (Ranking(np.zeros(1), np.array([items])) for items in ([1, 2, 3], [2, 9, 1]))
+    assert parts.changed(some, other) == pytest.approx(1 / 3)
+    last = parts.table(rows).iloc[-1]
+    wanted = ["GRCN", "pruning", "none", "0.2500", "+0.0000 (-0.1000 to +0.1000)", "37.5%"]
+    assert last.tolist() == wanted
+    book = pd.read_csv(ROOT / "book" / "parts.csv")
+    named = [(name, part.name) for name in parts.PARTS for part in parts.PARTS[name]]
+    shown = book[book["part"] != "(all)"]
+    assert list(zip(shown["backbone"], shown["part"], strict=True)) == named
+
+
+def test_parts_keep_what_was_found_of_other_backbones(tmp_path, monkeypatch):
+    found = {"part": "", "instead": "", "recall@20": [0.1], "changed": [0.0]}
+    monkeypatch.setattr(parts.arrays, "prepare", lambda *options: None)
+    monkeypatch.setattr(parts, "measure", lambda name, *options: [{"backbone": name} | found])
+    files = ["--json", str(tmp_path / "a.json"), "--csv", str(tmp_path / "a.csv")]
+    for name in ("MMSSL", "NMF"):
+        parts.main(["--only", name, *files])
+    assert pd.read_csv(tmp_path / "a.csv")["backbone"].tolist() == ["NMF", "MMSSL"]
+    assert {"command", "commit", "date"} < set(json.loads((tmp_path / "a.json").read_text()))
 
 
 def test_mmssl_graphs_live_on_a_small_catalogue_and_refresh():

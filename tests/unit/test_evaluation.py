@@ -86,11 +86,8 @@ def test_lists_equal_a_plain_sort(size):
     scores[7, 1] = np.nan
     with pytest.raises(UserError, match="NaN"):
         rank(scores, pairs(train), np.arange(len(train)), 20)
-
-
-def test_lists_too_short():
-    with pytest.raises(UserError, match="rank at least 20"):
-        score(Ranking(np.array([0]), np.zeros((1, 5), np.int32)), pairs(np.eye(1)), 50, (20,))
+    with pytest.raises(UserError, match="rank at least 40"):
+        score(ranking, pairs(train), 50, (40,))
 
 
 def test_parity_variants_by_hand():
@@ -107,28 +104,20 @@ def test_parity_variants_by_hand():
 def test_recall_of_groups():
     ranking = Ranking(np.array([0, 1]), np.array([[5, 1], [2, 3]], np.int32))
     test = pd.DataFrame({"user": [0, 0, 0, 1], "item": [5, 6, 1, 2]})
-    cold = np.isin(np.arange(8), [5, 6])
-    table = score(ranking, test, 8, (2,), item_groups={"cold": cold})
-    assert table["recall@2[cold]"].tolist()[0] == 0.5
-    assert np.isnan(table["recall@2[cold]"].tolist()[1])  # no cold test item: not a zero
-
-
-def test_cold_and_warm():
-    train = pd.DataFrame({"user": [0, 1, 2, 0], "item": [0, 0, 0, 1]})
-    masks = cold_and_warm(train, 3, at_most=1)
-    assert masks["cold"].tolist() == [False, True, True]
+    train = pd.DataFrame({"user": [0, 1] * 6, "item": np.repeat([0, 1, 2, 3, 4, 7], 2)})
+    masks = cold_and_warm(train, 8, at_most=1)
+    assert masks["cold"].tolist() == np.isin(np.arange(8), [5, 6]).tolist()
     assert (masks["cold"] ^ masks["warm"]).all()
+    table = score(ranking, test, 8, (2,), item_groups=masks)
+    # no cold test item: not a zero
+    np.testing.assert_array_equal(table["recall@2[cold]"], [0.5, np.nan])
 
 
-def test_without_moves_the_rest_up():
-    ranking = Ranking(np.array([4]), np.array([[3, 1, 2, -1]], np.int32))
+def test_lists_without_pairs_move_up_and_coverage_ignores_missing_places():
+    ranking = Ranking(np.array([4, 5]), np.array([[3, 1, 4, -1], [3, -1, -1, -1]], np.int32))
     left = ranking.without(Pairs(pd.DataFrame({"user": [4, 5], "item": [1, 3]}), 6))
-    assert left.items.tolist() == [[3, 2, -1, -1]]
-
-
-def test_coverage_ignores_missing_places():
-    ranking = Ranking(np.arange(2), np.array([[0, 1, 4], [0, -1, -1]], np.int32))
-    assert coverage(ranking, 2, 10) == pytest.approx(0.2)
+    assert left.items.tolist() == [[3, 4, -1, -1], [-1, -1, -1, -1]]
+    assert coverage(ranking, 2, 10) == coverage(left, 2, 10) == pytest.approx(0.2)
 
 
 def test_preference_counts_the_best_unseen():

@@ -66,13 +66,11 @@ class TestGraph:
     def test_bad_edges_are_refused(self, frame, message):
         with pytest.raises(UserError, match=message):
             Graph.from_frame(pd.DataFrame(frame), U, N)
+        with pytest.raises(UserError, match="both, loss, adjacency"):
+            small_graph(insertion="x")
         if "weight" not in frame and frame["user"]:
             with pytest.raises(UserError, match=f"hard negatives.*{message}"):
                 small_graph(negatives=pd.DataFrame(frame))
-
-    def test_unknown_insertion(self):
-        with pytest.raises(UserError, match="both, loss, adjacency"):
-            small_graph(insertion="x")
 
     def test_added_edges_do_not_change_derived_penalties(self):
         extra = pd.DataFrame({"user": [0] * N, "item": range(N)})
@@ -106,26 +104,26 @@ class TestGraph:
 
 class TestBuild:
     @pytest.mark.parametrize(
-        ("name", "config", "message"),
+        ("name", "config", "rows", "message"),
         [
-            ("BPR", {}, "'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"),
-            ("LightGCN", {"width": 3}, "no option 'width'; it has dim, .*layers"),
-            ("MF-BPR", {"dim": 0}, "MF-BPR: dim"),
-            ("LightGCN", {"layers": -1}, "LightGCN: layers"),
-            ("EASE", {"l2": -1.0}, "EASE: l2"),
-            ("NMF", {"dropout": 1.0}, "dropout: .*less than 1, unlike 1.0"),
-            ("NGCF", {"normalisation": "both"}, "normalisation: .*'symmetric' or 'row'"),
-            ("NGCF", {"layers": 0}, "NGCF: layers: .*greater than 0, unlike 0"),
-            ("MMSSL", {"heads": 3}, "must divide"),
+            ("BPR", {}, N, "'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"),
+            ("LightGCN", {"width": 3}, N, "no option 'width'; it has dim, .*layers"),
+            ("MF-BPR", {"dim": 0}, N, "MF-BPR: dim"),
+            ("LightGCN", {"layers": -1}, N, "LightGCN: layers"),
+            ("EASE", {"l2": -1.0}, N, "EASE: l2"),
+            ("NMF", {"dropout": 1.0}, N, "dropout: .*less than 1, unlike 1.0"),
+            ("NGCF", {"normalisation": "both"}, N, "normalisation: .*'symmetric' or 'row'"),
+            ("NGCF", {"layers": 0}, N, "NGCF: layers: .*greater than 0, unlike 0"),
+            ("MMSSL", {"heads": 3}, N, "must divide"),
+            ("MF-BPR", {}, 3, "9 rows, one per item"),
+            ("MMGCN", {}, 0, "MMGCN needs item features"),
+            ("GRCN", {}, 0, "GRCN needs item features"),
+            ("MMSSL", {}, 0, "MMSSL needs item features"),
         ],
     )
-    def test_what_does_not_exist_or_is_out_of_range(self, name, config, message):
+    def test_what_does_not_exist_or_is_out_of_range(self, name, config, rows, message):
         with pytest.raises(UserError, match=message):
-            build(name, small_graph(), {"text": torch.eye(N)}, config=config)
-
-    def test_misshapen_features(self):
-        with pytest.raises(UserError, match="9 rows, one per item"):
-            build("MF-BPR", small_graph(), {"text": torch.zeros(3, 2)})
+            build(name, small_graph(), {"text": torch.ones(rows, 2)} if rows else None, config)
 
     def test_seed_fixes_values_and_spares_the_global_state(self):
         before = torch.get_rng_state()
@@ -194,26 +192,35 @@ class TestBaselines:
 
 class TestSampler:
     def graph(self, n_items: int = N) -> Graph:
-        return Graph.from_frame(small_frame(share=0.6), U, n_items)
+        observed = small_frame(share=0.6).query("user != 6")
+        return Graph.from_frame(observed, U, n_items, extra=pairs((6, 8)).assign(weight=0.25))
 
     @pytest.mark.parametrize("n_items", [N, 2**21, 2**22 + 1])  # a table of all users, of two, one
     @pytest.mark.parametrize("kind", ["edges", "uniform_users"])
     @pytest.mark.parametrize("block", [8, sampling.BLOCK])  # edges dealt at a time
-    def test_positives_are_edges_and_negatives_are_not(self, block, kind, n_items, monkeypatch):
+    def test_positives_are_edges_with_weights_and_negatives_are_none(
+        self, block, kind, n_items, monkeypatch
+    ):
         monkeypatch.setattr(sampling, "BLOCK", block)
         graph = self.graph(n_items)
-        known = set(zip(graph.users.tolist(), graph.items.tolist(), strict=True))
-        drawn = list(Sampler(graph, kind, 4).epoch(np.random.default_rng(0)))
+        edges = zip(graph.users.tolist(), graph.items.tolist(), strict=True)
+        known = dict(zip(edges, graph.loss_weights.tolist(), strict=True))
+        sampler, random, seen = Sampler(graph, kind, 4), np.random.default_rng(0), []
+        drawn, again = list(sampler.epoch(random)), list(sampler.epoch(random))
         for batch in drawn:
-            assert batch.users.tolist() == sorted(batch.users.tolist())
-            assert {*zip(batch.users.tolist(), batch.positives.tolist(), strict=True)} <= known
-            assert not {*zip(batch.users.tolist(), batch.negatives.tolist(), strict=True)} & known
+            users, positives, negatives, weights = (column.tolist() for column in batch)
+            assert users == sorted(users)
+            assert not {*zip(users, negatives, strict=True)} & set(known)
+            seen += zip(users, positives, strict=True)
+            assert weights == [known[pair] for pair in seen[-len(users) :]]
+        sizes = [len(batch.users) for batch in drawn]
+        assert [b.positives.tolist() for b in drawn] != [b.positives.tolist() for b in again]
         if kind == "uniform_users":
-            assert len(drawn) == len(graph.users) // 4 + 1
-            assert all(len(set(batch.users.tolist())) == 4 for batch in drawn)
+            assert sizes == [4] * (len(known) // 4 + 1)
+            assert all(len(batch.users.unique()) == 4 for batch in drawn)
         else:
-            seen = [p for b in drawn for p in zip(b[0].tolist(), b[1].tolist(), strict=True)]
-            assert sorted(seen) == sorted(known)
+            assert sorted(seen) == sorted(known) and len(sizes) == sampler.steps
+            assert max(sizes) <= 4 and (block == 8 or max(sizes) - min(sizes) <= 1)
 
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
     def test_share_of_hard_negatives(self, share):
@@ -224,13 +231,6 @@ class TestSampler:
         assert hard[:2000].mean() == pytest.approx(share, abs=0.05)
         assert hard[2000:].mean() < 0.05  # this user said nothing
         assert not share or {3, 4} <= set(drawn[:2000])
-
-    def test_batches_are_equally_long_and_dealt_at_random(self):
-        sampler, random = Sampler(self.graph(), "edges", 10), np.random.default_rng(1)
-        epochs = [[batch.users.tolist() for batch in sampler.epoch(random)] for _ in range(2)]
-        assert epochs[0] != epochs[1] and len(epochs[0]) == sampler.steps
-        lengths = {len(users) for epoch in epochs for users in epoch}
-        assert max(lengths) <= 10 and max(lengths) - min(lengths) <= 1
 
     def test_negatives_are_uniform_over_free_items(self):
         graph = self.graph()
@@ -245,12 +245,6 @@ class TestSampler:
         assert next(sampler.epoch(np.random.default_rng(0))).users.tolist() == [1]
         with pytest.raises(UserError, match="no user"):
             Sampler(Graph.from_frame(full[:N], U, N), "edges", 4)
-
-    def test_weights_follow_their_edges(self):
-        extra = pairs((6, 8)).assign(weight=0.25)
-        graph = Graph.from_frame(small_frame().query("user != 6"), U, N, extra=extra)
-        for batch in Sampler(graph, "edges", 5).epoch(np.random.default_rng(0)):
-            assert batch.weights.tolist() == [0.25 if u == 6 else 1 for u in batch.users.tolist()]
 
 
 def test_rmsprop_follows_tensorflow_one():

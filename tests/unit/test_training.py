@@ -13,10 +13,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from dallrec_core import data
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import Graph, build
 from dallrec_core.recommenders.evaluation import evaluate
-from dallrec_core.recommenders.mf_bpr import MFBPR, MFConfig
+from dallrec_core.recommenders.mf_bpr import MFBPR
 from dallrec_core.recommenders.settings import AUTHORS_NMF
 from dallrec_core.recommenders.training import (
     AUTHORS_MF,
@@ -34,9 +35,9 @@ QUICK = TrainSettings(
 )
 
 
-def clustered(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clustered() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Users of two kinds, each with its half of the items: something that can be learned."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     same = (np.arange(U)[:, None] % 2) == (np.arange(N)[None] % 2)
     users, items = np.nonzero(random.random((U, N)) < np.where(same, 0.5, 0.02))
     frame = pd.DataFrame({"user": users, "item": items})
@@ -44,11 +45,18 @@ def clustered(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame[~held_out], frame[held_out]
 
 
-def trained(name: str, seed: int = 0, settings: TrainSettings = QUICK, **options):
-    train, validation = clustered()
-    graph = Graph.from_frame(train, U, N)
-    model = build(name, graph, config=dict(settings.model), seed=seed)
-    return model, fit(model, graph, validation, settings, seed, **options)
+TRAIN, VALIDATION = clustered()
+GRAPH = Graph.from_frame(TRAIN, U, N)
+
+
+def trained(name: str, seed: int = 0, held_out=VALIDATION, options=None, **settings):
+    how = replace(QUICK, **settings)
+    model = build(name, GRAPH, config=dict(how.model), seed=seed)
+    return model, fit(model, GRAPH, held_out, how, seed, **(options or {}))
+
+
+def mean(model, metric: str) -> float:
+    return evaluate(model, TRAIN, VALIDATION, (20,)).groupby("metric")["value"].mean()[metric]
 
 
 class TestSettings:
@@ -66,11 +74,10 @@ class TestSettings:
             TrainSettings(**change)
 
     def test_every_default_can_be_built(self):
-        graph = Graph.from_frame(clustered()[0], U, N)
         tables = [settings_for(name) for name in (*DATASETS, "any other")]
         for table in [*tables, {"MF-BPR": AUTHORS_MF, "NMF": AUTHORS_NMF}]:
             for name, settings in table.items():
-                build(name, graph, {"text": torch.eye(N)}, config=dict(settings.model))
+                build(name, GRAPH, {"text": torch.eye(N)}, config=dict(settings.model))
         assert tables[-1] == SETTINGS and all(table != SETTINGS for table in tables[:-1])
         assert all(list(table) == BACKBONES for table in tables)
 
@@ -78,72 +85,51 @@ class TestSettings:
 class TestFit:
     @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.01)])
     def test_cosine_ends_near_zero_and_constant_stays(self, schedule, last):
-        rates = []
-        graph = Graph.from_frame(clustered()[0], U, N)
-        settings = TrainSettings(epochs=3, batch_size=8, learning_rate=0.01, schedule=schedule)
+        rates, how = [], {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}
         with patch.object(torch.optim.Adam, "step", autospec=True) as step:
             step.side_effect = lambda adam: rates.append(adam.param_groups[0]["lr"])
-            fit(build("MF-BPR", graph), graph, None, settings)
+            trained("MF-BPR", schedule=schedule, **how)
         assert rates[0] == 0.01 and rates[-1] == pytest.approx(last, abs=1e-4)
         assert rates == sorted(rates, reverse=True)
 
     def test_little_data_still_makes_enough_steps(self):
-        steps = []
-
-        class Counting(MFBPR):
-            def loss(self, users, *rest):
-                steps.append(len(users))
-                return super().loss(users, *rest)
-
-        graph = Graph.from_frame(clustered()[0], U, N)
-        settings = replace(QUICK, epochs=1, batch_size=10_000, min_steps=7)
-        fit(Counting(graph, MFConfig(dim=2)), graph, None, settings)
-        assert len(steps) in (7, 8) and sum(steps) == len(graph.users)
+        with patch.object(MFBPR, "loss", autospec=True, side_effect=MFBPR.loss) as loss:
+            trained("MF-BPR", epochs=1, batch_size=10_000, min_steps=7)
+        sizes = [len(call.args[1]) for call in loss.call_args_list]
+        assert len(sizes) in (7, 8) and sum(sizes) == len(TRAIN)
 
     @pytest.mark.parametrize("name", ["MF-BPR", "LightGCN"])
-    @pytest.mark.parametrize("sampler", ["edges", "uniform_users"])
-    def test_it_learns(self, name, sampler):
-        settings = replace(QUICK, sampler=sampler, batch_size=50)
-        model, result = trained(name, settings=settings)
-        train, validation = clustered()
-        recall = evaluate(model, train, validation, (20,)).query("metric == 'recall@20'")
-        assert recall["value"].mean() > 0.85  # knowing the kind gives all but the stray items
+    def test_it_learns_from_uniform_users_too(self, name):
+        model, result = trained(name, sampler="uniform_users", batch_size=50)
+        # knowing the kind gives all but the stray items
+        assert mean(model, "recall@20") > 0.85
         assert result.history["loss"].iloc[-1] < result.history["loss"].iloc[0]
 
     def test_threads_outside_do_not_matter(self):
-        before = torch.get_num_threads()
-        results = []
+        before, results = torch.get_num_threads(), []
         for count in (1, 2):
             torch.set_num_threads(count)
-            results.append(trained("LightGCN")[0].ego.detach())
+            results.append(trained("LightGCN")[0].ids.detach())
             assert torch.get_num_threads() == count
         torch.set_num_threads(before)
         assert torch.equal(*results)
 
     def test_best_weights_are_kept_and_patience_ends_it(self):
-        settings = replace(QUICK, epochs=200, learning_rate=0.5)  # overshoots: the best comes early
-        model, result = trained("MF-BPR", settings=settings)
-        assert result.epochs == result.best_epoch + settings.patience * settings.eval_every
-        train, validation = clustered()
-        ndcg = evaluate(model, train, validation, (20,)).query("metric == 'ndcg@20'")
-        assert ndcg["value"].mean() == pytest.approx(result.validation, abs=1e-6)
+        # overshoots: the best comes early
+        model, result = trained("MF-BPR", epochs=200, learning_rate=0.5)
+        assert result.epochs == result.best_epoch + QUICK.patience * QUICK.eval_every
+        assert mean(model, "ndcg@20") == pytest.approx(result.validation, abs=1e-6)
         assert result.validation == result.history["validation"].max()
 
-    def test_without_validation_the_last_epoch_is_kept(self):
-        train, _ = clustered()
-        graph = Graph.from_frame(train, U, N)
-        model = build("MF-BPR", graph)
-        result = fit(model, graph, None, replace(QUICK, epochs=3))
+    def test_without_validation_the_last_epoch_is_kept_and_closed_forms_need_none(self):
+        _, result = trained("MF-BPR", held_out=None, epochs=3)
         assert (result.epochs, result.best_epoch) == (3, 3) and np.isnan(result.validation)
-
-    def test_closed_form_needs_no_epoch(self):
-        _, result = trained("EASE", settings=TrainSettings())
+        _, result = trained("EASE", model={})
         assert result.epochs == 0 and result.validation > 0.3
 
     def test_divergence_is_explained(self):
-        settings = replace(QUICK, learning_rate=1e30)
         with pytest.raises(UserError, match=r"MFBPR.*epoch \d.*lower learning_rate \(now 1e\+30\)"):
-            trained("MF-BPR", settings=settings)
+            trained("MF-BPR", learning_rate=1e30)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "other seed"])
@@ -155,20 +141,14 @@ def test_a_foreign_or_damaged_checkpoint_is_ignored(tmp_path, damage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained("LightGCN", checkpoint=path, after_epoch=stop)
+        trained("LightGCN", options={"checkpoint": path, "after_epoch": stop})
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:100])
     if damage == "garbage":
         path.write_bytes(b"not a checkpoint")
-    seed = 1 if damage == "other seed" else 0
-    trained("LightGCN", seed, checkpoint=path, after_epoch=lambda epoch, _: seen.append(epoch))
+    options = {"checkpoint": path, "after_epoch": lambda epoch, _: seen.append(epoch)}
+    trained("LightGCN", seed=int(damage == "other seed"), options=options)
     assert seen[0] == 1
-
-
-def read_published(path) -> pd.DataFrame:
-    rows = [np.array(line.split(), dtype=np.int64) for line in path.read_text().splitlines()]
-    users = np.repeat([row[0] for row in rows], [len(row) - 1 for row in rows])
-    return pd.DataFrame({"user": users, "item": np.concatenate([row[1:] for row in rows])})
 
 
 def test_authors_settings_give_the_recomputed_number():
@@ -176,7 +156,7 @@ def test_authors_settings_give_the_recomputed_number():
     folder = Path(os.environ.get("DALLREC_DATA_DIR", "absent")) / "published" / "movielens"
     if not (folder / "train.txt").is_file():
         pytest.skip("DALLREC_DATA_DIR has no published/movielens/train.txt")
-    train, test = read_published(folder / "train.txt"), read_published(folder / "test.txt")
+    train, test = data.load("published").presplit
     graph = Graph.from_frame(train, 6040, 3260)
     model = build("MF-BPR", graph, config=dict(AUTHORS_MF.model), seed=0)
     fit(model, graph, None, replace(AUTHORS_MF, epochs=3), seed=0)
