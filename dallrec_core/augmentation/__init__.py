@@ -8,12 +8,19 @@ recites, `features` makes item features of words, `exports` and `imports` are th
 tools.
 """
 
-from dallrec_core.augmentation import attributes, contamination, interactions, selection, summaries
+from dallrec_core.augmentation import (
+    attributes,
+    contamination,
+    interactions,
+    selection,
+    summaries,
+    truth,
+)
 from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.exports import read_instructions, write_instructions
 from dallrec_core.augmentation.view import TrainingView, Truth, load_data, load_truth
 
 __all__ = [
     "Asker", "TrainingView", "Truth", "attributes", "contamination", "interactions", "load_data",
-    "load_truth", "read_instructions", "selection", "summaries", "write_instructions",
+    "load_truth", "read_instructions", "selection", "summaries", "truth", "write_instructions",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ has such columns for some items, because only then there are examples of how to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,8 @@ from dallrec_core.augmentation.view import Parts, TrainingView, n_examples
 
 COMPLETE = 3
 """An item with so many values counts as complete (paper: "three words")."""
-GENRE_TOKENS, FACT_TOKENS = 24, 48
-"""Longest answers about genres and about facts."""
+TOKENS = {"genres": 24, "facts": 48}
+"""Longest answers by kind of question: about the attribute, and about all facts together."""
 
 
 # ---------------------------------------------------------------- examples and held-out items
@@ -44,8 +44,8 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     cut = n_examples(len(three), n, held_out)
     others = rng.permutation(np.flatnonzero((sizes >= 2) & (sizes != COMPLETE)))[: n - cut]
     notes = [] if cut == n else [_shortage(data, len(three), cut, len(others))]
-    documented = [all(data.facts(item).values()) for item in range(data.n_items)]
-    facts = rng.permutation(np.flatnonzero(documented if data.fact_fields else []))
+    known = [item for item in range(data.n_items) if not _lacking(data, "facts", item)]
+    facts = rng.permutation(known if data.fact_fields else [])
     split = n_examples(len(facts), n, held_out)
     if data.fact_fields and split < n:
         notes.append(f"facts: {len(facts)} items have them, so {split} examples instead of {n}")
@@ -80,9 +80,9 @@ def _prompt(
 def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
     """Prompt and right answer of one case: item, field and known, as a named tuple."""
     values = data.values[case.item][:COMPLETE]
-    if case.field == "facts":
-        answer = prompts.facts_answer(data.facts(case.item), wording)
-    else:
+    facts = {field: data.given(case.item)[field] for field in data.fact_fields}
+    answer = prompts.facts_answer(facts, wording)
+    if case.field == "genres":
         answer = prompts.genres_answer(values, data.noun, wording)
     shown = values[: min(case.known, len(values) - 1)]
     return _prompt(data, case.field, case.item, wording, shown), answer
@@ -104,8 +104,8 @@ def augment(
     data: TrainingView,
     *,
     max_items: int = 0,
-    max_new_tokens: int = GENRE_TOKENS,
-    fact_tokens: int = FACT_TOKENS,
+    max_new_tokens: int = TOKENS["genres"],
+    fact_tokens: int = TOKENS["facts"],
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Ask about every item with fewer than three values, and about missing facts.
 
@@ -125,26 +125,46 @@ def augment(
     """
     rows, counts = given(data), Counter[str]()
     counts["given values"] = len(rows)
-    genres = [item for item, values in enumerate(data.values) if len(values) < COMPLETE]
-    facts = [item for item in range(data.n_items) if not all(data.facts(item).values())]
-    answers = [
-        *_answers(asker, data, "genres", data.most_seen(genres, max_items), max_new_tokens),
-        *_answers(asker, data, "facts", data.most_seen(facts, max_items), fact_tokens),
-    ]
-    for item, field, raw, read in answers:
-        counts[f"{field}: asked"] += 1
-        counts[f"{field}: values written"] += len(read.values)
-        reason = read.reason
-        if not read.ok:
-            counts[f"{field}: unreadable"] += 1
-        else:
-            counts[f"{field}: partly dropped"] += bool(reason)
-            if not read.values:
-                counts[f"{field}: nothing new"] += 1
-                reason = "nothing new"
-        for value in read.values or [""]:
-            rows.append((item, field, value, "written", raw, read.ok, reason))
+    for kind, tokens in (("genres", max_new_tokens), ("facts", fact_tokens)):
+        lacking = {item: _lacking(data, kind, item) for item in range(data.n_items)}
+        items = data.most_seen([item for item in lacking if lacking[item]], max_items)
+        questions = [_prompt(data, kind, item, asker.wording) for item in items]
+        for item, answer in zip(items, asker.write(questions, tokens), strict=True):
+            said = _read(data, kind, answer.text)
+            for field in lacking[item]:
+                read, old = said[field], data.given(item)[field]
+                new = [value for value in read.values if value not in old]
+                new = new[: COMPLETE - len(old)] if kind == "genres" else new
+                nothing = read.ok and not new
+                counts[f"{field}: asked"] += 1
+                counts[f"{field}: values written"] += len(new)
+                counts[f"{field}: unreadable"] += not read.ok
+                counts[f"{field}: partly dropped"] += read.ok and bool(read.reason)
+                counts[f"{field}: nothing new"] += nothing
+                reason = "nothing new" if nothing else read.reason
+                for value in new or [""]:
+                    rows.append((item, field, value, "written", answer.text, read.ok, reason))
     return table(rows), dict(counts)
+
+
+def _lacking(data: TrainingView, kind: str, item: int) -> list[str]:
+    """Fields of a kind of question that an item has too few values of."""
+    if kind == "genres":
+        return [data.attribute] if len(data.values[item]) < COMPLETE else []
+    return [field for field in data.fact_fields if not data.given(item)[field]]
+
+
+def _read(data: TrainingView, kind: str, text: str) -> dict[str, Parsed]:
+    """What an answer says of each field."""
+    if kind == "genres":
+        return {data.attribute: parse_genres(text, data.vocabulary)}
+    said = parse_facts(text, data.fact_fields)
+    return {
+        field: Parsed(said[field], True)
+        if field in said
+        else Parsed((), False, f"no {field} in the answer")
+        for field in data.fact_fields
+    }
 
 
 def given(data: TrainingView) -> list[tuple[Any, ...]]:
@@ -152,7 +172,7 @@ def given(data: TrainingView) -> list[tuple[Any, ...]]:
     return [
         (item, field, value, "given", "", True, "")
         for item in range(data.n_items)
-        for field, values in {data.attribute: data.values[item], **data.facts(item)}.items()
+        for field, values in data.given(item).items()
         for value in values
     ]
 
@@ -165,23 +185,6 @@ def table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     columns = ["item", "field", "value", "origin", "raw", "parsed", "reason"]
     frame = pd.DataFrame(rows, columns=columns).astype({"item": "int32", "parsed": bool})
     return frame.sort_values(["item", "field"], kind="stable", ignore_index=True)
-
-
-def _answers(
-    asker: Asker, data: TrainingView, kind: str, items: list[int], max_new_tokens: int
-) -> Iterator[tuple[int, str, str, Parsed]]:
-    """Yield item, field, the raw answer, and the new values read from it."""
-    questions = [_prompt(data, kind, item, asker.wording) for item in items]
-    for item, answer in zip(items, asker.write(questions, max_new_tokens), strict=True):
-        if kind == "genres":
-            read, old = parse_genres(answer.text, data.vocabulary), data.values[item]
-            new = tuple(value for value in read.values if value not in old)[: COMPLETE - len(old)]
-            yield item, data.attribute, answer.text, read._replace(values=new)
-            continue
-        facts = parse_facts(answer.text, data.fact_fields)
-        for field in (name for name, values in data.facts(item).items() if not values):
-            reason = "" if field in facts else f"no {field} in the answer"
-            yield item, field, answer.text, Parsed(facts.get(field, ()), field in facts, reason)
 
 
 def merged(data: TrainingView, frame: pd.DataFrame) -> pd.DataFrame:
@@ -206,12 +209,10 @@ def completed(asker: Asker, data: TrainingView) -> TrainingView:
 # ---------------------------------------------------------------- measuring
 
 
-def f1(predicted: Iterable[set[str]], right: Iterable[set[str]]) -> dict[str, float]:
-    """Micro-averaged precision, recall and F1 of sets of values (0 where nothing is predicted)."""
-    triples = [(len(p & r), len(p), len(r)) for p, r in zip(predicted, right, strict=True)]
-    hit, said, true = (sum(triple[k] for triple in triples) for k in range(3))
-    precision, recall = hit / max(said, 1), hit / max(true, 1)
-    return {"precision": precision, "recall": recall, "f1": 2 * hit / max(said + true, 1)}
+def f1(predicted: Sequence[set[str]], right: Sequence[set[str]]) -> float:
+    """Micro-averaged F1 of sets of values (0 where nothing is predicted)."""
+    hits = sum(len(p & r) for p, r in zip(predicted, right, strict=True))
+    return 2 * hits / max(sum(map(len, [*predicted, *right])), 1)
 
 
 def evaluate(
@@ -220,64 +221,27 @@ def evaluate(
     """Measure answers on held-out cases of `parts`.
 
     Returns:
-        genres_n, micro-averaged precision, recall and f1 over the whole answer (shown values count,
-        as in the paper's task), hidden_f1 over the values that were not shown, unreadable; facts_n
-        and the share of right answers per fact; and the cases with raw answers.
+        genres_n, micro-averaged f1 over the whole answer (shown values count, as in the paper's
+        task), hidden_f1 over the values that were not shown, unreadable; facts_n and the f1 of each
+        fact; and the cases with raw answers.
     """
-    genres, facts = (cases[cases["field"] == field].copy() for field in ("genres", "facts"))
-    for part, tokens in ((genres, GENRE_TOKENS), (facts, FACT_TOKENS)):
+    scores: dict[str, float] = {}
+    cases = cases.assign(raw="")
+    for kind, tokens in TOKENS.items():
+        part = cases[cases["field"] == kind]
         questions = [_question(data, case, asker.wording)[0] for case in part.itertuples()]
-        part["raw"] = [answer.text for answer in asker.write(questions, tokens)]
-    scores = _genre_scores(data, genres) | _fact_scores(data, facts)
-    return scores, pd.concat([genres, facts], ignore_index=True)
-
-
-def _genre_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
-    if cases.empty:
-        return {"genres_n": 0}
-    read = [parse_genres(raw, data.vocabulary) for raw in cases["raw"]]
-    said, right = [set(r.values) for r in read], [set(data.values[i]) for i in cases["item"]]
-    shown = [set(data.values[i][:k]) for i, k in zip(cases["item"], cases["known"], strict=True)]
-    without = [[a - b for a, b in zip(sets, shown, strict=True)] for sets in (said, right)]
-    return {
-        "genres_n": len(cases),
-        **f1(said, right),
-        "hidden_f1": f1(*without)["f1"],
-        "unreadable": sum(not r.ok for r in read),
-    }
-
-
-def _fact_scores(data: TrainingView, cases: pd.DataFrame) -> dict[str, float]:
-    scores: dict[str, float] = {"facts_n": len(cases)}
-    said = [parse_facts(raw, data.fact_fields) for raw in cases["raw"]]
-    for field in data.fact_fields if len(cases) else ():
-        right = [data.facts(item)[field] for item in cases["item"]]
-        pairs = zip([facts.get(field, ()) for facts in said], right, strict=True)
-        same = [set(map(str.casefold, a)) == set(map(str.casefold, b)) for a, b in pairs]
-        scores[field] = float(np.mean(same))
-    return scores
-
-
-def compare(
-    data: TrainingView, frame: pd.DataFrame, truth: pd.DataFrame
-) -> dict[str, dict[str, float]]:
-    """Judge *written* values by the truth that only the embedded dataset has.
-
-    Args:
-        data: the training view.
-        frame: the table of `augment`.
-        truth: one row per item with ``attributes`` and fact columns, complete.
-
-    Returns:
-        per field n (items asked), precision of written values, recall of the missing ones, f1.
-        Values that were given count neither for nor against.
-    """
-    out: dict[str, dict[str, float]] = {}
-    written, given = (frame[frame["origin"] == origin] for origin in ("written", "given"))
-    for field, group in written.groupby("field", sort=True):
-        right = truth.set_index("item")["attributes" if field == data.attribute else field]
-        said = group.groupby("item")["value"].agg(set)
-        old = given[given["field"] == field].groupby("item")["value"].agg(set).to_dict()
-        missing = [set(prompts.split_values(right[i])) - old.get(i, set()) for i in said.index]
-        out[str(field)] = {"n": len(said), **f1([values - {""} for values in said], missing)}
-    return out
+        texts = [answer.text for answer in asker.write(questions, tokens)]
+        cases.loc[part.index, "raw"] = texts
+        scores[f"{kind}_n"] = len(part)
+        read = [_read(data, kind, text) for text in texts]
+        for field in read[0] if read else ():
+            said = [set(each[field].values) for each in read]
+            right = [set(data.given(item)[field]) for item in part["item"]]
+            scores["f1" if kind == "genres" else field] = f1(said, right)
+            if kind == "genres":
+                known = zip(part["item"], part["known"], strict=True)
+                shown = [set(data.values[item][:n]) for item, n in known]
+                hidden = ([a - b for a, b in zip(s, shown, strict=True)] for s in (said, right))
+                scores["hidden_f1"] = f1(*hidden)
+                scores["unreadable"] = sum(not each[field].ok for each in read)
+    return scores, cases

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.augmentation.prompts import name_text, one_line, split_values
-from dallrec_core.augmentation.summaries import compose
+from dallrec_core.augmentation.summaries import compose, without_text
 from dallrec_core.augmentation.view import TrainingView, check_codes
 
 Document = str | tuple[str, ...]
@@ -53,32 +53,32 @@ def given(data: TrainingView) -> Texts:
     """Return what the dataset itself says: its attributes and facts; title, year and text."""
     documents: dict[str, list[Document]] = {"attributes": [], "summary": []}
     for item, row in enumerate(data.rows):
-        facts = {"author": split_values(row.get("author")), **data.facts(item)}
-        named = [_named(data, name, value) for name, values in facts.items() for value in values]
-        documents["attributes"].append((*data.values[item], *named))
-        text = one_line(row.get("text"))
-        documents["summary"].append(f"{name_text(row)}. {text}" if text else name_text(row))
+        known = {**data.given(item), "author": split_values(row.get("author"))}
+        named = (_named(data, name, value) for name in known for value in known[name])
+        documents["attributes"].append(tuple(named))
+        documents["summary"].append(f"{name_text(row)}. {one_line(row.get('text'))}".strip())
     return Texts(documents, {})
 
 
 def composed(data: TrainingView) -> Texts:
-    """Return what the dataset says, with sentences that a template makes of it.
+    """Return what the dataset says, with sentences that a template makes where there is no text.
 
     They look like a language model's summaries and hold nothing that was not given: the arm
     `given_text`.
     """
-    sentences: list[Document] = [compose(data, item) for item in range(data.n_items)]
-    return Texts(given(data).documents | {"summary": sentences}, {})
+    documents = given(data).documents
+    for item in without_text(data):
+        documents["summary"][item] = f"{documents['summary'][item]} {compose(data, item)}"
+    return Texts(documents, {})
 
 
 def written(data: TrainingView, attributes: pd.DataFrame, summaries: pd.DataFrame) -> Texts:
-    """Return what a language model made of it; what was not written stays as it was given.
+    """Return what the dataset says, and after it what a language model wrote.
 
     Args:
         data: the items.
-        attributes: schema `attributes`; readable written values are added to the given ones.
-        summaries: schema `summaries`; a summary takes the place of the given text. Either table may
-            cover only part of the items.
+        attributes: schema `attributes`, of which readable written values count.
+        summaries: schema `summaries`. Either table may cover only part of the items.
 
     Raises:
         UserError: for an item code that does not exist.
@@ -92,8 +92,7 @@ def written(data: TrainingView, attributes: pd.DataFrame, summaries: pd.DataFram
         if value.strip() and named not in values:
             documents["attributes"][item] = (*values, named)
     for item, summary in summaries[["item", "summary"]].itertuples(index=False):
-        if summary.strip():
-            documents["summary"][item] = summary
+        documents["summary"][item] = f"{documents['summary'][item]} {summary}".strip()
     counts: dict[str, int] = {}
     for name, made in documents.items():
         changed = sum(old != new for old, new in zip(before[name], made, strict=True))

@@ -89,9 +89,10 @@ class TrainingView:
         filled = self.items.columns[self.items.notna().any()]
         return tuple(field for field in prompts.FACT_FIELDS if field in filled)
 
-    def facts(self, item: int) -> dict[str, tuple[str, ...]]:
-        """The given facts of an item, by field of `fact_fields`; () where unknown."""
-        return {field: prompts.split_values(self.rows[item][field]) for field in self.fact_fields}
+    def given(self, item: int) -> dict[str, tuple[str, ...]]:
+        """The given values of an item, by field: the attribute, then `fact_fields`; () unknown."""
+        facts = {field: prompts.split_values(self.rows[item][field]) for field in self.fact_fields}
+        return {self.attribute: self.values[item], **facts}
 
     def most_seen(self, items: list[int], limit: int) -> list[int]:
         """Those `limit` of the items with most training interactions, by item code; 0: all."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+from dallrec_core.data.matinee import FOLDER
 
 
 def _words(name: str) -> list[dict[str, str]]:
-    path = Path(__file__).with_name(f"{name}.csv")
+    path = FOLDER / f"matinee_{name}.csv"
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
