@@ -144,7 +144,7 @@ def augment(
                 reason = "nothing new" if nothing else read.reason
                 for value in new or [""]:
                     rows.append((item, field, value, "written", answer.text, read.ok, reason))
-    return table(rows), dict(counts)
+    return table(rows), dict(+counts)  # what never happened is not printed
 
 
 def _lacking(data: TrainingView, kind: str, item: int) -> list[str]:
