@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from tiny_data import FakeAsker, books, movies
 
-from dallrec_core.augmentation import attributes, summaries
+from dallrec_core.augmentation import TrainingView, attributes, summaries, truth
 from dallrec_core.augmentation.answers import sentences
 from dallrec_core.chain.artefacts import read_table, write_table
+from dallrec_core.data import load
 
 # ---------------------------------------------------------------- attributes
 
@@ -69,11 +70,8 @@ def test_books_without_genres_have_no_examples_but_can_be_asked():
     ask = "Given a book title, please generate its genres in three words."
     assert asker.asked[1] == f"{ask} Title: Volume 01"
     assert len(frame) == 36 and set(frame["value"]) == {"Fantasy", "Adventure", "Retelling"}
-    said = {"asked": 12, "values written": 36, "partly dropped": 0}
-    assert counts == {"given values": 0} | {f"genres: {name}": n for name, n in said.items()}
+    assert counts == {"genres: asked": 12, "genres: values written": 36}
     assert attributes.evaluate(asker, data, parts.held_out)[0] == {"genres_n": 0, "facts_n": 0}
-    truth = data.items.assign(attributes="Fantasy")
-    assert attributes.compare(data, frame, truth)["genres"]["recall"] == 1
 
 
 def answer(text: str) -> str:
@@ -154,28 +152,31 @@ def test_evaluation_of_a_perfect_and_of_a_lazy_model():
     right = {r["instruction"]: r["output"] for r in attributes.instructions(data, cases)}
     scores, judged = attributes.evaluate(FakeAsker(answer=right.__getitem__), data, cases)
     assert scores["f1"] == scores["hidden_f1"] == scores["director"] == scores["country"] == 1.0
-    assert scores["unreadable"] == 0 and judged["raw"].notna().all()
+    assert scores["unreadable"] == 0 and judged["raw"].tolist() == list(right.values())
     lazy = FakeAsker(answer=lambda text: text.split("genres: ")[-1].split(".")[0])
     scores, _ = attributes.evaluate(lazy, data, cases)
-    assert scores["precision"] == 1.0 and scores["recall"] == pytest.approx(0.5)
+    assert scores["f1"] == pytest.approx(2 / 3)  # all that is said is right, half is left out
     assert scores["hidden_f1"] == scores["director"] == 0.0
 
 
 def test_f1_by_hand():
-    scores = attributes.f1([{"a", "b"}, set()], [{"a", "c"}, {"d"}])
-    assert scores == pytest.approx({"precision": 0.5, "recall": 1 / 3, "f1": 0.4})
+    assert attributes.f1([{"a", "b"}, set()], [{"a", "c"}, {"d"}]) == pytest.approx(0.4)
+    assert attributes.f1([set()], [set()]) == 0.0
 
 
-def test_compare_with_truth_counts_only_what_was_written():
+def test_only_what_was_written_is_held_against_the_truth():
     data = movies()
     frame, _ = attributes.augment(FakeAsker(answer=answer), data)
-    truth = data.items[["item", "attributes", "country", "language"]].assign(director="Ann B")
-    truth.loc[0, "attributes"] = "Action|Comedy|Drama"  # Action was given, Horror|Comedy written
-    result = attributes.compare(data, frame, truth)
-    asked = sum(len(values) < 3 for values in data.values)
-    assert result["genres"]["n"] == asked and result["genres"]["recall"] == 0.5
-    assert result["director"]["precision"] == 1.0
-    assert result["director"]["recall"] == pytest.approx(15 / 30)
+    known = data.items[["item", "attributes", "country", "language"]].assign(director="Ann B")
+    known.loc[0, "attributes"] = "Action|Comedy|Drama"  # Action was given, Horror|Comedy written
+    known.loc[1, "country"] = "France"
+    table = truth.of_attributes(data, frame, known)
+    assert table.loc["genres", "asked"] == sum(len(values) < 3 for values in data.values)
+    assert table.loc["director", ["asked", "right", "wrong"]].tolist() == [30, 0.5, 0.0]
+    assert table.loc["director", "true"] == 1.0 and table.loc["director", "rule"] == 0.0
+    # France is right of film 1 and said of 15; the most frequent country, USA, is right of none
+    assert table.loc["country"].tolist() == pytest.approx([30, 1 / 30, 14 / 30, 1 / 15, 0])
+    assert table.loc["genres", "right"] * table.loc["genres", "asked"] == pytest.approx(1)
 
 
 # ---------------------------------------------------------------- summaries
@@ -234,7 +235,9 @@ def write(text: str) -> str:
 
 
 def test_augment_keeps_two_sentences_and_all_failures(tmp_path):
-    frame, stats = summaries.augment(FakeAsker(answer=write), movies())
+    data = movies()
+    data.items["text"] = None
+    frame, stats = summaries.augment(FakeAsker(answer=write), data)
     path = write_table(frame, tmp_path / "summaries.parquet", "summaries")
     assert read_table(path, "summaries")["item"].tolist() == list(range(40))
     assert frame["summary"].iloc[35] == "One. Two."
@@ -242,13 +245,27 @@ def test_augment_keeps_two_sentences_and_all_failures(tmp_path):
     assert frame["parsed"].tolist() == [True] * 20 + [False] * 10 + [True] * 10
     expected = {"n": 40, "mean_words": (7 * 10 + 4 * 10 + 2 * 10) / 40, "readable": 0.5}
     expected |= {"two_sentences": 0.75}  # a second sentence without its end counts as one
-    expected |= {"truncated": 0.25, "empty": 0.25, "distinct": 4 / 40}
+    expected |= {"truncated": 0.25, "empty": 0.25, "distinct": 4 / 40, "texts kept": 0}
     assert stats == pytest.approx(expected)
-    # of a limited number, the most seen
+
+
+def test_given_texts_are_kept_and_short_ones_are_not_enough():
     data = movies()
+    data.items.loc[4, "text"] = "One sentence only."
+    kept = [item for item in range(0, 40, 4) if item != 4]
+    asker = FakeAsker(answer=write)
+    frame, stats = summaries.augment(asker, data)
+    assert sorted({*range(40)} - {*frame["item"]}) == kept and stats["texts kept"] == len(kept)
+    assert not any(f"Film {item:02d}" in text for item in kept for text in asker.asked)
+    # of a limited number, the most seen of those that lack a text
     frame, _ = summaries.augment(FakeAsker(answer=write), data, max_items=5)
-    best = sorted(range(40), key=lambda i: (-data.item_degree[i], i))[:5]
+    lacking = [item for item in range(40) if item not in kept]
+    best = sorted(lacking, key=lambda i: (-data.item_degree[i], i))[:5]
     assert frame["item"].tolist() == sorted(best)
+    data = movies()
+    data.items["text"] = "It is. It was."
+    frame, stats = summaries.augment(FakeAsker(), data)
+    assert frame.empty and stats == {"texts kept": 40, "n": 0}
 
 
 def test_readable():
@@ -257,19 +274,69 @@ def test_readable():
     assert [summaries.readable(text) for text in (*good, *bad)] == [True] * 2 + [False] * 4
 
 
-def test_rouge_l_by_hand():
-    assert summaries.rouge_l("a b c d", "a c d e") == pytest.approx(2 * 3 / 8)
-    assert summaries.rouge_l("same words", "Same words") == 1.0
-    assert summaries.rouge_l("", "a b") == 0.0
-
-
-def test_evaluation_against_held_out_texts():
+def test_evaluation_on_held_out_items():
     data = movies()
     cases = summaries.parts(data, 8, 10).held_out
     right = {r["instruction"]: r["output"] for r in summaries.instructions(data, cases)}
     scores, frame = summaries.evaluate(FakeAsker(answer=right.__getitem__), data, cases)
-    assert scores["rouge_l"] == scores["two_sentences"] == scores["readable"] == 1.0
-    assert len(frame) == scores["n"] == len(cases) == 2
-    scores, _ = summaries.evaluate(FakeAsker(), data, cases)
-    assert scores["rouge_l"] == 0.0 and scores["empty"] == 1.0
+    assert scores["two_sentences"] == scores["readable"] == 1.0
+    assert frame["summary"].tolist() == cases["summary"].tolist() and scores["n"] == 2
+    assert summaries.evaluate(FakeAsker(), data, cases)[0]["empty"] == 1.0
     assert summaries.evaluate(FakeAsker(), data, cases[:0])[0] == {"n": 0}
+
+
+# ---------------------------------------------------------------- truth
+
+
+@pytest.fixture(scope="module")
+def matinee() -> tuple[TrainingView, pd.DataFrame]:
+    """The embedded films as they are shown, and the truth about them."""
+    films = load("matinee")
+    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
+    return TrainingView(*about, films.interactions, films.items), films.truth.items
+
+
+def test_given_texts_are_read_as_true_in_every_field(matinee):
+    """Their makers wrote nothing but facts, all of them: so the reader must find all, and true."""
+    data, known = matinee
+    given = data.items[data.items["text"].notna()]
+    table, said = truth.of_texts(data, given["item"], given["text"], known)
+    assert (table[["right", "true"]] == 1).all(axis=None) and (table["wrong"] == 0).all()
+    pairs = {(row.item, row.value) for row in said.itertuples() if row.field == "genres"}
+    genres = {(i, v) for i in given["item"] for v in known["attributes"][i].split("|")}
+    assert pairs == genres
+    # beside another film, its own title is never found, and what it says becomes untrue
+    moved = truth.of_texts(data, given["item"], given["text"].to_numpy()[::-1], known)[0]
+    assert moved.loc["title", "right"] < 0.01 and (moved["wrong"] > 0.1).all()
+
+
+CLAIMS = [  # film, text, what is found true, and what untrue
+    ("Heat", "Heat is a crime story of 1995.", "1995|Crime|Heat", ""),
+    ("Heat", "The Big Heat is a war film.", "", "The Big Heat|War"),  # the longest title is meant
+    ("Heat", "Made in French, of wars and Heathrow.", "", "French"),  # parts of words do not count
+    ("Heat", "A French noir. It is silent.", "", "Film-Noir|France|Silent"),
+    ("Brazil", "Brazil was made in the UK, not in Brazil.", "Brazil|UK", "Brazil"),
+    ("Amélie", "Jean-Pierre Jeunet made it.", "Jean-Pierre Jeunet", ""),
+    ("Amélie", "Somebody Else made it in 1899, and 18999.", "", "1899"),
+    ("Amélie", "Romantic comedy, comedy and drama.", "Comedy|Romance", "Drama"),
+]
+
+
+@pytest.mark.parametrize(("title", "text", "right", "wrong"), CLAIMS)
+def test_claims_are_read_from_a_text(matinee, title, text, right, wrong):
+    data, known = matinee
+    [item] = data.items.index[data.items["title"] == title]
+    _, said = truth.of_texts(data, [item], [text], known)
+    for expected, true in ((right, True), (wrong, False)):
+        assert "|".join(sorted(said.loc[said["true"] == true, "value"])) == expected
+
+
+def test_the_rule_says_what_is_given_and_then_what_is_frequent(matinee):
+    data, known = matinee
+    [item] = data.items.index[data.items["title"] == "Fargo"]  # shown as Crime; and a thriller
+    table, said = truth.of_texts(data, [item], ["A drama, a comedy. Fargo is from 1990."], known)
+    rule = dict(zip(table.index, table["rule"], strict=True))
+    assert rule["title"] == rule["year"] == rule["genres"] == 1.0  # Crime, Drama
+    assert table.loc["genres", ["asked", "right", "wrong", "true"]].tolist() == [1, 1, 1, 0.5]
+    assert table.loc["year", ["right", "wrong"]].tolist() == [0, 1]
+    assert table.loc["country"].isna().tolist() == [False, False, False, True, True]

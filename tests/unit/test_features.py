@@ -29,7 +29,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from dallrec_core.augmentation.features import encode, given, open_encoder, tfidf, written
+from dallrec_core.augmentation.features import composed, encode, given, open_encoder, tfidf, written
 from dallrec_core.errors import UserError
 from dallrec_core.llm.embed import load_encoder, mean_states, of_language_model
 
@@ -90,11 +90,11 @@ def test_given_values_stay_whole_and_facts_keep_their_field() -> None:
     assert GIVEN["attributes"][4] == ("Film-Noir", "Horror", *facts)
     assert GIVEN["attributes"][6] == ("Sci-Fi",)
     assert GIVEN["summary"][4] == "Film 04 (1954). Film 04 is good. It runs long."
-    assert GIVEN["summary"][6] == "Film 06 (1956)"
+    assert GIVEN["summary"][6] == "Film 06 (1956)."
     assert {len(documents) for documents in GIVEN.values()} == {DATA.n_items}
     of_books = given(books()).documents  # have authors, and nothing else here
     assert of_books["attributes"][1] == ("author: Author 1",)
-    assert of_books["summary"][1] == "Volume 01 by Author 1 (1991)"
+    assert of_books["summary"][1] == "Volume 01 by Author 1 (1991)."
 
 
 def test_written_values_come_after_the_given_ones_and_summaries_in_any_order() -> None:
@@ -107,17 +107,29 @@ def test_written_values_come_after_the_given_ones_and_summaries_in_any_order() -
         (8, "genres", "Horror!", False),  # unreadable
     )
     table.loc[len(table)] = (9, "genres", "War", "given", "", True)  # a given row
-    rows = summaries((4, "A good film. It is long."), (5, " "), (2, "Two."))
+    rows = summaries((4, "A film. It is long."), (5, " "), (2, "Two."))
     made = written(DATA, table, rows)
     assert made.documents["attributes"][6] == ("Sci-Fi", "Drama", "director: Somebody")
     assert made.documents["attributes"][7:] == GIVEN["attributes"][7:]
-    assert made.documents["summary"][4] == "A good film. It is long."
+    assert made.documents["summary"][2] == "Film 02 (1952). Two."
+    kept = "Film 04 (1954). Film 04 is good. It runs long."
+    assert made.documents["summary"][4] == f"{kept} A film. It is long."
     assert made.documents["summary"][5:] == GIVEN["summary"][5:]  # an empty answer is no summary
     kinds = ("items with something written", "items left as given", "items with nothing at all")
     for name, changed in (("attributes", 1), ("summary", 2)):
         counts = [made.counts[f"{name}: {kind}"] for kind in kinds]
         assert counts == [changed, DATA.n_items - changed, 0]
     assert made.documents == written(DATA, table, rows[::-1]).documents
+
+
+def test_a_template_writes_where_there_is_no_text_and_says_nothing_new() -> None:
+    made = composed(DATA).documents
+    assert made["attributes"] == GIVEN["attributes"]
+    for item, (text, before) in enumerate(zip(made["summary"], GIVEN["summary"], strict=True)):
+        assert (text == before) == isinstance(DATA.rows[item]["text"], str) and text.startswith(before)
+    assert made["summary"][6].endswith(
+        ". Film 06 is a sci-fi movie from 1956. Viewers who enjoy sci-fi may like it."
+    )
 
 
 def test_tables_of_other_data_are_refused() -> None:
