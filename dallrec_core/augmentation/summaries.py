@@ -64,35 +64,24 @@ def without_text(data: TrainingView) -> list[int]:
 def compose(data: TrainingView, item: int) -> str:
     """Two plain sentences from what the items table knows: title, year, author, facts, attributes.
 
-    Which of the phrasings is used depends on the item code only.
+    A name that ends in an initial never ends a sentence, which would hide its end.
     """
     row, values = data.rows[item], [value.lower() for value in data.values[item]]
-    title = prompts.one_line(row["title"])
     maker = prompts.one_line(row.get("author")) or prompts.one_line(row.get("director"))
+    by = f", by {maker.replace('|', ' and ')}," if maker else ""
     kind = f"{values[0]} {data.noun}" if values else data.noun
     article = "an" if kind[0] in "aeiou" else "a"
-    made = {"book": " written by", "movie": " directed by"}.get(data.noun, " by")
-    by = f"{made} {maker.replace('|', ' and ')}" if maker else ""
     when = f" from {row['year']}" if row.get("year") else ""
-    openings = (
-        f"{title} is {article} {kind}{when}{by}.",
-        f"{title}{by and ',' + by + ','} is {article} {kind}{when}.",
-    )
-    # a name that ends in an initial would hide the end of the first sentence
-    return f"{openings[1 if maker.endswith('.') else item % 2]} {_second(data, item, values)}"
-
-
-def _second(data: TrainingView, item: int, values: Sequence[str]) -> str:
+    country = prompts.split_values(row.get("country"))
     if len(values) > 1:
-        listed = ", ".join(values[:-1]) + " and " + values[-1]
-        return (f"It combines {listed}.", f"Its themes are {listed}.")[item // 2 % 2]
-    if country := prompts.split_values(data.rows[item].get("country")):
-        return f"It was made in {country[0]}."
-    person = prompts.PERSON.get(data.noun)
-    people = f"{person}s".capitalize() if person else "People"
-    if values:
-        return f"{people} who enjoy {values[0]} may like it."
-    return f"{people} can find it under this title."
+        second = f"It combines {', '.join(values[:-1])} and {values[-1]}."
+    elif country:
+        second = f"It was made in {country[0]}."
+    elif values:
+        second = f"People who enjoy {values[0]} may like it."
+    else:
+        second = "People can find it under this title."
+    return f"{prompts.one_line(row['title'])}{by} is {article} {kind}{when}. {second}"
 
 
 def instructions(

@@ -210,9 +210,9 @@ def test_composed_summaries_are_two_readable_sentences_about_the_item(data):
         assert len(sentences(text)) == 2 and summaries.readable(text) and ".." not in text
         assert data.rows[item]["title"] in text and "nan" not in text and "None" not in text
         if data.noun == "book":
-            assert f"written by {data.rows[item]['author']}" in text
+            assert f", by {data.rows[item]['author']}, is a book" in text
     nothing = dataclasses.replace(books(), items=books().items.assign(author=None, year=0))
-    text = "Volume 00 is a book. Readers can find it under this title."
+    text = "Volume 00 is a book. People can find it under this title."
     assert summaries.compose(nothing, 0) == text
 
 

@@ -126,10 +126,10 @@ def test_a_template_writes_where_there_is_no_text_and_says_nothing_new() -> None
     made = composed(DATA).documents
     assert made["attributes"] == GIVEN["attributes"]
     for item, (text, before) in enumerate(zip(made["summary"], GIVEN["summary"], strict=True)):
-        assert (text == before) == isinstance(DATA.rows[item]["text"], str) and text.startswith(before)
-    assert made["summary"][6].endswith(
-        ". Film 06 is a sci-fi movie from 1956. Viewers who enjoy sci-fi may like it."
-    )
+        has_text = isinstance(DATA.rows[item]["text"], str)
+        assert text.startswith(before) and (text == before) == has_text
+    new = "Film 06 is a sci-fi movie from 1956. People who enjoy sci-fi may like it."
+    assert made["summary"][6] == f"Film 06 (1956). {new}"
 
 
 def test_tables_of_other_data_are_refused() -> None:
