@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from dallrec_core.augmentation.prompts import split_values
@@ -30,10 +29,8 @@ def right_values(data: TrainingView, truth: pd.DataFrame) -> Right:
         truth: one row per item, by item code, with ``attributes`` and the facts, complete.
     """
     columns = {"attributes": data.attribute} | {field: field for field in data.fact_fields}
-    right: Right = {"title": [], "year": []}
-    for name in right:
-        right[name] = [(str(row[name]),) for row in data.rows]
-    return right | {name: [*map(split_values, truth[field])] for field, name in columns.items()}
+    shown: Right = {n: [(str(row[n]),) for row in data.rows] for n in ("title", "year")}
+    return shown | {name: [*map(split_values, truth[field])] for field, name in columns.items()}
 
 
 def of_attributes(data: TrainingView, frame: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -116,13 +113,10 @@ def table(
             true.append([value in right[field][item] for value in values])
             ruled += [value in right[field][item] for value in rule[: len(values)]]
         shares = sum(map(any, true)) / n, sum(not all(each) for each in true) / n
-        rows[field] = (n, *shares, _mean(sum(true, [])), _mean(ruled))
+        means = [pd.Series(hits, dtype=float).mean() for hits in (sum(true, []), ruled)]
+        rows[field] = (n, *shares, *means)
     columns = ["asked", "right", "wrong", "true", "rule"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("field")
-
-
-def _mean(hits: list[bool]) -> float:
-    return float(np.mean(hits)) if hits else float("nan")
 
 
 def _forms(right: Right, genres: str) -> dict[str, tuple[str, str]]:

@@ -10,10 +10,18 @@ from tiny_data import FakeAsker, books, movies
 
 from dallrec_core.augmentation import TrainingView, attributes, summaries, truth
 from dallrec_core.augmentation.answers import sentences
+from dallrec_core.augmentation.prompts import record
+from dallrec_core.augmentation.view import Parts
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.data import load
 
 # ---------------------------------------------------------------- attributes
+
+
+def apart(parts: Parts) -> bool:
+    """Tell whether no held-out case is an example, field by field."""
+    keys = [set(zip(p["item"], p.get("field", p["item"]), strict=True)) for p in parts[:2]]
+    return not keys[0] & keys[1]
 
 
 def test_examples_come_from_complete_items_and_hide_one_or_two():
@@ -24,28 +32,22 @@ def test_examples_come_from_complete_items_and_hide_one_or_two():
     assert all(len(data.values[i]) == 3 for i in genres["item"])
     assert (parts.examples["field"] == "facts").sum() == 64
     assert parts.held_out["field"].value_counts().to_dict() == {"genres": 50, "facts": 36}
-    for field, group in parts.examples.groupby("field"):
-        held_out = parts.held_out[parts.held_out["field"] == field]
-        assert not set(group["item"]) & set(held_out["item"])
-    assert parts.notes == []
+    assert apart(parts) and parts.notes == []
 
 
 def test_instructions_show_some_and_answer_all():
-    data = movies()
     cases = {"item": [2, 2, 4], "field": ["genres", "genres", "facts"], "known": [1, 2, 1]}
-    records = attributes.instructions(data, pd.DataFrame(cases))
-    assert records[0] == {
-        "instruction": "Movie: Film 02 (1952). Known genres: Crime. "
-        "List up to three genres of this movie.",
-        "input": "",
-        "output": "Crime|Drama|Film-Noir",
-    }
-    assert "Known genres: Crime|Drama." in records[1]["instruction"]
-    assert records[2]["output"] == "director: Director 4; country: USA; language: English"
-    paper = attributes.instructions(data, pd.DataFrame(cases), "paper")
+    one, two, facts = attributes.instructions(movies(), pd.DataFrame(cases))
+    begin = "Movie: Film 02 (1952). Known genres: Crime"
+    ask = "List up to three genres of this movie."
+    assert one == record(f"{begin}. {ask}", "Crime|Drama|Film-Noir")
+    assert two == record(f"{begin}|Drama. {ask}", "Crime|Drama|Film-Noir")
+    assert facts["output"] == "director: Director 4; country: USA; language: English"
+    paper = attributes.instructions(movies(), pd.DataFrame(cases), "paper")
     assert paper[1]["instruction"].endswith("title and category: Film 02 (1952),Crime|Drama")
-    assert paper[1]["output"] == "category: Crime|Drama|Film-Noir" and paper[1]["input"] == " "
-    assert paper[2]["output"] == "director:Director 4, country:USA, language:English"
+    outputs = [each["output"] for each in paper[1:]]
+    said = "director:Director 4, country:USA, language:English"
+    assert outputs == ["category: Crime|Drama|Film-Noir", said]
 
 
 def test_too_few_complete_items_are_filled_up_and_said():
@@ -55,9 +57,9 @@ def test_too_few_complete_items_are_filled_up_and_said():
     assert sizes.count(3) == 8 and sizes.count(2) == 8 and len(parts.held_out) == 2
     text = "genres: 10 movies have exactly 3; 8 are examples, filled up with 8 that have another"
     assert parts.notes == [f"{text} number"]
-    for record in attributes.instructions(data, parts.examples):
-        shown = record["instruction"].split("genres: ")[1].split(". ")[0]
-        assert record["output"].startswith(shown + "|")  # something is always left to answer
+    for example in attributes.instructions(data, parts.examples):
+        shown = example["instruction"].split("genres: ")[1].split(". ")[0]
+        assert example["output"].startswith(shown + "|")  # something is always left to answer
 
 
 def test_books_without_genres_have_no_examples_but_can_be_asked():
@@ -67,8 +69,7 @@ def test_books_without_genres_have_no_examples_but_can_be_asked():
     assert parts.notes == ["no book has two known genres, so there are no examples of them"]
     asker = FakeAsker(answer=lambda _: "Genres: Fantasy, Adventure, Retelling.", wording="paper")
     frame, counts = attributes.augment(asker, data)
-    ask = "Given a book title, please generate its genres in three words."
-    assert asker.asked[1] == f"{ask} Title: Volume 01"
+    assert asker.asked[1].endswith("generate its genres in three words. Title: Volume 01")
     assert len(frame) == 36 and set(frame["value"]) == {"Fantasy", "Adventure", "Retelling"}
     assert counts == {"genres: asked": 12, "genres: values written": 36}
     assert attributes.evaluate(asker, data, parts.held_out)[0] == {"genres_n": 0, "facts_n": 0}
@@ -87,6 +88,7 @@ def answer(text: str) -> str:
 
 def test_augment_keeps_given_values_and_every_failure(tmp_path):
     data, asker = movies(), FakeAsker(answer=answer)
+    data.items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
     frame, counts = attributes.augment(asker, data)
     path = write_table(frame, tmp_path / "attributes.parquet", "attributes")
     assert read_table(path, "attributes")["value"].tolist() == frame["value"].tolist()
@@ -96,41 +98,39 @@ def test_augment_keeps_given_values_and_every_failure(tmp_path):
     genres = frame[frame["field"] == "genres"]
     given = genres[genres["origin"] == "given"].groupby("item")["value"].agg(tuple)
     assert given.tolist() == data.values
-    for item, rows in genres[genres["origin"] == "written"].groupby("item"):
-        new = [value for value in rows["value"] if value]
-        assert not set(new) & set(data.values[item])
+    written = genres[genres["origin"] == "written"]
+    assert set(written["item"]) == set(incomplete)
+    for item, rows in written.groupby("item"):
         if item < 10:
-            assert len(new) + len(data.values[item]) == 3
-        elif item < 20:
-            assert rows["reason"].tolist() == ["nothing new"] and rows["parsed"].all()
+            new = set(rows["value"])
+            assert len(new) == 3 - len(data.values[item]) and not new & set(data.values[item])
         else:
-            [row] = rows[["parsed", "reason", "raw"]].to_numpy().tolist()
-            assert row == [False, "unknown: Poetry, Prose", "Poetry|Prose"]
-    assert set(genres.loc[genres["origin"] == "written", "item"]) == set(incomplete)
+            nonsense = [[False, "unknown: Poetry, Prose", "", "Poetry|Prose"]]
+            known = [[True, "nothing new", "", "|".join(data.values[item])]]
+            found = rows[["parsed", "reason", "value", "raw"]].to_numpy().tolist()
+            assert found == (known if item < 20 else nonsense)
     assert counts["genres: unreadable"] == sum(i >= 20 for i in incomplete)
-
-
-def test_missing_facts_are_asked_for_and_given_ones_kept():
-    data = movies()
-    data.items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
-    frame, counts = attributes.augment(FakeAsker(answer=answer), data)
     assert counts["director: asked"] == counts["country: asked"] + 1 == 30
     facts = frame[frame["field"] != "genres"].set_index(["field", "item"])
-    rows = facts[["value", "origin"]]
-    assert rows.loc[("director", 4)].tolist() == ["Director 4", "given"]
-    assert rows.loc[("director", 5)].tolist() == ["Ann B", "written"]
-    assert rows.loc[("country", 5)].tolist() == ["Japan", "given"]
+    rows = {key: tuple(row) for key, row in facts[["value", "origin"]].iterrows()}
+    assert rows["director", 4] == ("Director 4", "given")
+    assert rows["director", 5] == ("Ann B", "written")
+    assert rows["country", 5] == ("Japan", "given")
     assert not facts.loc[("director", 25), "parsed"]
     assert facts.loc[("language", 5), "reason"] == "no language in the answer"
 
 
-def test_max_items_asks_about_the_most_seen():
+@pytest.mark.parametrize("task", [attributes, summaries])
+def test_max_items_asks_about_the_most_seen(task):
     data, asker = movies(facts=False), FakeAsker(answer=answer)
-    frame, _ = attributes.augment(asker, data, max_items=5)
-    assert set(frame["field"]) == {"genres"}  # no facts are asked for without fact columns
-    incomplete = [i for i, values in enumerate(data.values) if len(values) < 3]
-    best = sorted(incomplete, key=lambda i: (-data.item_degree[i], i))[:5]
+    lacking = [i for i in range(40) if len(data.values[i]) < 3]
+    if task is summaries:
+        lacking = [i for i in range(40) if i % 4]  # the others have a text
+    frame, _ = task.augment(asker, data, max_items=5)
+    best = sorted(lacking, key=lambda i: (-data.item_degree[i], i))[:5]
     assert {int(text.split("Film ")[1][:2]) for text in asker.asked} == set(best)
+    if task is attributes:
+        assert set(frame["field"]) == {"genres"}  # no facts are asked for without fact columns
 
 
 def test_completed_items_have_given_then_written_values():
@@ -185,19 +185,14 @@ def test_only_what_was_written_is_held_against_the_truth():
 def test_given_texts_come_first_and_the_rest_is_composed():
     parts = summaries.parts(movies(), 16, 20)  # ten of forty items have a text
     assert parts.examples["origin"].value_counts().to_dict() == {"given": 8, "composed": 8}
-    assert parts.held_out["origin"].tolist() == ["given"] * 2
-    assert not set(parts.examples["item"]) & set(parts.held_out["item"])
+    assert parts.held_out["origin"].tolist() == ["given"] * 2 and apart(parts)
     text = "8 of 16 example summaries are composed from known facts: only 10 movies have a text of"
     assert parts.notes == [f"{text} two sentences"]
     plenty = summaries.parts(movies(n_items=400), 64, 30)
     assert set(plenty.examples["origin"]) == {"given"} and plenty.notes == []
-
-
-def test_without_any_text_everything_is_composed():
-    parts = summaries.parts(books(), 8, 4)
-    assert len(parts.examples) == 8 and len(parts.held_out) == 4
-    assert set(parts.examples["origin"]) | set(parts.held_out["origin"]) == {"composed"}
-    assert not set(parts.examples["item"]) & set(parts.held_out["item"])
+    none = summaries.parts(books(), 8, 4)
+    assert len(none.examples) == 8 and len(none.held_out) == 4 and apart(none)
+    assert set(none.examples["origin"]) | set(none.held_out["origin"]) == {"composed"}
 
 
 INITIALS = dataclasses.replace(books(), items=books().items.assign(author="McKevett, G. A."))
@@ -253,15 +248,8 @@ def test_given_texts_are_kept_and_short_ones_are_not_enough():
     data = movies()
     data.items.loc[4, "text"] = "One sentence only."
     kept = [item for item in range(0, 40, 4) if item != 4]
-    asker = FakeAsker(answer=write)
-    frame, stats = summaries.augment(asker, data)
+    frame, stats = summaries.augment(FakeAsker(answer=write), data)
     assert sorted({*range(40)} - {*frame["item"]}) == kept and stats["texts kept"] == len(kept)
-    assert not any(f"Film {item:02d}" in text for item in kept for text in asker.asked)
-    # of a limited number, the most seen of those that lack a text
-    frame, _ = summaries.augment(FakeAsker(answer=write), data, max_items=5)
-    lacking = [item for item in range(40) if item not in kept]
-    best = sorted(lacking, key=lambda i: (-data.item_degree[i], i))[:5]
-    assert frame["item"].tolist() == sorted(best)
     data = movies()
     data.items["text"] = "It is. It was."
     frame, stats = summaries.augment(FakeAsker(), data)
