@@ -1,8 +1,8 @@
 """Is it true? What was written, held against the truth that only the embedded dataset has.
 
 Values are compared as they stand. A text is searched for names and words that the catalogue knows,
-each in the forms that its descriptions use; who is named and is not in it goes unnoticed, so what
-is found untrue is the least that is untrue.
+each in the forms that its descriptions use; who is named and is not in it goes unnoticed, so the
+share found untrue is rather too low.
 """
 
 from __future__ import annotations
