@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -58,6 +59,19 @@ def given(data: TrainingView) -> Texts:
         documents["attributes"].append(tuple(named))
         documents["summary"].append(f"{name_text(row)}. {one_line(row.get('text'))}".strip())
     return Texts(documents, {})
+
+
+def known(data: TrainingView, truth: pd.DataFrame) -> Texts:
+    """Return what the dataset says with every attribute and fact as it really is.
+
+    The arm `true_attributes`: no model can complete the attributes better.
+
+    Args:
+        data: the items.
+        truth: one row per item, by item code, with ``attributes`` and the facts.
+    """
+    right = truth[["attributes", *data.fact_fields]].set_axis(data.items.index)
+    return given(replace(data, items=data.items.assign(**right)))
 
 
 def composed(data: TrainingView) -> Texts:

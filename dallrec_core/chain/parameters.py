@@ -67,7 +67,7 @@ Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
     "liked_only", "text_knn", "coin", "counting", "counting_written", "zero_shot", "oracle",
-    "shuffled", "constant", "noise", "given_text",
+    "shuffled", "constant", "noise", "given_text", "true_attributes",
 ]  # fmt: skip
 
 TYPES: dict[str, Any] = {

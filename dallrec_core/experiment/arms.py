@@ -89,7 +89,7 @@ _FEATURES = (*controls.FEATURES, "given_text")
 CONTROLS = frozenset((*_FREE, *_ASKED, *_FEATURES, "liked_only"))
 """Arms that `dallrec` has to beat: none of them needs what the fine-tuned model says of a pair.
 
-The oracle is a ceiling and no control.
+The oracle and `true_attributes` are ceilings and no controls.
 """
 
 RECIPES: dict[str, Recipe] = {
@@ -103,8 +103,8 @@ RECIPES: dict[str, Recipe] = {
     "liked_only": Recipe("none", "given", liked_only=True),
     # edges by other means: from all items, or among the pairs that the model was asked about
     **{kind: Recipe(kind, "given") for kind in (*_FREE, *_ASKED, "oracle")},
-    # features of the written ones' shapes that say nothing, or nothing new
-    **{kind: Recipe("none", kind) for kind in _FEATURES},
+    # features of the written ones' shapes that say nothing, or nothing new; and the true ones
+    **{kind: Recipe("none", kind) for kind in (*_FEATURES, "true_attributes")},
 }
 """By name of the arm. Where backbones use no features, several of them are the same."""
 
@@ -129,7 +129,7 @@ class Prepared:
     "Schema `added`: what the language model said about unseen pairs."
     texts: Mapping[str, features.Texts]
     """Documents of the items, with counts: `given` by the dataset, `written` by the language model,
-    and, for the arm `given_text`, `composed` by a template."""
+    and, each for an arm of its own, `given_text` by a template and `true_attributes`."""
     features: Mapping[str, features.Features]
     "The same as vectors, with counts."
     zero_shot: pd.DataFrame | None = None
@@ -167,7 +167,9 @@ def prepare(
     ]
     said = {"given": features.given(data), "written": features.written(data, *written)}
     if "given_text" in names:
-        said["composed"] = features.composed(data)
+        said["given_text"] = features.composed(data)
+    if "true_attributes" in names and truth is not None:
+        said["true_attributes"] = features.known(data, truth.items)
     encode = features.open_encoder(encoder, seed=seed)
     named = _if_there(asked / "items.parquet", "items")
     shape = (data.n_users, data.n_items)
@@ -195,6 +197,8 @@ def _lacking(ready: Prepared) -> dict[str, str]:
         lacking["oracle"] = "nothing is known of what users like beyond the split"
     if ready.zero_shot is None:
         lacking["zero_shot"] = "page 3 did not ask the untuned model (ask_untuned)"
+    if ready.study.taste is None:  # they are known together
+        lacking["true_attributes"] = "nothing is known of the items beyond what is given"
     if ready.data.vocabulary is None:
         lacking["counting"] = f"no {ready.data.noun} has {ready.data.attribute}"
     if ready.asked_of is None or ready.asked_of.vocabulary is None:
@@ -278,4 +282,4 @@ def _features(kind: str, ready: Prepared, seed: int) -> Features:
         return controls.features(made["written"], kind, seed=seed)
     if kind in ("attributes", "summary"):
         return {**made["given"], kind: made["written"][kind]}
-    return made["composed" if kind == "given_text" else kind]
+    return made[kind]

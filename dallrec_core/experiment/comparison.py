@@ -39,12 +39,16 @@ def best_controls(runs: pd.DataFrame) -> dict[str, str]:
     return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
 
 
+RIVALS = {"attributes": "true_attributes", "summaries": "given_text"}
+"""What the texts are compared with besides base: a ceiling, and the same form with nothing new."""
+
+
 def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Compare every arm with base, and `dallrec` with its rivals, on every yardstick.
+    """Compare every arm with base, and the written ones with their rivals, on every yardstick.
 
     The rivals are the best control of each backbone and, where it was trained, `zero_shot`, which
-    tells what fine-tuning is worth. There are two families: what is said of `dallrec`, and of all
-    other arms.
+    tells what fine-tuning is worth; those of the texts alone are `RIVALS`. There are three
+    families: what is said of `dallrec`, of the texts, and of all other arms.
 
     Args:
         scores: schema `scores`.
@@ -62,13 +66,14 @@ def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) ->
     for metric in metrics:
         parts.append(Part(scores, metric, "base", {"over": "base"}))
         for backbone, of_backbone in scores.groupby("backbone", sort=False):
-            for rival in dict.fromkeys((best.get(str(backbone)), "zero_shot")):
-                pair = of_backbone[of_backbone["arm"].isin(("dallrec", rival))]
+            ours = [("dallrec", best.get(str(backbone))), ("dallrec", "zero_shot")]
+            for arm, rival in dict.fromkeys([*ours, *RIVALS.items()]):
+                pair = of_backbone[of_backbone["arm"].isin((arm, rival))]
                 if rival and pair["arm"].nunique() == 2:
                     parts.append(Part(pair, metric, rival, {"over": rival}))
     table = compare_parts(parts)
-    ours = table["arm"] == "dallrec"
-    return pd.concat([judged(table[rows]) for rows in (ours, ~ours)])
+    families = table["arm"].map({"dallrec": 0, **dict.fromkeys(RIVALS, 1)}).fillna(2)
+    return pd.concat([judged(table[families == family]) for family in range(3)])
 
 
 def effect_table(

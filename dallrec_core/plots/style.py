@@ -28,6 +28,7 @@ COLOURS = {
     "zero_shot": "#b07aa1",
     "given_text": "#9c9ede",
     "oracle": "#444444",
+    "true_attributes": "#5b8f3a",
     "llm": "#0072b2",
     "knn": "#d55e00",
     "good": "#009e73",

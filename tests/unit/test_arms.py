@@ -19,7 +19,7 @@ ANSWERS = pd.DataFrame({"user": [0, 1, 2, 0], "item": [1, 2, 0, 4]})
 ANSWERS = ANSWERS.assign(answer=["yes", "no", "yes", "unparsed"], added=[True, False, True, False])
 VECTORS = {
     kind: {name: np.full((9, 2), value, np.float32) for name in ("attributes", "summary")}
-    for value, kind in enumerate(("given", "written", "composed"))
+    for value, kind in enumerate(("given", "written", "given_text", "true_attributes"))
 }
 TASTE = np.random.default_rng(0).random((3, 9)).astype(np.float32)
 WORDS = [f"word{i % 3} and word{i % 2}" for i in range(9)]
@@ -94,7 +94,7 @@ def test_features() -> None:
     for name in ("base", "random", "interactions", "popular", "self", "oracle"):
         assert made[name].features is given
     assert made["dallrec"].features is written
-    assert made["given_text"].features is VECTORS["composed"]
+    assert made["given_text"].features is VECTORS["given_text"]
     assert made["attributes"].features == given | {"attributes": written["attributes"]}
     assert made["summaries"].features == given | {"summary": written["summary"]}
 

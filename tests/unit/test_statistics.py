@@ -203,6 +203,16 @@ def test_effects_over_base_and_over_the_best_control() -> None:
     assert ours.set_index("backbone")["se"].to_dict() == pytest.approx(theirs.to_dict())
 
 
+def test_written_texts_alone_are_a_family_with_rivals_of_their_own() -> None:
+    names = {"random": "given_text", "popular": "summaries"}
+    scores, runs = (table.replace({"arm": names}) for table in trained())
+    table = effects(scores, runs, ["recall@20"])
+    texts = table[table["arm"] == "summaries"]
+    pairs = [(b, over) for b in ("MF-BPR", "EASE") for over in ("base", "given_text")]
+    assert sorted(zip(texts["backbone"], texts["over"], strict=True)) == sorted(pairs)
+    assert (texts["family"] == 4).all() and "summaries" not in set(table["over"])
+
+
 def test_fine_tuning_is_a_comparison_of_its_own() -> None:
     scores, runs = (table.replace({"arm": {"popular": "zero_shot"}}) for table in trained())
     table = effects(scores, runs, ["recall@20"])
