@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.process import say
 from dallrec_core import experiment
 from dallrec_core.chain.artefacts import read_table
-from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.pages import run_dir
 from dallrec_core.experiment import comparison, controls, inference
 from dallrec_core.recommenders.settings import settings_for
 

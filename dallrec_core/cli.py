@@ -59,8 +59,7 @@ def main() -> None:
 
 def _chosen(profile: str, run_name: str | None, parameters: tuple[str, ...]) -> tuple[str, Any]:
     """Return the name of the run and its layers of parameters."""
-    from dallrec_core.chain.parameters import parse_overrides
-    from dallrec_core.chain.profiles import load_profile
+    from dallrec_core.chain.parameters import load_profile, parse_overrides
 
     chosen = load_profile(profile)
     return run_name or chosen.name, [chosen.parameters, parse_overrides(parameters)]
@@ -85,8 +84,7 @@ def run(
 ) -> None:
     """Execute the notebooks that are not fresh, in order."""
     from dallrec_core import chain
-    from dallrec_core.chain.pages import select
-    from dallrec_core.chain.places import run_dir
+    from dallrec_core.chain.pages import run_dir, select
 
     name, layers = _chosen(**given)
     considered = select(first, last, only)
@@ -136,7 +134,7 @@ def sweep(
     **options: Any,
 ) -> None:
     """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
-    from dallrec_core.chain.places import run_dir
+    from dallrec_core.chain.pages import run_dir
     from dallrec_core.experiment.comparison import effect_table
     from dallrec_core.experiment.sweep import sweep as run_sweep
 

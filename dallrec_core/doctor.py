@@ -8,21 +8,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from dallrec_core.chain.pages import PAGES
-from dallrec_core.chain.parameters import resolve
-from dallrec_core.chain.places import book_root, data_dir, runs_dir
-from dallrec_core.chain.profiles import Profile, profiles
-from dallrec_core.data.download import is_here
+from dallrec_core.chain.pages import PAGES, data_dir, runs_dir
+from dallrec_core.chain.parameters import Profile, profiles, resolve
+from dallrec_core.data.download import ORIGINS, is_here
 
 GIB = 2**30
 KINDS = {"memory_gib": "memory", "disk_gib": "free disk", "gpu_gib": "GPU memory"}
@@ -30,17 +26,13 @@ KINDS = {"memory_gib": "memory", "disk_gib": "free disk", "gpu_gib": "GPU memory
 
 
 def examine() -> Iterator[str]:
-    """Yield the report line by line: machine, packages, data, profiles."""
+    """Yield the report line by line: machine, data, profiles."""
     here = resources()
     gpu = torch.cuda.get_device_name() if here["gpu_gib"] else "no GPU that torch sees"
+    sizes = ", ".join(f"{here[kind]:.0f} {words}" for kind, words in KINDS.items())
     yield f"Python    {platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield f"machine   {os.cpu_count()} cores, {gpu}; GiB: " + ", ".join(
-        f"{here[kind]:.0f} {words}" for kind, words in KINDS.items()
-    )
-    lock = book_root() / "requirements.lock"
-    if lock.is_file():  # an installed library does not know it
-        yield f"packages  {_packages(lock)}"
-    names = [name for name in ("ml-100k", "ml-1m", "book-crossing", "published") if is_here(name)]
+    yield f"machine   {os.cpu_count()} cores, {gpu}; GiB: {sizes}"
+    names = [name for name in ORIGINS if is_here(name)]
     yield f"data      {data_dir()} holds {', '.join(names) or 'nothing yet'}"
     for profile in profiles():
         lacks, fetches = lacking(profile, here), downloads(profile)
@@ -56,21 +48,6 @@ def resources() -> dict[str, float]:
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
     sizes = psutil.virtual_memory().total, shutil.disk_usage(folder).free, gpu
     return {kind: size / GIB for kind, size in zip(KINDS, sizes, strict=True)}
-
-
-def _packages(lock: Path) -> str:
-    """Say which packages are not those of the lock."""
-    pins = re.findall(r"^([\w.-]+)==(\S+)$", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    found = {name: _version(name) for name, _ in pins}
-    differing = [f"{n} is {found[n]}, locked {pin}" for n, pin in pins if found[n] != pin]
-    return "; ".join(differing) or f"all {len(pins)} are those of {lock.name}"
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def lacking(profile: Profile, here: Mapping[str, float]) -> list[str]:
@@ -91,9 +68,7 @@ def downloads(profile: Profile) -> list[str]:
     """Return what a profile fetches from the network because it is not here yet."""
     dataset = resolve(PAGES[0], profile.parameters)["dataset"]
     model = resolve(PAGES[1], profile.parameters)["language_model"]
-    wanted = []
-    if dataset not in ("matinee", "files") and not is_here(dataset):
-        wanted.append(f"the data of {dataset}")
+    wanted = [] if is_here(dataset) else [f"the data of {dataset}"]
     known = model in ("standin", "smollm2") or Path(model).exists()
     if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):
         wanted.append(f"the model {model}")

@@ -13,8 +13,7 @@ import sys
 from typing import Any
 
 from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.pages import PAGES, remedy
-from dallrec_core.chain.places import notebooks_dir, run_dir
+from dallrec_core.chain.pages import PAGES, notebooks_dir, remedy, run_dir
 
 
 def measure(run: str) -> dict[str, Any]:

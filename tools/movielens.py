@@ -14,9 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from dallrec_core.chain.artefacts import atomic, read_json, read_table
-from dallrec_core.chain.parameters import Overrides
-from dallrec_core.chain.places import run_dir
-from dallrec_core.chain.profiles import load_profile
+from dallrec_core.chain.pages import run_dir
+from dallrec_core.chain.parameters import Overrides, load_profile
 from dallrec_core.experiment import inference
 from dallrec_core.experiment.sweep import sweep
 

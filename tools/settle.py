@@ -25,7 +25,7 @@ from dallrec_core.augmentation import attributes, interactions, selection
 from dallrec_core.chain.artefacts import atomic, read_json
 from dallrec_core.chain.pages import find_page
 from dallrec_core.chain.parameters import resolve
-from dallrec_core.chain.places import run_dir, runs_dir
+from dallrec_core.chain.pages import run_dir, runs_dir
 from dallrec_core.data import load, matinee
 from dallrec_core.data.splits import split
 from dallrec_core.experiment import controls, inference

@@ -16,8 +16,7 @@ from dallrec_core.augmentation.attributes import merged
 from dallrec_core.augmentation.prompts import one_line, split_values
 from dallrec_core.augmentation.view import load_data
 from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_json
-from dallrec_core.chain.pages import remedy
-from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.pages import remedy, run_dir
 from dallrec_core.errors import UserError
 
 # ---------------------------------------------------------------- instructions (Alpaca form)

@@ -16,8 +16,7 @@ from dallrec_core.augmentation import attributes as written_attributes
 from dallrec_core.augmentation.view import TrainingView, load_data
 from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_json, write_table
 from dallrec_core.chain.freshness import MANIFEST, STARTED
-from dallrec_core.chain.pages import find_page
-from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.pages import find_page, run_dir
 from dallrec_core.chain.run import locked
 from dallrec_core.data.checks import Table, id_text
 from dallrec_core.data.files import normal_attributes

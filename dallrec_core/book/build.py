@@ -6,7 +6,6 @@ show comes from a run, what they say from the sources as they are now.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -19,10 +18,9 @@ from typing import Any
 import nbformat
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from dallrec_core.book.generated import insertions, mark_figures, repair
+from dallrec_core.book.generated import INSERTIONS, mark_figures, repair
 from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.pages import PAGES, remedy
-from dallrec_core.chain.places import PACKAGE, book_root, run_dir
+from dallrec_core.chain.pages import PAGES, book_root, remedy, run_dir
 from dallrec_core.chain.progress import LINE
 from dallrec_core.chain.run import SKIPPED
 from dallrec_core.errors import UserError
@@ -76,25 +74,23 @@ def stage(root: Path, run: str, site: Path) -> None:
         raise UserError(f"run '{run}' has no executed {', '.join(absent)}; {remedy(run)}")
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(root / "book", site / "book")
-    for included in root.glob("dallrec_core/**/*.md"):
-        target = site / included.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(included, target)
+    for card in root.glob("dallrec_core/**/*.md"):  # which pages include
+        (site / card.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(card, site / card.relative_to(root))
     (site / "notebooks").mkdir()
     for page in PAGES:
-        folders = root / "notebooks", executed
-        shown = merge(*(nbformat.read(f / page.notebook, as_version=4) for f in folders))
+        both = (folder / page.notebook for folder in (root / "notebooks", executed))
+        shown = merge(*(nbformat.read(path, as_version=4) for path in both))
         commit = (freshness.read_manifest(page, run) or {}).get("commit", "unknown")
         mark_figures(shown, run, commit, page.name)
         nbformat.write(shown, site / "notebooks" / page.notebook)
     figure = run_dir(run) / "07_analysis" / "headline.png"
     if figure.is_file():
         shutil.copy(figure, site / "book")
-    texts = insertions(run)
     for prose in (site / "book").glob("*.md"):
         text = prose.read_text(encoding="utf-8")
         for name in re.findall(r"^<!-- (\w+) -->$", text, re.MULTILINE):
-            text = text.replace(f"<!-- {name} -->", texts[name])
+            text = text.replace(f"<!-- {name} -->", INSERTIONS[name](run))
         prose.write_text(text, encoding="utf-8")
 
 
@@ -134,10 +130,10 @@ def _tags(cell: Any) -> list[str]:
 
 def _key(root: Path, site: Path) -> str:
     """Hash everything that the pages depend on: staged pages, configuration, library, versions."""
-    files = [root / "_config.yml", *sorted(site.rglob("*")), *sorted(PACKAGE.rglob("*.py"))]
-    hashes = [f"{path.name} {artefacts.sha256(path)}" for path in files if path.is_file()]
+    files = [root / "_config.yml", *sorted(site.rglob("*"))]
+    hashes = [(path.name, artefacts.sha256(path)) for path in files if path.is_file()]
     versions = [metadata.version(name) for name in ("jupyter-book", "sphinx", "myst-nb")]
-    return hashlib.sha256("\n".join(hashes + versions).encode()).hexdigest()
+    return freshness.key([hashes, versions, freshness.library()])
 
 
 def _jupyter_book(root: Path, site: Path) -> None:

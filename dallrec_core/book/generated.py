@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.pages import PAGES, Page
-from dallrec_core.chain.parameters import page_parameters
-from dallrec_core.chain.places import notebooks_dir, run_dir
-from dallrec_core.chain.profiles import profiles
+from dallrec_core.chain.pages import PAGES, Page, notebooks_dir, run_dir
+from dallrec_core.chain.parameters import page_parameters, profiles
 from dallrec_core.llm.ledger import COUNTS, ledger_table
 
 HEADLINE = """```{figure} headline.png
@@ -52,26 +49,13 @@ REPAIRS = (
 """
 
 
-def insertions(run: str) -> dict[str, str]:
-    """Return what stands in the pages of a run instead of `<!-- name -->`, by name."""
-    return {
-        "headline": _headline(run),
-        "profiles": _profiles(),
-        "parameters": _parameters(),
-        "summary": _summary(run),
-        "times": _times(run),
-        "ledger": _ledger(run),
-        "digests": _digests(run),
-    }
-
-
 def _headline(run: str) -> str:
     """Figure and table of page 7; glue does not carry figures with their texts between pages."""
     table = run_dir(run) / "07_analysis" / "headline.html"
     return HEADLINE.replace("{table}", table.read_text("utf-8")) if table.is_file() else ""
 
 
-def _profiles() -> str:
+def _profiles(run: str) -> str:
     """What each profile runs, on what, and what that took, by `tools/measured.py`."""
     measured = freshness.read_json_or_none(notebooks_dir() / "profiles" / "measured.json") or {}
     took = {
@@ -85,7 +69,7 @@ def _profiles() -> str:
     return _table(["profile", "what it runs", "what it needs", "measured"], rows)
 
 
-def _parameters() -> str:
+def _parameters(run: str) -> str:
     """The parameters of all notebooks, from their own parameters cells."""
     parts = []
     for page in PAGES:
@@ -111,28 +95,18 @@ def _summary(run: str) -> str:
     return _table(["", "this build"], [*rows, ("notebooks in all", f"{total:.0f} s")])
 
 
-def _times(run: str) -> str:
-    """What each notebook took, and the heading above its slowest cell with its seconds."""
+def _notebooks(run: str) -> str:
+    """What each notebook took, when it was finished, and what stands for its results."""
     rows = []
     for page in PAGES:
-        notebook = nbformat.read(run_dir(run) / "notebooks" / page.notebook, as_version=4)
-        heading, cells = "", []
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                heading = (re.findall(r"^#+ (.+)", cell.source, re.MULTILINE) or [heading])[-1]
-            cells.append((_seconds(cell), heading))
-        longest, slowest = max(cells, key=lambda cell: cell[0])
-        times = f"{_seconds(notebook):.1f}", slowest, f"{longest:.1f}"
-        finished = (freshness.read_manifest(page, run) or {}).get("finished", "by hand")
-        minute = finished[:16].replace("T", " ")
-        link, peak = f"[{page.name}](../notebooks/{page.name})", _costs(page, run).get("peak_mib")
-        rows.append((link, *times, peak or "", minute))
-    head = ["notebook", "seconds", "slowest cell", "its seconds", "peak MiB", "finished (UTC)"]
+        manifest, costs = freshness.read_manifest(page, run) or {}, _costs(page, run)
+        finished = manifest.get("finished", "by hand")[:16].replace("T", " ")
+        keys = freshness.short_digest(page, run), freshness.actual_key(page, run)[:12]
+        link = f"[{page.name}](../notebooks/{page.name})"
+        times = manifest.get("seconds", ""), costs.get("peak_mib", ""), finished
+        rows.append([link, *times, *(f"`{key}`" for key in keys)])
+    head = ["notebook", "seconds", "peak MiB", "finished (UTC)", "content digest", "key"]
     return _table(head, rows)
-
-
-def _seconds(node: Any) -> float:
-    return node.metadata.get("papermill", {}).get("duration") or 0.0
 
 
 def _costs(page: Page, run: str) -> dict[str, Any]:
@@ -154,16 +128,21 @@ def _ledger(run: str) -> str:
     return _table(shown.columns, shown.to_numpy())
 
 
-def _digests(run: str) -> str:
-    keys = [(p, freshness.short_digest(p, run), freshness.actual_key(p, run)[:12]) for p in PAGES]
-    rows = [(page.name, f"`{digest}`", f"`{key}`") for page, digest, key in keys]
-    return _table(["stage", "content digest", "key"], rows)
+INSERTIONS: dict[str, Callable[[str], str]] = {
+    "headline": _headline,
+    "profiles": _profiles,
+    "parameters": _parameters,
+    "summary": _summary,
+    "notebooks": _notebooks,
+    "ledger": _ledger,
+}
+"""What stands in the pages of a run instead of `<!-- name -->`, by name."""
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """Return a Markdown table; cells may hold a bar or a tag."""
-    names = list(head)
     body = [[re.sub(r"([|<])", r"\\\1", str(cell)) for cell in row] for row in rows]
+    names = list(head)
     lines = [names, ["---"] * len(names), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

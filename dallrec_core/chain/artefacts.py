@@ -74,10 +74,9 @@ def _check(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
             raise UserError(
                 f"{path}: column '{field.name}' is missing (it has {', '.join(table.column_names)})"
             )
-        position = table.column_names.index(field.name)
-        column = table.column(position)
+        place = table.column_names.index(field.name)
         try:
-            column = column.cast(field.type)
+            column = table.column(place).cast(field.type)
         except pa.ArrowException as error:
             raise UserError(
                 f"{path}: column '{field.name}' should be {field.type}: {error}"
@@ -85,7 +84,7 @@ def _check(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
         if not field.nullable and column.null_count:
             row = column.is_null().index(True)
             raise UserError(f"{path}: row {row}, column '{field.name}' is empty")
-        table = table.set_column(position, field, column)
+        table = table.set_column(place, field, column)
     return table.replace_schema_metadata(None)
 
 
@@ -107,14 +106,10 @@ def read_table(path: Path, schema: str) -> pd.DataFrame:
     Raises:
         UserError: when the file is absent, unreadable, or does not fit.
     """
-    return _check(_load(path), SCHEMAS[schema], path).to_pandas()
-
-
-def _load(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist")
     try:
-        return pq.read_table(path)
+        return _check(pq.read_table(path), SCHEMAS[schema], path).to_pandas()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is not a readable parquet file: {error}") from error
 
@@ -178,7 +173,7 @@ def digest(path: Path) -> str:
     if path.suffix == ".png":
         return ""
     if path.suffix == ".parquet":
-        frame = _load(path).to_pandas().drop(columns=list(VOLATILE), errors="ignore")
+        frame = pd.read_parquet(path).drop(columns=list(VOLATILE), errors="ignore")
         rows = pd.util.hash_pandas_object(frame, index=False).to_numpy()
         return hashlib.sha256(",".join(frame.columns).encode() + rows.tobytes()).hexdigest()
     if path.suffix == ".json":

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dallrec_core.chain import artefacts
-from dallrec_core.chain.pages import Page, missing
+from dallrec_core.chain.pages import PACKAGE, Page, missing, notebooks_dir, run_dir
 from dallrec_core.chain.parameters import as_path
-from dallrec_core.chain.places import PACKAGE, notebooks_dir, run_dir
 from dallrec_core.errors import UserError
 
 VERSIONED = ("torch", "transformers", "peft")

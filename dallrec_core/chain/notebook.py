@@ -16,9 +16,16 @@ from typing import Any
 import pandas as pd
 
 from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.pages import DEFAULT_RUN, Page, find_page, lacking, require
-from dallrec_core.chain.parameters import check_notebook
-from dallrec_core.chain.places import run_dir, runs_dir
+from dallrec_core.chain.pages import (
+    DEFAULT_RUN,
+    Page,
+    find_page,
+    lacking,
+    require,
+    run_dir,
+    runs_dir,
+)  # fmt: skip
+from dallrec_core.chain.parameters import check, page_parameters
 from dallrec_core.chain.run import CHAIN, locked, run_chain
 from dallrec_core.errors import UserError
 
@@ -124,7 +131,8 @@ def begin(page: str, names: dict[str, Any]) -> OpenPage:
             parameter is not of its type or out of bounds.
     """
     opened = OpenPage(find_page(page), names.get("run", DEFAULT_RUN))
-    check_notebook(opened.page, names)
+    given = [name for name in page_parameters(opened.page) if name in names and name != "run"]
+    names.update(check(opened.page, {name: names[name] for name in given}))
     run = opened.run
     by_hand = os.environ.get(CHAIN) != f"{run}/{opened.name}"
     absent = lacking(opened.page, run)

@@ -1,13 +1,91 @@
-"""The pages of the book that compute: numbered notebooks, what they need and what they make."""
+"""The pages of the book that compute, what they need and make, and the folders they work in."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from dallrec_core.chain.places import data_dir, run_dir
 from dallrec_core.errors import UserError
+
+# ---------------------------------------------------------------- folders
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Where the library is; an installed one holds a copy of the notebooks."""
+
+
+def project_root() -> Path | None:
+    """Return the nearest folder above the current one, or the package's, that holds the book."""
+    folders = (Path.cwd(), *Path.cwd().parents, PACKAGE.parent)
+    books = (f for f in folders if (f / "_config.yml").is_file() and (f / "notebooks").is_dir())
+    return next(books, None)
+
+
+def book_root() -> Path:
+    """Return the folder of the book's sources, or the package with its copy of the notebooks.
+
+    Raises:
+        UserError: when there are no notebooks, neither here nor in the package.
+    """
+    root = project_root() or PACKAGE
+    if not (root / "notebooks").is_dir():
+        raise UserError(
+            f"no notebooks at or above {Path.cwd()}; clone the repository and run this inside it"
+        )
+    return root
+
+
+def notebooks_dir() -> Path:
+    """Return the folder of the committed notebooks, in which they are executed."""
+    return book_root() / "notebooks"
+
+
+def runs_dir() -> Path:
+    """Return the folder of all runs: `DALLREC_RUNS_DIR`, else `runs` beside the notebooks."""
+    named = os.environ.get("DALLREC_RUNS_DIR")
+    return Path(named).resolve() if named else (project_root() or Path.cwd()) / "runs"
+
+
+def run_dir(run: str) -> Path:
+    """Return the folder of one run.
+
+    Raises:
+        UserError: when the name could not be a folder of its own inside the runs.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run) or run == "cache":
+        raise UserError(
+            f"'{run}' cannot name a run: use letters, digits, '.', '_' and '-' (and not 'cache')"
+        )
+    return runs_dir() / run
+
+
+def cache_dir() -> Path:
+    """Return the platform's folder for what can be fetched or made again."""
+    import pooch
+
+    return Path(pooch.os_cache("dallrec"))
+
+
+def data_dir() -> Path:
+    """Return the folder of data files: `DALLREC_DATA_DIR`, else the platform's cache folder.
+
+    Raises:
+        UserError: when the variable names something that is not a folder.
+    """
+    named = os.environ.get("DALLREC_DATA_DIR")
+    folder = Path(named).expanduser().resolve() if named else cache_dir()
+    if named and not folder.is_dir():
+        raise UserError(
+            f"DALLREC_DATA_DIR is {named}, which is not a folder. Create it or correct the "
+            "variable; unset it to use the cache folder."
+        )
+    return folder
+
+
+# ---------------------------------------------------------------- pages
 
 DEFAULT_RUN = "smoke"
 """The run that notebooks belong to when nobody says otherwise, and the profile that makes it."""
@@ -29,8 +107,8 @@ class Page:
     "Parameters of a quick version, for a later notebook that is opened by itself."
     data: str = ""
     "Dataset without which cells tagged `needs-data` are skipped; it is not downloaded unasked."
-    data_files: tuple[str, ...] = ()
-    "Files of that dataset below the data folder."
+    data_folder: str = ""
+    "Folder of that dataset's files below the data folder."
 
     @property
     def notebook(self) -> str:
@@ -39,42 +117,25 @@ class Page:
 
     def has_data(self) -> bool:
         """Tell whether the dataset it cannot do without, if any, is on this machine."""
-        return all((data_dir() / file).is_file() for file in self.data_files)
+        return not self.data or (data_dir() / self.data_folder).is_dir()
 
 
-_WRITTEN = ("01_data", "02_finetune", "03_interactions", "04_attributes", "05_summaries")
+_MODEL = ("01_data", "02_finetune")
+_WRITTEN = (*_MODEL, "03_interactions", "04_attributes", "05_summaries")
+_DATA = "train.parquet validation.parquet test.parquet items.parquet users.parquet dataset.json"
+_TUNED = "model.json adapters instructions training_log.parquet evaluation.json contamination.json"
 
 PAGES: tuple[Page, ...] = (
-    Page(
-        "01_data",
-        makes=("train.parquet", "validation.parquet", "test.parquet", "items.parquet")
-        + ("users.parquet", "dataset.json", "split_report.json"),
-    ),
+    Page("01_data", makes=(*_DATA.split(), "split_report.json")),
     Page(
         "02_finetune",
         needs=("01_data",),
-        makes=("model.json", "adapters", "instructions", "training_log.parquet")
-        + ("evaluation.json", "contamination.json"),
+        makes=tuple(_TUNED.split()),
         quick={"n_examples": 32, "held_out": 100, "epochs": 2, "curve_sizes": [], "probes": 50},
     ),
-    Page(
-        "03_interactions",
-        needs=("01_data", "02_finetune"),
-        makes=("interactions.parquet",),
-        quick={"budget": 1000},
-    ),
-    Page(
-        "04_attributes",
-        needs=("01_data", "02_finetune"),
-        makes=("attributes.parquet",),
-        quick={"max_items": 100},
-    ),
-    Page(
-        "05_summaries",
-        needs=("01_data", "02_finetune"),
-        makes=("summaries.parquet",),
-        quick={"max_items": 100},
-    ),
+    Page("03_interactions", ("interactions.parquet",), needs=_MODEL, quick={"budget": 1000}),
+    Page("04_attributes", ("attributes.parquet",), needs=_MODEL, quick={"max_items": 100}),
+    Page("05_summaries", ("summaries.parquet",), needs=_MODEL, quick={"max_items": 100}),
     Page(
         "06_recommenders",
         needs=_WRITTEN,
@@ -92,20 +153,14 @@ PAGES: tuple[Page, ...] = (
         "A1_published_split",
         makes=("findings.json",),
         data="published",
-        data_files=tuple(
-            f"published/movielens/{name}.txt"
-            for name in ("train", "test", "item_list", "user_list")
-        ),
+        data_folder="published/movielens",
     ),
     Page(
         "A2_released_edges",
         makes=("findings.json",),
         keeps=("trainings",),
         data="released-edges",
-        data_files=tuple(
-            f"released-edges/amazon-scientific/{name}.txt"
-            for name in ("train", "train_augmented", "test")
-        ),
+        data_folder="released-edges/amazon-scientific",
     ),
 )
 """The chain, in the order in which it runs."""

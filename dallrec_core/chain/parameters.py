@@ -12,14 +12,15 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from dallrec_core.chain.pages import PAGES, Page, find_page
-from dallrec_core.chain.places import notebooks_dir
+from dallrec_core.chain.pages import PAGES, Page, find_page, notebooks_dir
 from dallrec_core.errors import UserError
 
 Overrides = dict[str, dict[str, Any]]
@@ -39,16 +40,8 @@ def _must(be: Callable[[Any], bool], words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _is_encoder(text: str) -> bool:
-    slip = text != "tfidf" and difflib.get_close_matches(text.lower(), ["tfidf"])
-    return not slip and text not in ("", "lm", "lm:")
-
-
-Encoder = Annotated[str, _must(
-    _is_encoder,
-    "'tfidf', 'lm:' and a language model such as 'lm:standin', or the folder or Hugging Face id of "
-    "a text encoder such as 'sentence-transformers/all-MiniLM-L6-v2'",
-)]  # fmt: skip
+# the bundled one, a language model, or the Hugging Face id or folder of a text encoder
+Encoder = Literal["tfidf"] | Annotated[str, Field(pattern="^lm:.|/")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -113,18 +106,12 @@ class Parameter:
     """One assignment of a parameters cell."""
 
     name: str
-    "Its name."
     kind: str
     'Its type as annotated, e.g. "list[str]".'
     default: Any
     "Its literal value."
     comment: str
     "The comment behind it."
-
-    @property
-    def type(self) -> Any:
-        """The annotated type itself."""
-        return eval(self.kind)  # from our own notebooks, whose code is executed anyway
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -135,13 +122,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     import papermill
 
+    def read(name: str, inferred_type_name: str, default: str, help: str) -> Parameter:
+        return Parameter(name, inferred_type_name, ast.literal_eval(default), help)
+
     try:
-        return {
-            name: Parameter(
-                name, p["inferred_type_name"], ast.literal_eval(p["default"]), p["help"]
-            )
-            for name, p in papermill.inspect_notebook(notebook).items()
-        }
+        return {name: read(**found) for name, found in papermill.inspect_notebook(notebook).items()}
     except FileNotFoundError as error:
         raise UserError(f"{notebook} does not exist") from error
     except Exception as error:  # nbformat, json, ast: whatever is wrong with the file
@@ -158,7 +143,8 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         page: the page.
-        values: some of its parameters.
+        values: some of its parameters; texts, as Papermill and the command line give them, become
+            what the annotations say.
 
     Returns:
         The same values.
@@ -168,17 +154,24 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {name: p for name, p in page_parameters(page).items() if name != "run"}
     fields: dict[str, Any] = {
-        name: (TYPES.get(f"{page.name}.{name}") or TYPES.get(name) or p.type, p.default)
+        name: (Annotated[_type(page, p), BeforeValidator(partial(from_text, p))], p.default)
         for name, p in known.items()
     }
-    model = create_model(page.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    model = pydantic.create_model(
+        page.name, __config__=pydantic.ConfigDict(extra="forbid", strict=True), **fields
+    )
     try:
         return model.model_validate(values).model_dump(exclude_unset=True)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         raise UserError(_explain(page, known, error)) from error
 
 
-def _explain(page: Page, known: Mapping[str, Parameter], error: ValidationError) -> str:
+def _type(page: Page, parameter: Parameter) -> Any:
+    bounded = TYPES.get(f"{page.name}.{parameter.name}") or TYPES.get(parameter.name)
+    return bounded or eval(parameter.kind)  # from our own notebook, whose code is executed anyway
+
+
+def _explain(page: Page, known: Mapping[str, Parameter], error: pydantic.ValidationError) -> str:
     """Say in one line what is wrong with the first value that pydantic refuses."""
     problems = error.errors()
     # of a union's complaints, the one of our own check says most
@@ -192,8 +185,6 @@ def _explain(page: Page, known: Mapping[str, Parameter], error: ValidationError)
     said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "literal_error":
         said += guess(str(value), re.findall(r"'([^']+)'", said))
-    if first["type"] == "float_type" and isinstance(value, str):
-        said += " (YAML reads 1e-4 as text, write 1.0e-4)"
     return f"{page.name}.{name} should be {said}, but is {value!r}"
 
 
@@ -217,15 +208,17 @@ def as_path(name: str, text: str) -> Path | None:
     return path.resolve() if text and named else None
 
 
-def from_text(text: str, parameter: Parameter) -> Any:
-    """Read a value that was typed as text: YAML, or the text itself where a string is wanted."""
+def from_text(parameter: Parameter, value: Any) -> Any:
+    """Read a value that was given as text: YAML, or the text itself where a string is wanted."""
+    if not isinstance(value, str):
+        return value
     if parameter.kind == "str":
-        return str(as_path(parameter.name, text) or text.strip("\"'"))
+        return str(as_path(parameter.name, value) or value)
     try:
-        value = yaml.safe_load(text)
-        return float(value) if parameter.kind == "float" and isinstance(value, str) else value
+        found = yaml.safe_load(value)
+        return float(found) if parameter.kind == "float" and isinstance(found, str) else found
     except (yaml.YAMLError, ValueError):
-        return text
+        return value
 
 
 def parse_overrides(texts: Iterable[str]) -> Overrides:
@@ -241,28 +234,9 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
         if not equals or not (prefix or name == "seed"):
             raise UserError(f"'{text}' is not 'page.name=value', e.g. 06_recommenders.seeds=5")
         for page in map(find_page, prefix or [page.name for page in PAGES]):
-            parameter = page_parameters(page).get(name, Parameter(name, "str", "", ""))
-            parsed = check(page, {name: from_text(value.strip(), parameter)})
+            parsed = check(page, {name: value.strip().strip("\"'")})
             found.setdefault(page.name, {}).update(parsed)
     return found
-
-
-def check_notebook(page: Page, names: dict[str, Any]) -> None:
-    """Check a notebook's parameters; turn those that `papermill -p` gave as text into their types.
-
-    Args:
-        page: the page.
-        names: the variables of the notebook; parameters among them are changed in place.
-
-    Raises:
-        UserError: for a value that is not of its type or out of bounds.
-    """
-    known = page_parameters(page)
-    given = {name: names[name] for name in known if name in names and name != "run"}
-    for name, value in given.items():
-        if isinstance(value, str) and known[name].kind != "str":
-            given[name] = from_text(value, known[name])
-    names.update(check(page, given))
 
 
 def resolve(page: Page, *layers: Overrides) -> dict[str, Any]:
@@ -271,3 +245,61 @@ def resolve(page: Page, *layers: Overrides) -> dict[str, Any]:
     for layer in layers:
         values.update(layer.get(page.name, {}))
     return values
+
+
+# ---------------------------------------------------------------- profiles
+
+
+class Profile(pydantic.BaseModel):
+    """Parameters of several notebooks for a kind of data or machine: a YAML file."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    name: str
+    "Name of the profile, and of the run it makes."
+    description: str
+    "What it does, in one sentence."
+    hardware: str
+    "The machine it is meant for, in words."
+    needs: dict[str, float] = {}
+    "The same in numbers: memory_gib, disk_gib, gpu_gib."
+    parameters: Overrides
+    "Values by page and parameter."
+
+
+def profiles() -> list[Profile]:
+    """Return the profiles that come with the book, those with the smallest needs first."""
+    needs = ("gpu_gib", "memory_gib", "disk_gib")
+    loaded = [load_profile(str(path)) for path in (notebooks_dir() / "profiles").glob("*.yml")]
+    return sorted(loaded, key=lambda profile: [profile.needs.get(need, 0) for need in needs])
+
+
+def load_profile(name: str) -> Profile:
+    """Load a profile by name, or by the path of a YAML file, and check all its parameters.
+
+    Raises:
+        UserError: when it does not exist, is not readable, or sets what no notebook has.
+    """
+    path = Path(name)
+    if path.suffix not in (".yml", ".yaml"):
+        names = sorted(each.stem for each in (notebooks_dir() / "profiles").glob("*.yml"))
+        if name not in names:
+            listing = ", ".join(names)
+            raise UserError(
+                f"there is no profile '{name}'{guess(name, names)}; there are {listing}"
+            )
+        path = notebooks_dir() / "profiles" / f"{name}.yml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        profile = Profile.model_validate({"name": path.stem, **content})
+        checked = [(find_page(key), values) for key, values in profile.parameters.items()]
+        parameters = {page.name: check(page, values) for page, values in checked}
+    except OSError as error:
+        raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is not a profile: {place}: {first['msg']}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, UserError) as error:
+        raise UserError(f"profile {path}: {' '.join(str(error).split())}") from error
+    return profile.model_copy(update={"parameters": parameters})

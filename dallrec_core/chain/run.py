@@ -22,9 +22,8 @@ from filelock import FileLock, Timeout
 
 from dallrec_core.chain import artefacts, freshness
 from dallrec_core.chain.freshness import MANIFEST, STARTED
-from dallrec_core.chain.pages import PAGES, Page, missing, require
+from dallrec_core.chain.pages import PAGES, Page, missing, notebooks_dir, require, run_dir, runs_dir
 from dallrec_core.chain.parameters import Overrides, page_parameters, resolve
-from dallrec_core.chain.places import notebooks_dir, run_dir, runs_dir
 from dallrec_core.chain.progress import LINE
 from dallrec_core.errors import PageFailed, UserError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dallrec_core.chain.places import data_dir
+from dallrec_core.chain.pages import data_dir
 from dallrec_core.data.checks import repr_value
 from dallrec_core.data.tables import decode, read_bytes, read_fields
 from dallrec_core.errors import UserError

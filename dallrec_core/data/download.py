@@ -18,7 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from dallrec_core.chain.artefacts import atomic
-from dallrec_core.chain.places import data_dir
+from dallrec_core.chain.pages import data_dir
 from dallrec_core.errors import UserError
 
 RETRIES = 3

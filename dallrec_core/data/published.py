@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dallrec_core.chain.places import data_dir
+from dallrec_core.chain.pages import data_dir
 from dallrec_core.data import books
 from dallrec_core.data.base import Dataset, make_dataset, pair_keys
 from dallrec_core.data.checks import Table

@@ -14,9 +14,8 @@ import pandas as pd
 
 from dallrec_core import chain
 from dallrec_core.chain.artefacts import write_table
-from dallrec_core.chain.pages import PAGES, find_page
+from dallrec_core.chain.pages import PAGES, find_page, run_dir
 from dallrec_core.chain.parameters import Overrides, check, resolve
-from dallrec_core.chain.places import run_dir
 from dallrec_core.chain.run import locked
 from dallrec_core.experiment import comparison
 from dallrec_core.experiment.arms import prepare

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from dallrec_core.chain.artefacts import atomic, sha256
-from dallrec_core.chain.places import cache_dir
+from dallrec_core.chain.pages import cache_dir
 from dallrec_core.errors import UserError
 
 SMOLLM2 = "smollm2"

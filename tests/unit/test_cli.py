@@ -30,7 +30,7 @@ def test_help_is_quick() -> None:
 
 def test_outside_a_copy_of_the_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dallrec_core.chain.places.PACKAGE", tmp_path / "site" / "x")
+    monkeypatch.setattr("dallrec_core.chain.pages.PACKAGE", tmp_path / "site" / "x")
     result = dallrec("run")
     assert result.exit_code == 2 and "clone the repository" in result.stderr
 

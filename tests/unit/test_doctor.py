@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dallrec_core import doctor
-from dallrec_core.chain.profiles import load_profile, profiles
+from dallrec_core.chain.parameters import load_profile, profiles
 
 LARGE = dict.fromkeys(doctor.KINDS, 100.0)
 
@@ -20,20 +20,11 @@ def at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_report_covers_machine_data_and_every_profile() -> None:
     report = "\n".join(doctor.examine())
-    for word in ("Python", "cores", "memory", "free disk", "packages", "GPU", "holds nothing yet"):
+    for word in ("Python", "cores", "memory", "free disk", "GPU", "holds nothing yet"):
         assert word in report
     for profile in profiles():
         assert f"profile   {profile.name}: " in report
     assert "profile   smoke: can run here\n" in report
-
-
-def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path) -> None:
-    lock = tmp_path / "x.lock"
-    lock.write_text(f"# pins\npytest=={pytest.__version__}\n")
-    assert doctor._packages(lock) == "all 1 are those of x.lock"
-    lock.write_text('pytest==0\nno-such-thing==1\nother==1 ; sys_platform == "darwin"\n')
-    said = f"pytest is {pytest.__version__}, locked 0; no-such-thing is absent, locked 1"
-    assert doctor._packages(lock) == said
 
 
 def test_what_a_machine_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tiny_data import movies, write_page_1
 
 from dallrec_core import chain
 from dallrec_core.chain.artefacts import read_table, write_json, write_table
-from dallrec_core.chain.places import run_dir
+from dallrec_core.chain.pages import run_dir
 from dallrec_core.cli import main
 from dallrec_core.experiment import comparison, grid, inference
 from dallrec_core.experiment.controls import random_edges
