@@ -6,11 +6,11 @@ every output; afterwards test_double_run.py compares the artefacts of the two ru
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import Any
 
 import nbval.plugin
+import pytest
 from second_run import SECOND
 
 from dallrec_core.chain.progress import LINE
@@ -46,15 +46,9 @@ def _setup_for_second_run(self: nbval.plugin.IPyNbFile) -> None:
     if self.path.name.startswith("01_"):
         shutil.rmtree(SECOND, ignore_errors=True)
     self.skip_compare += NOT_COMPARED
-    before = os.environ.get("DALLREC_RUNS_DIR")
-    os.environ["DALLREC_RUNS_DIR"] = str(SECOND)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DALLREC_RUNS_DIR", str(SECOND))
         _setup(self)
-    finally:
-        if before is None:
-            del os.environ["DALLREC_RUNS_DIR"]
-        else:
-            os.environ["DALLREC_RUNS_DIR"] = before
 
 
 nbval.plugin.IPyNbFile.setup = _setup_for_second_run

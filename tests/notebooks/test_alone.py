@@ -17,7 +17,6 @@ from papermill.cli import papermill as papermill_command
 from second_run import ROOT
 
 from dallrec_core.chain.pages import PAGES
-from dallrec_core.chain.parameters import read_parameters
 
 SAMPLE = ("03_interactions",)
 """Needs two others, so their quick versions run too; all where `DALLREC_ALONE=all`."""
@@ -94,13 +93,3 @@ def test_papermill_hands_lists_over_as_its_users_write_them(
     done = CliRunner().invoke(papermill_command, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "smoke/01_data/held_back.parquet").exists()
-
-
-def test_the_help_of_papermill_tells_type_and_meaning_of_every_parameter() -> None:
-    for stage in PAGES:
-        path = ROOT / "notebooks" / stage.notebook
-        done = CliRunner().invoke(papermill_command, ["--help-notebook", str(path)])
-        said = " ".join(done.stdout.split())
-        for parameter in read_parameters(path).values():
-            assert f"{parameter.name}: {parameter.kind} (default" in said, done.stdout
-            assert " ".join(parameter.comment.split()) in said

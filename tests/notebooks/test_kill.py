@@ -12,9 +12,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import papermill
@@ -45,21 +45,12 @@ FORKS.set_forkserver_preload(
 )  # fmt: skip
 
 FIRST_PAGES = {
-    "02.n_examples": 8,
-    "02.held_out": 16,
-    "02.epochs": 2,
-    "02.curve_sizes": "[4]",
-    "02.probes": 8,
-    "02.probed_users": 8,
-    "03.attributes_first": "false",
-    "03.budget": 60,
+    "02.n_examples": 8, "02.held_out": 16, "02.epochs": 2, "02.curve_sizes": "[4]",
+    "02.probes": 8, "02.probed_users": 8, "03.attributes_first": "false", "03.budget": 60,
     "03.confirm": "nothing",  # the answers of a model this small confirm nothing
-    "04.max_items": 6,
-    "04.max_new_tokens": 6,
-    "04.fact_tokens": 6,
-    "05.max_items": 40,
-    "05.max_new_tokens": 6,
-}
+    "04.max_items": 6, "04.max_new_tokens": 6, "04.fact_tokens": 6,
+    "05.max_items": 40, "05.max_new_tokens": 6,
+}  # fmt: skip
 
 
 def dallrec(runs: Path, log: Path, *arguments: str) -> None:
@@ -100,19 +91,14 @@ def finish(process: ForkServerProcess, log: Path) -> str:
     return log.read_text()
 
 
-def whole(path: Path) -> Any:
-    """Open a file the way its readers do; one that is half-written cannot be opened."""
-    match path.suffix:
-        case ".parquet":
-            return pq.read_table(path)
-        case ".json":
-            return json.loads(path.read_text(encoding="utf-8"))
-        case ".jsonl":
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        case ".ipynb":
-            return nbformat.validate(nbformat.read(path, as_version=4))
-        case ".safetensors":
-            return safe_open(path, "np").keys()
+OPEN: dict[str, Callable[[Path], object]] = {
+    ".parquet": pq.read_table,
+    ".json": lambda path: json.loads(path.read_text()),
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+    ".ipynb": lambda path: nbformat.validate(nbformat.read(path, as_version=4)),
+    ".safetensors": lambda path: safe_open(path, "np").keys(),
+}
+"""How readers open a file; one that is half-written cannot be opened."""
 
 
 def answers(runs: Path) -> dict[str, str]:
@@ -133,15 +119,15 @@ def test_killed_in_pages_drawn_at_random(tmp_path: Path, monkeypatch: pytest.Mon
     for page in (CHAIN[place] for place in places):
         kill_within(*start(killed, model), page, moments.uniform(0, LONGEST))
         for path in killed.rglob("*"):
-            if path.is_file() and ".partial" not in str(path):
-                whole(path)
+            if path.suffix in OPEN and ".partial" not in str(path):
+                OPEN[path.suffix](path)
     assert finish(*start(killed, model)).count(" fresh") >= places[-1]
     finish(*undisturbed)
-    for page in CHAIN:
-        monkeypatch.setenv("DALLREC_RUNS_DIR", str(killed))
-        found = freshness.digests(page, "smoke")
-        monkeypatch.setenv("DALLREC_RUNS_DIR", str(left_alone))
-        assert found == freshness.digests(page, "smoke"), page.name
+    found = {}
+    for runs in (killed, left_alone):
+        monkeypatch.setenv("DALLREC_RUNS_DIR", str(runs))
+        found[runs] = {page.name: freshness.digests(page, "smoke") for page in CHAIN}
+    assert found[killed] == found[left_alone]
     assert answers(killed) == answers(left_alone)
     left = [path for path in (killed / "smoke").rglob("*") if ".partial" in path.name]
     left += [*killed.rglob("started.json"), *killed.rglob("*.checkpoint")]

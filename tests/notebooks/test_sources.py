@@ -60,17 +60,12 @@ def test_it_follows_the_template(path: Path) -> None:
     places = [names.index(name) for name in HEADINGS]
     assert places == sorted(places), names
     assert [mark for mark, _ in headings].count("#") == 1 and headings[0][0] == "#"
-    badge = text.split("## At a glance")[0]
+    badge, glance = text.split("\n## ")[:2]
+    rows = dict(re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", glance, re.MULTILINE))
+    assert {"Needs", "Makes", "Time and memory"} <= {name for name, value in rows.items() if value}
     assert f"colab.research.google.com/github/{SLUG}/blob/main/notebooks/{path.name}" in badge
     last = cells(path, "code")[-1]
     assert "page.provenance(" in source(last) and "hide-input" in last["metadata"]["tags"]
-
-
-def test_at_a_glance_says_what_goes_in_and_out_and_how_long_it_takes(path: Path) -> None:
-    table = prose(path).split("## At a glance")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", table, re.MULTILINE)
-    assert {"Needs", "Makes", "Time and memory"} <= {name for name, _ in rows}, rows
-    assert all(len(value) > 3 for _, value in rows)
 
 
 def test_the_overview_mirrors_the_headings(path: Path) -> None:
@@ -98,8 +93,8 @@ def figures(path: Path) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     return [(c, n) for c, n in pairs if c["cell_type"] == "code" and drawing.search(source(c))]
 
 
-def test_figures_have_names_captions_and_alt_texts(path: Path) -> None:
-    for cell, _ in figures(path):
+def test_figures_have_names_captions_alt_texts_and_a_sentence_that_reads_them(path: Path) -> None:
+    for cell, behind in figures(path):
         shown = cell["metadata"].get("mystnb", {})
         caption = shown.get("figure", {}).get("caption", "")
         alt = shown.get("image", {}).get("alt", "")
@@ -107,19 +102,14 @@ def test_figures_have_names_captions_and_alt_texts(path: Path) -> None:
         for text in (caption, alt):
             assert re.match(r"[A-Z].{20,}\.$", text), f"not a sentence: '{text}'"
         assert len(alt.split()) >= 8 and alt != caption, alt
+        assert behind and behind["cell_type"] == "markdown", f"nothing reads {source(cell)}"
+        first = source(behind).strip().split("\n\n")[0]
+        assert not first.startswith(("#", "```", "|")) and len(first.split()) >= 8, first
 
 
 def test_names_of_figures_are_unique() -> None:
     names = [c["metadata"]["mystnb"]["figure"]["name"] for p in NOTEBOOKS for c, _ in figures(p)]
     assert len(set(names)) == len(names) > 7
-
-
-def test_a_sentence_reads_each_figure(path: Path) -> None:
-    for cell, behind in figures(path):
-        assert behind and behind["cell_type"] == "markdown", f"nothing reads {source(cell)}"
-        first = source(behind).strip().split("\n\n")[0]
-        assert not first.startswith(("#", "```", "|")), f"nothing reads {source(cell)}"
-        assert len(first.split()) >= 8, first
 
 
 def test_parameters_are_typed_literals_with_a_comment_each(path: Path) -> None:

@@ -71,16 +71,6 @@ def here(monkeypatch: pytest.MonkeyPatch, few_epochs: None) -> None:
         monkeypatch.setattr(module, "best_seconds", once)
 
 
-def test_synthetic_data_has_the_asked_size_and_a_long_tail(tmp_path: Path) -> None:
-    path = str(tmp_path / "synthetic.npz")
-    about = arrays.synthetic(path, 20_000)
-    train = arrays.load(path).train
-    assert about == {"users": 120, "items": 1666, "train": 20_000}
-    assert len(train.drop_duplicates()) == len(train) == 20_000
-    counts = train["item"].value_counts()
-    assert counts.iloc[:166].sum() > 0.3 * len(train)  # a tenth of the items
-
-
 def test_quality_is_that_of_the_weights_that_fit_keeps(file: str, few_epochs: None) -> None:
     data, settings = arrays.load(file), training.SETTINGS["MF-BPR"]
     graph = data.graph()
@@ -88,12 +78,6 @@ def test_quality_is_that_of_the_weights_that_fit_keeps(file: str, few_epochs: No
     training.fit(model, graph, data.validation, settings)
     result = backbones.measure(file, "MF-BPR")
     assert result["valid_recall@20"] == backbones.quality(model, data)["recall@20"]
-
-
-def test_limits_follow_from_the_rates() -> None:
-    assert limits.bpr_epoch_bytes(796_000) == pytest.approx(1.85e9, rel=0.01)
-    arithmetic, gather = limits.graph_layer_seconds(1_000_000, 128e9, 264e9)
-    assert (arithmetic, gather) == pytest.approx((1e-3, 1e-3))
 
 
 def test_right_lists_pass_and_wrong_ones_do_not(file: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -75,16 +74,14 @@ def test_a_finished_page_has_manifest_artefacts_and_notebook(book: Path) -> None
     assert reasons() == {"01_data": [], "02_finetune": []}
 
 
-def test_defaults_inject_nothing_and_overrides_do(book: Path) -> None:
-    run(only=["01_data"], force=True)
+def test_defaults_inject_nothing_and_a_new_value_is_injected_and_makes_pages_stale(
+    book: Path,
+) -> None:
     assert "injected-parameters" not in (book / "runs/smoke/notebooks/01_data.ipynb").read_text()
     run("other", {"01_data": {"size": 4}}, only=["01_data"])
     injected = nbformat.read(book / "runs/other/notebooks/01_data.ipynb", as_version=4).cells[2]
     assert "injected-parameters" in injected.metadata.tags
     assert "size = 4" in injected.source and 'run = "other"' in injected.source
-
-
-def test_a_new_parameter_makes_it_and_what_follows_stale(book: Path) -> None:
     found = reasons(**{"01_data": {"size": 4}})
     assert found["01_data"] == ["parameters changed: size 3 -> 4"]
     assert found["02_finetune"] == ["inputs changed: 01_data"]
@@ -92,9 +89,7 @@ def test_a_new_parameter_makes_it_and_what_follows_stale(book: Path) -> None:
 
 def change_prose(book: Path) -> None:
     path = book / "notebooks/02_finetune.ipynb"
-    content = json.loads(path.read_text())
-    content["cells"][0]["source"] = "# Another title"
-    path.write_text(json.dumps(content))
+    path.write_text(path.read_text().replace("# 02_finetune", "# Another title"))
 
 
 def made(book: Path, name: str) -> Path:
@@ -125,24 +120,19 @@ def test_what_makes_a_page_stale(book: Path, damage: str) -> None:
     assert reasons() == {"01_data": [], "02_finetune": expected}
 
 
-def test_versions_and_library_are_part_of_the_key(
+def test_versions_library_and_files_that_parameters_name_are_part_of_the_key(
     book: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    keys, own = set(), book / "own.csv"
+    for content in ("a", "b"):
+        own.write_text(content)
+        parts = freshness.parts(PAGES[0], {"interactions_path": str(own)}, {})
+        keys.add(freshness.key(parts))
+    assert len(keys) == 2
     monkeypatch.setattr(freshness.metadata, "version", lambda name: "9")
     monkeypatch.setattr(freshness, "library", lambda: "changed")
     changed = " ".join(reasons()["01_data"])
     assert "library changed: dallrec_core" in changed and "-> '9'" in changed
-
-
-def test_files_named_by_parameters_are_part_of_the_key(book: Path) -> None:
-    def key() -> str:
-        return freshness.key(freshness.parts(PAGES[0], {"interactions_path": str(own)}, {}))
-
-    own = book / "own.csv"
-    own.write_text("a")
-    before = key()
-    own.write_text("b")
-    assert key() != before
 
 
 # --- what is run ---
@@ -187,9 +177,7 @@ def test_without_its_data_an_appendix_says_so_and_runs_again_once_they_are_there
     assert capsys.readouterr().out == ""
     [step] = chain.plan("smoke", only=["A1_published_split"])
     assert step.reasons == []
-    for file in find_page("A1").data_files:
-        (book.parent / file).parent.mkdir(parents=True, exist_ok=True)
-        (book.parent / file).touch()
+    (book.parent / "published/movielens").mkdir(parents=True)
     [step] = chain.plan("smoke", only=["A1_published_split"])
     assert step.reasons == ["data changed: published"]
     run(only=["A1_published_split"])
@@ -226,10 +214,14 @@ def test_a_failing_notebook_is_explained_and_leaves_no_result(book: Path) -> Non
 # --- inside a notebook ---
 
 
-@pytest.mark.parametrize("name", ["../out", "", "a/b", "cache", ".hidden"])
-def test_a_run_stays_inside_the_runs(name: str) -> None:
-    with pytest.raises(UserError, match="cannot name a run"):
-        chain.begin("01_data", {"run": name})
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(name, "cannot name a run") for name in ("../out", "", "a/b", "cache", ".hidden")]
+    + [("mine", "needs 01_data, 02_finetune of run 'mine'; run first: ")],
+)
+def test_a_page_opened_by_hand_in_no_run(book: Path, name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        chain.begin("04_attributes", {"run": name})
 
 
 @WITHOUT_KERNELS
@@ -255,7 +247,7 @@ def test_an_open_page_reads_and_writes_with_schemas(book: Path) -> None:
     assert page.read_json("03_interactions", "x") == {"a": 1}
 
 
-def test_provenance_names_inputs_and_notes_costs(book: Path) -> None:
+def test_tables_of_figures_and_of_provenance(book: Path) -> None:
     page = chain.begin("03_interactions", {})
     first, second = page.provenance(seed=7), page.provenance(seed=7)
     assert first.drop("wall time").equals(second.drop("wall time"))
@@ -263,16 +255,8 @@ def test_provenance_names_inputs_and_notes_costs(book: Path) -> None:
     digest = freshness.short_digest(find_page("02"), "smoke")
     assert first.loc["input 02_finetune", "value"] == digest
     assert {"seconds", "peak_mib", "device"} == set(artefacts.read_json(page.path("costs.json")))
-
-
-def test_a_table_of_figures() -> None:
     shown = chain.table({"n_items": 12345, "error": {"test": 0.123456}})
     assert shown.to_dict() == {"value": {"n items": "12,345", "error.test": "0.1235"}}
-
-
-def test_a_page_opened_by_hand_in_a_run_that_has_not_begun(book: Path) -> None:
-    with pytest.raises(UserError, match="needs 01_data, 02_finetune of run 'mine'; run first: "):
-        chain.begin("04_attributes", {"run": "mine"})
 
 
 # --- the list of pages ---
@@ -280,9 +264,9 @@ def test_a_page_opened_by_hand_in_a_run_that_has_not_begun(book: Path) -> None:
 
 def test_pages_can_be_named_shortly_and_chosen() -> None:
     names = [page.name for page in PAGES]
-    assert {find_page(text).name for text in ("03_interactions", "03", "3", "interactions")} == {
-        "03_interactions"
-    }
+    assert (
+        len({find_page(text).name for text in ("03_interactions", "03", "3", "interactions")}) == 1
+    )
     assert select(None, None) == names and select("A1", None) == names[-2:]
     assert select("06", "07") == ["06_recommenders", "07_analysis"]
     assert select(None, None, ("05", "01")) == ["05_summaries", "01_data"]

@@ -64,11 +64,8 @@ def test_the_count_is_what_the_model_was_given(batch_tokens: int) -> None:
     def look(module: object, args: object, options: dict[str, torch.Tensor]) -> None:
         given.append(int((options["input_ids"] != lm.pad_id).sum()))
 
-    handle = lm.model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with lm.model.register_forward_pre_hook(look, with_kwargs=True):
         counts = counted(prompts, batch_tokens=batch_tokens)
-    finally:
-        handle.remove()
     assert counts.tokens_in == sum(given)
     assert counts.tokens_in + counts.saved_by_prefix == sum(lengths(prompts))
     assert counts.saved_by_prefix > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,9 @@ from dallrec_core.llm.cache import AnswerCache, answer_key, ask_once
 
 
 def test_key_depends_on_prompt_model_and_settings() -> None:
-    keys = {
-        answer_key("p", "m", {"a": 1, "b": 2}),
-        answer_key("q", "m", {"a": 1, "b": 2}),
-        answer_key("p", "n", {"a": 1, "b": 2}),
-        answer_key("p", "m", {"a": 1, "b": 3}),
-    }
+    settings = {"a": 1, "b": 2}
+    different = [("p", "m", settings), ("q", "m", settings), ("p", "n", settings)]
+    keys = {answer_key(*each) for each in (*different, ("p", "m", {"a": 1, "b": 3}))}
     assert len(keys) == 4
     assert answer_key("p", "m", {"b": 2, "a": 1}) in keys
     assert len(answer_key("\ud800", "m", {})) == 64  # even a broken character has a key
@@ -78,31 +76,46 @@ def test_damaged_files_are_explained(damage: Callable[[Path], None], tmp_path: P
         cache.get_many(["1"])
 
 
-def test_locked_file_is_explained(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "a.sqlite", tmp_path):
+        with pytest.raises(UserError, match="cannot (make the folder|be used)"):
+            AnswerCache(place)
     with AnswerCache(tmp_path / "a.sqlite", timeout=0.1) as cache:
         blocker = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="in use by another process"):
             cache.put_many({"k": 1})
         blocker.close()
-        cache.put_many({"k": 1})
-
-
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot make the folder"):
-        AnswerCache(tmp_path / "file" / "a.sqlite")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="cannot be used"):
-        AnswerCache(tmp_path / "folder")
-
-
-def test_full_disk_is_explained(tmp_path: Path) -> None:
-    with AnswerCache(tmp_path / "a.sqlite") as cache:
         cache._db.execute("PRAGMA max_page_count = 4")  # SQLite's own way of a full disk
         with pytest.raises(UserError, match="cannot be used: .*full"):
             cache.put_many({str(i): "x" * 1000 for i in range(100)})
-        assert len(cache) == 0  # nothing half-written
+        assert len(cache) == 0
+
+
+QUESTIONS = [f"q{i}" for i in range(9)]
+
+
+def die_while_asking(path: Path) -> None:
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
+        yield from ({i: i / 2, i + 1: i / 2} for i in range(0, 6, 2))
+        os._exit(0)
+
+    with AnswerCache(path) as cache:
+        ask_once(QUESTIONS, "m", {}, cache, compute, desc="asking")
+
+
+def test_who_is_killed_while_asking_asks_only_the_rest_again(tmp_path: Path) -> None:
+    side_by_side(die_while_asking, (tmp_path / "a.sqlite",))
+    asked = []
+
+    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
+        asked.extend(sorted(missing))
+        yield {i: 9.0 for i in missing}
+
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
+        answers = ask_once(QUESTIONS, "m", {}, cache, compute, desc="asking")
+    assert asked == [6, 7, 8] and answers == [0, 0, 1, 1, 2, 2, 9, 9, 9]
 
 
 def test_the_estimate_is_timed_after_the_first_batch(

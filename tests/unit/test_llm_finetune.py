@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,11 @@ def test_same_seed_same_bytes_and_nothing_printed(
     assert digests(tmp_path / "other")[WEIGHTS] != digests(out)[WEIGHTS]
 
 
+@dataclass
 class _Killer:
-    """Stands for `progress` and is interrupted after `steps` training steps."""
+    """Stands for `progress` and is interrupted when no steps are left."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
+    left: int
 
     def __call__(self, iterable: Iterable[int], **options: Any) -> Iterator[int]:
         for step in iterable:
@@ -102,13 +103,11 @@ class _Killer:
             yield step
 
 
-@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize(("steps", "left"), [(1, 9), (5, 6)])
 def test_interrupted_run_continues_to_the_same_bytes(
-    steps: int,
-    tuned: tuple[Path, pd.DataFrame],
-    tmp_path: Path,
+    steps: int, left: int, tuned: tuple[Path, pd.DataFrame], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     out = tmp_path / "toy"
     monkeypatch.setattr(answer_trainer, "progress", _Killer(steps))
     with pytest.raises(KeyboardInterrupt):
@@ -117,16 +116,20 @@ def test_interrupted_run_continues_to_the_same_bytes(
     half = tmp_path / "toy.partial" / "checkpoint-6"  # killed while it was being written
     half.mkdir()
     (half / WEIGHTS).write_bytes(b"half")
-    counter = _Killer(-1)
+    counter = _Killer(100)
     monkeypatch.setattr(answer_trainer, "progress", counter)
     log = tune(out)
-    assert -1 - counter.left == (9 if steps == 1 else 6)  # steps that were left to do
+    assert 100 - counter.left == left
     assert digests(out) == digests(tuned[0])
     pd.testing.assert_frame_equal(log, tuned[1])
     assert [p.name for p in tmp_path.iterdir()] == ["toy"]
 
 
 def test_only_one_call_works_on_an_adapter(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/a: "):
+        tune(tmp_path / "file" / "a")
+    (tmp_path / "file").unlink()
     partial = tmp_path / "toy.partial"
     partial.mkdir()
     (partial / "of-the-other").touch()
@@ -149,6 +152,8 @@ def test_finished_adapter_is_not_trained_again(
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
+    for given, text in ((" ", "Do."), ("This", "Do.\nThis"), (None, "Do.")):
+        assert instruction_text({"instruction": "Do.", "input": given, "output": "x"}) == text
     lm = tiny_model(chat=chat)
     (row,) = encode_examples(lm, EXAMPLES[:1], 0, "toy")
     prompt = lm.encode([render(lm, EXAMPLES[0]["instruction"])])[0]
@@ -157,11 +162,6 @@ def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
     assert row["labels"] == [IGNORED] * len(prompt) + answer
     # What is learnt stands where scoring and generation look for it.
     assert row["input_ids"][:-1] == lm.encode([render(lm, EXAMPLES[0]["instruction"]) + "yes"])[0]
-
-
-def test_the_input_field_follows_the_instruction() -> None:
-    for given, text in ((" ", "Do."), ("This", "Do.\nThis"), (None, "Do.")):
-        assert instruction_text({"instruction": "Do.", "input": given, "output": "x"}) == text
 
 
 def test_buckets_hold_every_example_once_and_pad_little() -> None:
@@ -221,9 +221,3 @@ def test_what_cannot_be_learnt_is_explained_and_leaves_nothing(
     with pytest.raises(UserError, match=message):
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", lora, task="toy", device="cpu")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot write .*file/a: "):
-        tune(tmp_path / "file" / "a")

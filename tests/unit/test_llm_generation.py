@@ -50,21 +50,17 @@ def test_greedy_equals_decoding_by_hand_whatever_the_batch() -> None:
         assert [a.truncated for a in answers] == [len(new) == 7 for new in expected]
 
 
-def test_an_end_token_ends_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_end_token_of_the_checkpoint_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny_model()
+    before, config = generate(lm, PROMPTS, max_new_tokens=7), lm.model.generation_config
+    for name, value in {"repetition_penalty": 5.0, "do_sample": True, "num_beams": 3}.items():
+        monkeypatch.setattr(config, name, value)
+    assert generate(lm, PROMPTS, max_new_tokens=7) == before
     tokens = naive(PROMPTS[0], 6)
     at = next(i for i in range(1, 6) if tokens[i] not in tokens[:i])
-    monkeypatch.setattr(lm.model.generation_config, "eos_token_id", [tokens[at]])
+    monkeypatch.setattr(config, "eos_token_id", [tokens[at]])
     (answer,) = generate(lm, PROMPTS[:1], max_new_tokens=6)
     assert answer == Generated(lm.decode(tokens[:at]).strip(), at, False)
-
-
-def test_preferences_of_the_checkpoint_do_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = tiny_model()
-    before = generate(lm, PROMPTS, max_new_tokens=7)
-    for name, value in {"repetition_penalty": 5.0, "do_sample": True, "num_beams": 3}.items():
-        monkeypatch.setattr(lm.model.generation_config, name, value)
-    assert generate(lm, PROMPTS, max_new_tokens=7) == before
 
 
 def test_answers_are_stored_by_settings(tmp_path: Path) -> None:

@@ -28,22 +28,14 @@ def write_gguf(path: Path) -> dict[str, np.ndarray]:
     """Write a tiny Llama with random weights, and return these by name."""
     random = np.random.default_rng(0)
     made = writer.GGUFWriter(path, "llama")
-    made.add_context_length(64)
-    made.add_embedding_length(WIDTH)
-    made.add_block_count(LAYERS)
-    made.add_feed_forward_length(48)
-    made.add_head_count(4)
-    made.add_head_count_kv(2)
-    made.add_layer_norm_rms_eps(1e-5)
-    made.add_rope_freq_base(10000.0)
-    made.add_vocab_size(len(WORDS))
-    made.add_tokenizer_model("gpt2")
-    made.add_token_list(WORDS)
-    made.add_token_types([1] * (len(WORDS) - 1) + [3])
-    made.add_token_merges(["a b"])
-    made.add_bos_token_id(len(WORDS) - 1)
-    made.add_eos_token_id(len(WORDS) - 1)
-    made.add_chat_template(TEMPLATE)
+    about = {"context_length": 64, "embedding_length": WIDTH, "block_count": LAYERS,
+             "feed_forward_length": 48, "head_count": 4, "head_count_kv": 2,
+             "layer_norm_rms_eps": 1e-5, "rope_freq_base": 1e4, "vocab_size": len(WORDS),
+             "tokenizer_model": "gpt2", "token_list": WORDS, "token_merges": ["a b"],
+             "token_types": [1] * (len(WORDS) - 1) + [3], "bos_token_id": len(WORDS) - 1,
+             "eos_token_id": len(WORDS) - 1, "chat_template": TEMPLATE}  # fmt: skip
+    for name, value in about.items():
+        getattr(made, f"add_{name}")(value)
     shapes = {"token_embd": (len(WORDS), WIDTH), "output_norm": (WIDTH,)}
     for layer in range(LAYERS):
         block = {"attn_norm": (WIDTH,), "ffn_norm": (WIDTH,), "attn_output": (WIDTH, WIDTH)}

@@ -117,16 +117,15 @@ def test_unknown_id_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # ---------------------------------------------------------------- bad input
 
 
-def test_bad_options() -> None:
-    refused("is neither bundled .*, nor a folder here", Path("./nowhere"))
-    refused("revision 'main' means nothing", tiny_checkpoint(), revision="main")
-    missing = Path("/no/adapter")
-    refused("adapter /no/adapter lacks adapter_config.json", tiny_checkpoint(), adapter=missing)
-
-
 def pickle(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
+
+
+def add_code(folder: Path) -> None:
+    evil = {"AutoModelForCausalLM": "evil.Model"}
+    change(folder / "config.json", model_type="evil", auto_map=evil)
+    (folder / "evil.py").write_text("raise SystemExit('code of the checkpoint was run')")
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -141,6 +140,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "it fills gaps",
     ),
     "no config": (lambda f: (f / "config.json").unlink(), ""),
+    "with code": (add_code, ""),
 }
 
 
@@ -151,15 +151,9 @@ def test_folders_that_cannot_be_used(damage: str, copy: Path) -> None:
     refused(f"model '{copy}' cannot be loaded from .*{message}", copy)
 
 
-def test_code_from_the_checkpoint_is_not_run(copy: Path) -> None:
-    evil = {"AutoModelForCausalLM": "evil.Model"}
-    change(copy / "config.json", model_type="evil", auto_map=evil)
-    (copy / "evil.py").write_text(f"open({str(copy / 'ran')!r}, 'w')")
-    refused("cannot be loaded", copy)
-    assert not (copy / "ran").exists()
-
-
-def test_incomplete_adapters(adapter: Path, tmp_path: Path) -> None:
+def test_bad_options_and_incomplete_adapters(adapter: Path, tmp_path: Path) -> None:
+    refused("is neither bundled .*, nor a folder here", Path("./nowhere"))
+    refused("revision 'main' means nothing", tiny_checkpoint(), revision="main")
     broken = Path(shutil.copytree(adapter, tmp_path / "broken"))
     for damage, message in (
         (lambda: thin_out(broken / ADAPTER, lambda name: "layers.0" in name), "missing adapter"),

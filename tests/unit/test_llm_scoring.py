@@ -54,18 +54,12 @@ def test_few_rows_within_the_budget_and_one_position_for_the_head(batch_tokens: 
     lm = tiny_model()
     read: list[torch.Size] = []
     shown: list[torch.Size] = []
-    hooks = [
-        lm.model.register_forward_pre_hook(
-            lambda module, inputs, options: read.append(options["input_ids"].shape),
-            with_kwargs=True,
-        ),
-        lm.model.get_output_embeddings().register_forward_hook(
-            lambda module, inputs, output: shown.append(output.shape)
-        ),
-    ]
-    p_yes(lm, PAIRS, YES, NO, batch_tokens=batch_tokens)
-    for hook in hooks:
-        hook.remove()
+    look = lm.model.register_forward_pre_hook(
+        lambda *given: read.append(given[-1]["input_ids"].shape), with_kwargs=True
+    )
+    head = lm.model.get_output_embeddings()
+    with look, head.register_forward_hook(lambda *given: shown.append(given[-1].shape)):
+        p_yes(lm, PAIRS, YES, NO, batch_tokens=batch_tokens)
     assert all(rows * width <= batch_tokens for rows, width in read)
     # a row for each history, and one for all questions behind it
     assert sum(rows for rows, _ in read) == 2 * len({prefix for prefix, _ in PAIRS})
@@ -76,25 +70,26 @@ def test_spellings_with_and_without_space_count() -> None:
     lm = tiny_model()
     ids = first_tokens(lm, ["yes"])
     assert {lm.tokenizer.decode([i]).strip()[0] for i in ids} == {"y"}
-    assert len(ids) == 2
-    assert first_tokens(lm, [" yes", "yes "]) == ids
+    assert len(ids) == 2 and first_tokens(lm, [" yes", "yes "]) == ids
 
 
-def test_words_that_begin_alike_are_refused() -> None:
-    with pytest.raises(UserError, match="begin with the same token"):
-        p_yes(tiny_model(), ["x"], ["qa"], ["qb"])
-    with pytest.raises(UserError, match="at least one spelling"):
-        p_yes(tiny_model(), ["x"], [], NO)
-
-
-def test_a_long_prompt_is_named() -> None:
-    with pytest.raises(UserError, match=r"prompt 2 of 3 is too long .* tokens, where 256 fit"):
-        p_yes(tiny_model(), ["a", "word " * 300, "b"], YES, NO)
+@pytest.mark.parametrize(
+    ("prompts", "yes", "no", "message"),
+    [
+        (["x"], ["qa"], ["qb"], "begin with the same token"),
+        (["x"], [], NO, "at least one spelling"),
+        (["a", "word " * 300, "b"], YES, NO, "prompt 2 of 3 is too long .* tokens, where 256 fit"),
+    ],
+)
+def test_bad_questions_are_refused(
+    prompts: list[str], yes: list[str], no: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        p_yes(tiny_model(), prompts, yes, no)
 
 
 def test_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    nan = torch.full((1, 400), float("nan"))
-    monkeypatch.setattr(score, "last_logits", lambda *a: nan)
+    monkeypatch.setattr(score, "last_logits", lambda *a: torch.full((1, 400), float("nan")))
     with pytest.raises(UserError, match="computes NaN"):
         p_yes(tiny_model(), ["x"], YES, NO)
 

@@ -143,10 +143,8 @@ def test_a_bad_day_costs_no_finished_answer(
         assert len(served.asked) - before == len(PROMPTS) - 5
 
 
-TEXTS = {
-    "Yes.": 1, "**Yes**": 1, " NO": 0, "The answer is: no": 0, "no\nuser likes": 0, "": np.nan,
-    "Yes or no": np.nan, "maybe": np.nan, "Nothing yesterday": np.nan,
-}  # fmt: skip
+TEXTS = {"Yes.": 1, "**Yes**": 1, " NO": 0, "The answer is: no": 0, "no\nuser likes": 0, "": np.nan,
+         "Yes or no": np.nan, "maybe": np.nan, "Nothing yesterday": np.nan}  # fmt: skip
 
 
 def test_a_server_without_log_probabilities_is_read_as_text(tmp_path: Path) -> None:
@@ -207,21 +205,12 @@ def test_the_task_is_preferred_to_its_base_model(
     assert isinstance(open_model(chosen, "summaries", None), LanguageModel)
 
 
-def test_the_cache_tells_models_apart() -> None:
-    one = ServedModel("http://a/v1", "m", "", 20, {}, None)
-    others = [("http://b/v1", "m", ""), ("http://a/v1", "n", ""), ("http://a/v1", "m", "2")]
-    prints = {ServedModel(*other, 20, {}, None).fingerprint for other in others}
-    assert len(prints | {one.fingerprint}) == 4
-
-
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("localhost:9/v1", "no server answers at .* should look like http"),
-        ("ftp://host/v1", "no server answers at .* should look like http"),
         ("ftp://me:sesame@host/v1", "put the key into the environment"),
-        ("http://me:sesame@host/v1", f"put the key into the environment variable {KEY_VARIABLE}"),
-        ("http://host/v1?key=sesame", "put the key into the environment"),
+        ("http://host/v1?key=sesame", f"put the key into the environment variable {KEY_VARIABLE}"),
         ("http://127.0.0.1:9/v1", "no server answers at http://127.0.0.1:9/v1"),
     ],
 )
