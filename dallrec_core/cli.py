@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def main() -> None:
     """Run the DALLRec book: its notebooks, its pages, its data."""
 
 
-def _chosen(profile: str, run_name: str | None, parameters: tuple[str, ...]) -> tuple[str, Any]:
+def _chosen(profile: str, run_name: str | None, parameters: Sequence[str]) -> tuple[str, Any]:
     """Return the name of the run and its layers of parameters."""
     from dallrec_core.chain.parameters import load_profile, parse_overrides
 
@@ -77,7 +78,7 @@ def _chosen(profile: str, run_name: str | None, parameters: tuple[str, ...]) -> 
 def run(
     first: str | None,
     last: str | None,
-    only: tuple[str, ...],
+    only: Sequence[str],
     force: bool,
     dry_run: bool,
     **given: Any,
@@ -110,37 +111,23 @@ def book(run_name: str, force: bool) -> None:
 @PROFILE
 @RUN
 @PARAMETERS
-@click.option(
-    "--backbones", default="", help="Recommenders, separated by commas [default: those of page 6]."
-)
-@click.option("--arms", default="", help="Arms, separated by commas [default: those of page 6].")
+@click.option("--backbones", help="Recommenders, separated by commas [default: those of page 6].")
+@click.option("--arms", help="Arms, separated by commas [default: those of page 6].")
 @click.option("--seeds", default=5, show_default=True, help="Trainings per backbone and arm.")
-@click.option(
-    "--regenerations",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Times the language model writes anew.",
-)
+@click.option("--regenerations", type=click.IntRange(1), default=1, help="Times the model writes.")
 @click.option("--as-is", is_flag=True, help="Take pages 01 to 05 as they are on disk.")
 @click.option("--jobs", default=0, help="Processes of one thread [default: one per core].")
 @click.option("--scheduler", default="", help="Address of a Dask cluster, e.g. tcp://host:8786.")
-def sweep(
-    profile: str,
-    run_name: str,
-    parameters: tuple[str, ...],
-    backbones: str,
-    arms: str,
-    **options: Any,
-) -> None:
+def sweep(profile: str, run_name: str | None, parameters: Sequence[str], **options: Any) -> None:
     """Train backbones x arms x seeds x regenerations; print effects over base and best control."""
     from dallrec_core.chain.pages import run_dir
     from dallrec_core.experiment.comparison import effect_table
     from dallrec_core.experiment.sweep import sweep as run_sweep
 
     name, layers = _chosen(profile, run_name, parameters)
-    lists = [[n.strip() for n in text.split(",") if n] for text in (backbones, arms)]
-    table = run_sweep(name, layers, backbones=lists[0], arms=lists[1], say=click.echo, **options)
+    for option in ("backbones", "arms"):
+        options[option] = [each.strip() for each in (options[option] or "").split(",") if each]
+    table = run_sweep(name, layers, say=click.echo, **options)
     click.echo(effect_table(table, ("effect", "p", "detectable", "finding")).to_string())
     click.echo(f"tables in {run_dir(name) / 'sweep'}")
 
@@ -183,8 +170,7 @@ def export(form: str, folder: Path, run_name: str, augmented: bool) -> None:
         paths = exports.export_alpaca(run_name, folder)
     else:
         paths = exports.export_recbole(run_name, folder, augmented=augmented)
-    for path in paths:
-        click.echo(path)
+    click.echo("\n".join(map(str, paths)))
 
 
 @main.command()

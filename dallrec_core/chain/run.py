@@ -142,8 +142,7 @@ def _run_step(step: Step, run: str, force: bool) -> float:
     values, known = {**step.parts["parameters"], "run": run}, page_parameters(page)
     execute(page, run, {n: value for n, value in values.items() if value != known[n].default})
     seconds = time.monotonic() - start
-    gone = missing(page, run)
-    if gone:
+    if gone := missing(page, run):
         raise PageFailed(f"{page.name} finished without making {', '.join(gone)}")
     manifest = {
         "key": step.key,
@@ -172,10 +171,10 @@ def _clear(step: Step, folder: Path, force: bool) -> None:
 # ---------------------------------------------------------------- Papermill
 
 
-def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> Path:
-    """Execute the notebook of a page and return the path of the executed copy.
+def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> None:
+    """Execute the notebook of a page.
 
-    Until it is complete, it is called `<page>.unfinished.ipynb`, and stays so where it fails.
+    Until the copy is complete, it is called `<page>.unfinished.ipynb`, and stays so where it fails.
 
     Args:
         page: the page.
@@ -221,7 +220,6 @@ def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> Path:
             f"what was finished is kept, `dallrec doctor` shows the memory"
         ) from error
     unfinished.replace(executed)
-    return executed
 
 
 def _source(page: Page, parameters: Mapping[str, Any], marked: Path) -> Path:
