@@ -63,9 +63,14 @@ def _legend_above(ax: Axes, columns: int, place: float = 0.5, **options: Any) ->
     ax.legend(loc="lower center", bbox_to_anchor=(place, 1.0), ncols=columns, **options)
 
 
-def _reach(table: pd.DataFrame, value: str, ends: tuple[str, str]) -> np.ndarray:
-    """Return how far each interval reaches below and above its value, `[2, n]`."""
-    return table[list(ends)].sub(table[value], axis=0).abs().to_numpy().T
+def _intervals(
+    ax: Axes, x: Any, table: pd.DataFrame, names: Sequence[str], look: Sequence[str], **options: Any
+) -> None:
+    """Draw values over `x` with their intervals: `names` are the columns of value, low and high."""
+    (value, *ends), (colour, marker) = names, look
+    reach = table[ends].sub(table[value], axis=0).abs().to_numpy().T
+    style: dict[str, Any] = {"markersize": 7, "elinewidth": 1.2, "linewidth": 1.6} | options
+    ax.errorbar(x, table[value], reach, color=COLOURS[colour], marker=marker, **style)
 
 
 # ---------------------------------------------------------------- pages 1 to 5
@@ -126,13 +131,7 @@ def before_after(table: pd.DataFrame) -> Figure:
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, table["before"], table["after"], color=COLOURS["light"], linewidth=4)
     for when, colour in (("before", "base"), ("after", "dallrec")):
-        dots: dict[str, Any] = {
-            "s": 90,
-            "color": COLOURS[colour],
-            "label": f"{when} LoRA",
-            "zorder": 3,
-        }
-        ax.scatter(table[when], rows, **dots)
+        ax.scatter(table[when], rows, s=90, color=COLOURS[colour], label=f"{when} LoRA", zorder=3)
     if "chance" in table:
         ax.scatter(table["chance"], rows, s=160, marker="|", color="black", label="chance")
     ax.set_yticks(rows, table["measure"])
@@ -148,8 +147,8 @@ def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: f
     colours = {"liked": COLOURS["dallrec"], "disliked": COLOURS["random"]}
     sns.histplot(frame, x="p", hue="really", palette=colours, bins=25, binrange=(0, 1), ax=ax)
     ax.axvline(threshold, color="black", linestyle="--", linewidth=1.5)
-    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "rotation": 90, "va": "top"}
-    ax.annotate("threshold", (threshold, 0.98), **place)
+    across = ax.get_xaxis_transform()
+    ax.text(threshold, 0.98, "threshold", transform=across, rotation=90, va="top")
     ax.set(xlabel="p(yes)", ylabel="held-out pairs")
     sns.move_legend(ax, "upper right", title="")
     return figure
@@ -164,17 +163,9 @@ def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """
     figure, (ax,) = _canvas(1, 4.0)
     ax.plot([0, 1], [0, 1], color=COLOURS["light"], linestyle="--", linewidth=2, zorder=1)
-    for (label, table), colour, marker in zip(
-        tables.items(), ("base", "dallrec"), "os", strict=False
-    ):
-        look: dict[str, Any] = {
-            "color": COLOURS[colour],
-            "marker": marker,
-            "markersize": 8,
-            "linewidth": 1.6,
-        }
-        reach = _reach(table, "liked", ("from", "to"))
-        ax.errorbar(table["said"], table["liked"], reach, label=label, elinewidth=1.2, **look)
+    looks = (("base", "o"), ("dallrec", "s"))
+    for (label, table), look in zip(tables.items(), looks, strict=False):
+        _intervals(ax, table["said"], table, ("liked", "from", "to"), look, label=label)
     ax.set(xlabel="p(yes)", ylabel="share really liked", xlim=(0, 1), ylim=(0, 1))
     _legend_above(ax, 2)
     return figure
@@ -190,8 +181,7 @@ def edge_map(train: pd.DataFrame, added: pd.DataFrame, n_users: int, n_items: in
     dots = ((train, "observed", "light", 2), (added, "written by the model", "dallrec", 5))
     for frame, label, colour, size in dots:
         place = rank["item"][frame["item"]], rank["user"][frame["user"]]
-        look: dict[str, Any] = {"color": COLOURS[colour], "linewidths": 0, "rasterized": True}
-        ax.scatter(*place, s=size, label=label, **look)
+        ax.scatter(*place, s=size, color=COLOURS[colour], label=label, lw=0, rasterized=True)
     ax.set(xlabel="items, most popular first", ylabel="users, most active first")
     ax.invert_yaxis()
     ax.grid(False)
@@ -343,17 +333,10 @@ def gains(
     for ax, (title, part) in zip(axes, table.groupby(panel, sort=False), strict=True):
         ax.axhline(0, color="black", linewidth=1)
         lines = list(part.groupby(by, sort=False)) if by else [(None, part)]
-        for (name, line), (colour, marker) in zip(lines, _LINES, strict=False):
+        for (name, line), look in zip(lines, _LINES, strict=False):
             places = np.arange(len(line)) if words else line[x].to_numpy(float)
-            look: dict[str, Any] = {
-                "color": COLOURS[colour],
-                "marker": marker,
-                "markersize": 7,
-                "elinewidth": 1.2,
-            }
-            reach = _reach(line, "difference", ("low", "high"))
-            width = 0 if words else 1.6
-            ax.errorbar(places, line["difference"], reach, label=name, linewidth=width, **look)
+            columns, width = ("difference", "low", "high"), 0 if words else 1.6
+            _intervals(ax, places, line, columns, look, label=name, linewidth=width)
             if words:
                 ax.set_xticks(places, line[x], rotation=60, ha="right", fontsize=10)
                 # where nothing differs, an axis still needs a height

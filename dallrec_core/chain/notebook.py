@@ -15,16 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from dallrec_core.chain import artefacts, freshness
-from dallrec_core.chain.pages import (
-    DEFAULT_RUN,
-    Page,
-    find_page,
-    lacking,
-    require,
-    run_dir,
-    runs_dir,
-)  # fmt: skip
+from dallrec_core.chain import artefacts, freshness, pages
+from dallrec_core.chain.pages import Page, find_page, run_dir
 from dallrec_core.chain.parameters import check, page_parameters
 from dallrec_core.chain.run import CHAIN, locked, run_chain
 from dallrec_core.errors import UserError
@@ -96,7 +88,7 @@ class OpenPage:
 
     def cache(self) -> Path:
         """Return the path of the answer cache that all runs share."""
-        return runs_dir() / "cache" / "answers.sqlite"
+        return pages.runs_dir() / "cache" / "answers.sqlite"
 
     def provenance(self, seed: int) -> pd.DataFrame:
         """Return what made this page, and leave its costs in `costs.json`.
@@ -130,15 +122,15 @@ def begin(page: str, names: dict[str, Any]) -> OpenPage:
         UserError: when inputs of another run are missing, the run is being worked on, or a
             parameter is not of its type or out of bounds.
     """
-    opened = OpenPage(find_page(page), names.get("run", DEFAULT_RUN))
+    opened = OpenPage(find_page(page), names.get("run", pages.DEFAULT_RUN))
     given = [name for name in page_parameters(opened.page) if name in names and name != "run"]
     names.update(check(opened.page, {name: names[name] for name in given}))
     run = opened.run
     by_hand = os.environ.get(CHAIN) != f"{run}/{opened.name}"
-    absent = lacking(opened.page, run)
-    if absent and by_hand and run == DEFAULT_RUN:
+    absent = pages.lacking(opened.page, run)
+    if absent and by_hand and run == pages.DEFAULT_RUN:
         _run_quickly(absent, run)
-    require(opened.page, run)
+    pages.require(opened.page, run)
     if by_hand:
         with locked(run):
             opened.path(freshness.MANIFEST).unlink(missing_ok=True)
