@@ -20,15 +20,13 @@ TOC = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": "noteboo
 
 def executed_copy(source: Path, target: Path) -> None:
     """Write what Papermill would: the same notebook with outputs and times."""
-    content = json.loads(source.read_text())
-    stream = {"output_type": "stream", "name": "stdout", "text": "a result"}
-    for number, each in enumerate(c for c in content["cells"] if c["cell_type"] == "code"):
-        each["outputs"] = [stream]
-        each["execution_count"] = number + 1
-        each["metadata"]["papermill"] = {"duration": 1.5 + number}
-    content["metadata"]["papermill"] = {"duration": 4.0, "input_path": "/secret/place"}
+    notebook = nbformat.read(source, as_version=4)
+    for number, each in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        each.outputs = [nbformat.v4.new_output("stream", text="a result")]
+        each.execution_count = number + 1
+    notebook.metadata["papermill"] = {"duration": 4.0, "input_path": "/secret/place"}
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content))
+    nbformat.write(notebook, target)
 
 
 @pytest.fixture
@@ -40,11 +38,8 @@ def tiny(tiny: Path) -> Path:
     (tiny / "_config.yml").write_text(
         "title: tiny\nonly_build_toc_files: true\nexecute: {execute_notebooks: 'off'}\n"
     )
-    for stage in PAGES:
-        executed_copy(
-            tiny / "notebooks" / stage.notebook,
-            tiny / "runs/smoke/notebooks" / stage.notebook,
-        )
+    for each in (tiny / "notebooks").glob("*.ipynb"):
+        executed_copy(each, tiny / "runs/smoke/notebooks" / each.name)
     return tiny
 
 
@@ -93,9 +88,9 @@ def test_pages_show_newer_prose_with_the_outputs_of_the_run_less_progress(tiny: 
     source, ran = (tiny / f / "01_data.ipynb" for f in ("notebooks", "runs/smoke/notebooks"))
     edit(source, "# 01_data", "# A better title")
     edit(ran, "a result", "asking: 562/3992 questions in 10 s, about 63 s left\\nAUC: 0.71\\n")
-    content = json.loads(ran.read_text())
-    content["cells"].insert(2, cell("seed = 5", "injected-parameters"))
-    ran.write_text(json.dumps(content))
+    content = nbformat.read(ran, as_version=4)
+    content.cells.insert(2, cell("seed = 5", "injected-parameters"))
+    nbformat.write(content, ran)
     notebook = staged(tiny)
     assert notebook.cells[0].source == "# A better title"
     assert notebook.cells[2].source == "seed = 5"  # where papermill put it

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dallrec_core.chain.pages import PAGES
 
@@ -34,29 +36,17 @@ for name in page.page.makes:
 """
 
 
-def cell(source: str, *tags: str) -> dict[str, object]:
+def cell(source: str, *tags: str) -> NotebookNode:
     """Return a code cell without outputs."""
-    return {
-        "cell_type": "code",
-        "source": source.strip("\n"),
-        "metadata": {"tags": list(tags)} if tags else {},
-        "outputs": [],
-        "execution_count": None,
-        "id": f"c{abs(hash(source)) % 10**8}",
-    }
+    return new_code_cell(source.strip("\n"), metadata={"tags": list(tags)} if tags else {})
 
 
-def write_notebook(path: Path, *cells: dict[str, object]) -> None:
+def write_notebook(path: Path, *cells: NotebookNode) -> None:
     """Write a notebook of the given cells, after a title."""
-    title = {"cell_type": "markdown", "source": f"# {path.stem}", "metadata": {}, "id": "title"}
+    title = new_markdown_cell(f"# {path.stem}")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {
-        "cells": [title, *cells],
-        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    about = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    nbformat.write(new_notebook(cells=[title, *cells], metadata=about), path)
 
 
 def write_page(folder: Path, name: str, extra: str = "", *tags: str) -> None:
