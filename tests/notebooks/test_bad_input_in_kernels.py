@@ -47,15 +47,6 @@ def explained(done: subprocess.CompletedProcess[str], status: int, *words: str) 
 
 
 @pytest.mark.slow
-def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
-    done = dallrec(tmp_path, "run", "--until", "02", "-p", "02.language_model=acme/none-such-7b")
-    explained(done, 2, "02_finetune: model 'acme/none-such-7b' is neither bundled", "hf download")
-    kept = {str(path.relative_to(tmp_path / "smoke")) for path in tmp_path.rglob("*")}
-    assert {"01_data/manifest.json", "notebooks/02_finetune.unfinished.ipynb"} <= kept
-    assert not {"02_finetune/adapters", "02_finetune/manifest.json"} & kept
-
-
-@pytest.mark.slow
 def test_a_file_that_cannot_be_finished(tmp_path: Path) -> None:
     # The system's own limit on files breaks a write off in the middle, as a full disk does.
     done = dallrec(tmp_path, "run", "--only", "01", largest_file=60_000)
