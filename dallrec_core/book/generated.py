@@ -14,17 +14,6 @@ from dallrec_core.chain.pages import PAGES, Page, notebooks_dir, run_dir
 from dallrec_core.chain.parameters import page_parameters, profiles
 from dallrec_core.llm.ledger import COUNTS, ledger_table
 
-HEADLINE = """```{figure} headline.png
-:alt: Differences that the written data make for each recommender, over base, over the best control and over the untuned model, with 95 % intervals on each yardstick.
-:width: 100%
-
-What the written data gain, per recommender: over base (circles), over the best control (squares) and over the same model without fine-tuning (`zero_shot`, diamonds; it can be the best control), with simultaneous 95 % intervals. In the table, no word behind a difference means no detectable effect.
-```
-
-<div class="cell_output" style="overflow-x: auto" tabindex="0" role="region" aria-label="Gains per recommender">
-{table}
-</div>"""  # noqa: E501
-
 REPAIRS = (
     # The theme's names for screen readers hide the visible text; some of its roles do not fit.
     (r'(<summary) aria-label="Toggle hidden content"', r"\1"),
@@ -50,9 +39,9 @@ REPAIRS = (
 
 
 def _headline(run: str) -> str:
-    """Figure and table of page 7; glue does not carry figures with their texts between pages."""
+    """Table of page 7; glue does not carry it between pages."""
     table = run_dir(run) / "07_analysis" / "headline.html"
-    return HEADLINE.replace("{table}", table.read_text("utf-8")) if table.is_file() else ""
+    return table.read_text(encoding="utf-8") if table.is_file() else ""
 
 
 def _profiles(run: str) -> str:
