@@ -125,7 +125,10 @@ INSERTIONS: dict[str, Callable[[str], str]] = {
     "notebooks": _notebooks,
     "ledger": _ledger,
 }
-"""What stands in the pages of a run instead of `<!-- name -->`, by name."""
+"""What stands in the pages of a run instead of `<!-- name -->`, by name.
+
+:meta hide-value:
+"""
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
