@@ -23,9 +23,8 @@ import pandas as pd
 from dallrec_core import augmentation, experiment, llm, recommenders
 from dallrec_core.augmentation import attributes, interactions, selection
 from dallrec_core.chain.artefacts import atomic, read_json
-from dallrec_core.chain.pages import find_page
+from dallrec_core.chain.pages import find_page, run_dir, runs_dir
 from dallrec_core.chain.parameters import resolve
-from dallrec_core.chain.pages import run_dir, runs_dir
 from dallrec_core.data import load, matinee
 from dallrec_core.data.splits import split
 from dallrec_core.experiment import controls, inference
