@@ -28,6 +28,7 @@ from dallrec_core.chain.parameters import resolve
 from dallrec_core.data import load, matinee
 from dallrec_core.data.splits import split
 from dallrec_core.experiment import controls, inference
+from dallrec_core.experiment.comparison import interval_texts
 from tools.matinee.make import N_VIEWERS, shown
 from tools.matinee.viewers import simulate
 
@@ -142,6 +143,21 @@ def compared(found: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table[~tried], inference.judged(table[tried])])
 
 
+def laid_out(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what `compared` found as the page shows it."""
+    tried = table["family"].notna()
+    change = pd.Series(interval_texts(table), table.index)
+    return pd.DataFrame(
+        {
+            "rule": table["rule"],
+            "pairs added": table["added"].map("{:,.0f}".format),
+            "nDCG@20": table["validation"].map("{:.4f}".format),
+            "change (95 % interval)": change.where(tried, ""),
+            "finding": table["verdict"].where(tried, ""),
+        }
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="smoke", help="whose page 2 trained the adapters")
@@ -155,7 +171,7 @@ def main() -> None:
     table = compared(pd.concat(found, ignore_index=True))
     print(table.to_string(index=False))
     with atomic(BOOK / "settling.csv") as partial:
-        table.to_csv(partial, index=False, float_format="%.5f")
+        laid_out(table).to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

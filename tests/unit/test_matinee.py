@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import fields
 from decimal import getcontext, localcontext
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from dallrec_core.chain.artefacts import read_table, write_table
 from dallrec_core.data import Dataset, load, matinee
+from tools import settle
 from tools.matinee import make
 from tools.matinee.descriptions import NATIONALITY
 from tools.matinee.viewers import RECIPE, simulate
@@ -136,3 +138,23 @@ def test_the_book_tells_every_constant():
             continue
         parts = np.atleast_1d(value).astype(float) / (1_000 if field.name in thousandths else 1)
         assert told[field.name] == ", ".join(f"{part:g}" for part in parts)
+
+
+def test_the_rule_is_settled_on_other_viewers_by_validation_alone() -> None:
+    data, validation = settle.other_viewers(1)
+    published = load("matinee")
+    assert data.n_items == published.n_items and len(data.items) == published.n_items
+    pairs = pd.concat([data.train, validation])[["user", "item"]]
+    ours = pairs.merge(published.interactions[["user", "item"]])
+    assert len(ours) < 0.2 * len(pairs)  # other viewers met other films
+    names = [name for name, _ in settle.rules()]
+    assert len(names) == len(set(names)) == 1 + len(settle.CHANGES)
+
+    cases = product(("as it stands", "better", "noise"), ("MF-BPR", "LightGCN"), range(6))
+    found = pd.DataFrame(cases, columns=["arm", "backbone", "viewers"]).assign(added=10)
+    luck = np.random.default_rng(0).normal(0, 0.01, len(found))
+    found["validation"] = 0.1 + 0.2 * (found["arm"] == "better") + luck
+    table = settle.laid_out(settle.compared(found)).set_index("rule")["finding"]
+    assert table.to_dict() == {
+        "as it stands": "", "better": "higher", "noise": "no detectable effect"
+    }  # fmt: skip
