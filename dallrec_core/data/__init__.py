@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
@@ -13,7 +14,7 @@ from dallrec_core.data.checks import check_choice
 from dallrec_core.data.download import ORIGINS, is_here, locate
 from dallrec_core.data.files import load_files
 from dallrec_core.data.matinee import load_matinee
-from dallrec_core.data.movielens import load_ml_1m, load_ml_100k
+from dallrec_core.data.named import load_amazon, load_ml_100k, load_named
 from dallrec_core.data.published import load_published, load_published_book
 from dallrec_core.data.released_edges import load_released_edges
 from dallrec_core.data.splits import save
@@ -27,13 +28,14 @@ __all__ = [
 _LOADERS: dict[str, Callable[..., Dataset]] = {
     "matinee": load_matinee,
     "ml-100k": load_ml_100k,
-    "ml-1m": load_ml_1m,
+    "amazon-2023": load_amazon,
     "book-crossing": load_book_crossing,
     "published": load_published,
     "published-book": load_published_book,
     "released-edges": load_released_edges,
     "files": load_files,
 }
+_LOADERS |= {name: partial(load_named, name) for name in ORIGINS if name not in _LOADERS}
 NAMES = tuple(_LOADERS)
 """Names that :func:`load` knows."""
 
@@ -59,7 +61,8 @@ def load(name: str, **options: object) -> Dataset:
             valid = ", ".join(inspect.signature(loader).parameters) or "none"
             said = f"dataset '{name}' has no option '{option}'. Its options: {valid}."
         else:
-            said = f"{option} should be {first['msg'].removeprefix('Input should be ')}"
+            must = [e["msg"].removeprefix("Input should be ") for e in error.errors()]
+            said = f"{option} should be {' or '.join(dict.fromkeys(must))}"
             said = f"dataset '{name}': {said}, but is {first['input']!r}."
         raise UserError(said) from error
 

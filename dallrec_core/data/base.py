@@ -7,6 +7,7 @@ released split of the paper), so nothing here remembers it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.checks import Table, order_ids
+from dallrec_core.data.checks import Table, order_ids, whole_ids
 from dallrec_core.data.tables import codes_in
 from dallrec_core.errors import UserError
 
 LIKE_THRESHOLD = 3.0
+OWN_SCALES = ("median", "count")
+"""Thresholds of likes that each user sets: see :func:`likes`."""
 UNKNOWN = "interactions of items that are not in the items table"
 REPEATED = "repeated interactions of a user with an item (the latest is kept)"
 _ITEM_TEXTS = ("attributes", "author", "text")
@@ -63,13 +66,15 @@ class Dataset:
     users: pd.DataFrame
     """user int32, user_id; row u is user u"""
     noun: str = "movie"
-    """"movie" or "book": the word used in prompts"""
+    """what an item is, in one word or a few: "movie", "board game" """
+    person: str = ""
+    """what a user is called in prompts; empty: viewer of movies, reader of books, else user"""
     attribute: str = "genres"
     """what the ``attributes`` column holds"""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """what loading left out or merged, in words -> how many"""
-    like_threshold: float = LIKE_THRESHOLD
-    """a rating at or above is a like, below a dislike (paper: 3)"""
+    like_threshold: float | str = LIKE_THRESHOLD
+    """a rating at or above is a like, below a dislike (paper: 3); or a name of `OWN_SCALES`"""
     truth: Truth | None = None
     """known tastes, for the embedded dataset"""
     presplit: tuple[pd.DataFrame, pd.DataFrame] | None = None
@@ -96,10 +101,34 @@ class Dataset:
         """Lines to print after loading: sizes, everything dropped, notes of the loader."""
         lines = [
             f"{self.name}: {len(self.interactions):,} interactions, {self.n_users:,} users, "
-            f"{self.n_items:,} {self.noun}s"
+            f"{self.n_items:,} {plural(self.noun)}"
         ]
         lines += [f"  left out: {count:,} {what}" for what, count in self.dropped.items() if count]
         return lines + [f"  note: {note}" for note in self.notes]
+
+
+def plural(noun: str) -> str:
+    """More than one of a noun: movies, dishes, stories; "series" and "species" stay as they are."""
+    if noun.endswith(("series", "species")):
+        return noun
+    if re.search(r"(s|x|z|ch|sh)$", noun):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if re.search(r"[^aeiou]y$", noun) else f"{noun}s"
+
+
+def likes(interactions: pd.DataFrame, threshold: float | str) -> np.ndarray:
+    """Tell likes from dislikes; bool [rows]. An interaction without a rating is a like.
+
+    Args:
+        interactions: user, rating.
+        threshold: a rating at or above it is a like; "median": at or above the median of the
+            user's ratings here; "count": above it, for play counts and the like.
+    """
+    rating, least = interactions["rating"], threshold
+    if threshold in OWN_SCALES:
+        least = rating.groupby(interactions["user"]).transform("median")
+    liked = rating > least if threshold == "count" else rating >= least
+    return (liked | rating.isna()).to_numpy()
 
 
 def pair_keys(frame: pd.DataFrame) -> np.ndarray:
@@ -133,13 +162,31 @@ def make_dataset(
     """
     table = _table(interactions, "the interactions table")
     catalogue = _table(items, "the items table")
+    table.require("user_id", "item_id")
+    catalogue.require("item_id", "title")
     counts = dict(dropped or {})
-    coded_items = _code_items(catalogue)
-    users, frame = _code_interactions(table, coded_items, catalogue.source, unknown_items, counts)
+    codes, rated = table.ids("item_id")
+    rows, listed = catalogue.ids("item_id")
+    rated, listed = whole_ids(rated, listed)
+    coded_items = _code_items(catalogue, rows, listed)
+    found = codes_in(rated, coded_items["item_id"])
+    _refuse_ids(table, codes, rated, found, catalogue.source, list(coded_items["item_id"]))
+    if unknown_items != "drop":
+        what, remedy = (
+            f"item {{value}} is not in {catalogue.source}",
+            "Add it there, or remove its interactions.",
+        )
+        table.refuse(found[codes] < 0, "item_id", what, remedy)
+    users, frame = _code_interactions(table, found[codes])
+    unknown = frame["item"] < 0
+    if unknown.any():
+        counts[UNKNOWN] = int(unknown.sum())
+        frame = frame[~unknown]
     frame = _unique_pairs(frame, table, duplicates, counts)
     if "part" in frame:
         about["presplit"] = _released_parts(frame)
         frame = frame.drop(columns="part").drop_duplicates(["user", "item"], ignore_index=True)
+    about["notes"] = (*about.get("notes", ()), *table.notes, *catalogue.notes)
     return Dataset(interactions=frame, items=coded_items, users=users, dropped=counts, **about)
 
 
@@ -147,10 +194,8 @@ def _table(table: Table | pd.DataFrame, name: str) -> Table:
     return table if isinstance(table, Table) else Table(table, name)
 
 
-def _code_items(table: Table) -> pd.DataFrame:
+def _code_items(table: Table, codes: np.ndarray, names: list[str]) -> pd.DataFrame:
     """The items in code order: schema ``items`` and any further columns as text."""
-    table.require("item_id", "title")
-    codes, names = table.ids("item_id")
     order = order_ids(names)
     code = codes_in(names, order)[codes]
     remedy = "Each item may appear once; remove or renumber the repeated row."
@@ -161,7 +206,7 @@ def _code_items(table: Table) -> pd.DataFrame:
     columns = {"item": code, "item_id": pd.array(np.array(order)[code], dtype="str")}
     columns |= {"title": titles, "year": np.zeros(len(code), dtype=np.int32)}
     if "year" in table.frame:
-        columns["year"] = table.numbers("year").astype(np.int32)
+        columns["year"] = table.years()
     further = [str(name) for name in table.frame if name not in (*columns, *_ITEM_TEXTS)]
     for column in (*_ITEM_TEXTS, *further):
         nothing = pd.Series(np.nan, index=range(len(code)), dtype="str")
@@ -169,43 +214,57 @@ def _code_items(table: Table) -> pd.DataFrame:
     return pd.DataFrame(columns).sort_values("item", ignore_index=True)
 
 
-def _code_interactions(
+def _refuse_ids(
     table: Table,
-    items: pd.DataFrame,
-    items_source: str,
-    unknown_items: str,
-    counts: dict[str, int],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    codes: np.ndarray,
+    rated: list[str],
+    found: np.ndarray,
+    catalogue: str,
+    listed: list[str],
+) -> None:
+    """Refuse ids that only seem to be unknown, because the catalogue writes them differently."""
+    alike = {_bare(name): name for name in listed}
+    for code in np.flatnonzero(found < 0):
+        if other := alike.get(_bare(rated[code])):
+            what = f"{{value}} is '{other}' in {catalogue}: the two files write ids differently"
+            remedy = (
+                "Zeros in front and a '.0' behind come and go when ids are read as numbers: make "
+                "both files anew with ids read as text (in pandas dtype=str)."
+            )
+            table.refuse(codes == code, "item_id", what, remedy)
+
+
+def _bare(name: str) -> str:
+    """An id without what gets lost on the way through numbers."""
+    return re.sub(r"\.0+$", "", name.casefold()).lstrip("0")
+
+
+def _code_interactions(table: Table, items: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The users, and user, item, rating, timestamp[, part] in file order by raw position."""
-    table.require("user_id", "item_id")
-    users, user_names = table.ids("user_id")
-    order = order_ids(user_names)
-    codes, names = table.ids("item_id")
-    item = codes_in(names, items["item_id"])[codes]
-    unknown = item < 0
-    if unknown_items != "drop":
-        remedy = "Add it there, or remove its interactions."
-        table.refuse(unknown, "item_id", f"item {{value}} is not in {items_source}", remedy)
-    if unknown.any():
-        counts[UNKNOWN] = int(unknown.sum())
-    frame = pd.DataFrame({"user": codes_in(user_names, order)[users], "item": item})
-    given = "rating" in table.frame
-    frame["rating"] = table.numbers("rating").astype(np.float32) if given else np.float32(np.nan)
-    timed = "timestamp" in table.frame
-    times = table.numbers("timestamp").astype(np.int64) if timed else [pd.NA] * len(frame)
+    codes, names = table.ids("user_id")
+    (names,) = whole_ids(names)
+    order = order_ids(names)
+    frame = pd.DataFrame({"user": codes_in(names, order)[codes], "item": items}, copy=False)
+    frame["rating"] = table.ratings() if "rating" in table.frame else np.float32(np.nan)
+    times = table.times() if "timestamp" in table.frame else [pd.NA] * len(frame)
     frame["timestamp"] = pd.array(times, dtype="Int64")
     if "part" in table.frame:
         frame["part"] = table.frame["part"].to_numpy()
     columns = {"user": np.arange(len(order), dtype=np.int32)}
-    return pd.DataFrame(columns | {"user_id": pd.array(order, dtype="str")}), frame[~unknown]
+    return pd.DataFrame(columns | {"user_id": pd.array(order, dtype="str")}), frame
 
 
 def _unique_pairs(
     frame: pd.DataFrame, table: Table, duplicates: str, counts: dict[str, int]
 ) -> pd.DataFrame:
     """One row per (user, item[, part]), sorted; repeats raise or are merged and counted."""
-    if frame.empty:
-        raise UserError(f"{table.source}: no interaction is left. Check the ids of the items.")
+    pairs = pair_keys(frame)
+    if "part" not in frame:
+        if (pairs[1:] > pairs[:-1]).all():  # as most files come
+            return frame.reset_index(drop=True)
+        order = np.argsort(pairs, kind="stable")
+        if (np.diff(pairs[order]) > 0).all():
+            return frame.take(order).reset_index(drop=True)
     key = ["user", "item", *(["part"] if "part" in frame else [])]
     if duplicates != "merge":
         what = "the pair of user {user_id} and item {value}"

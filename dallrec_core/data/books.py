@@ -40,7 +40,7 @@ _BX_COLUMNS = {
     "Publisher": "publisher",
 }
 _FACTS = ["title", "author", "year", "publisher"]
-_NOBODY = re.compile(r"(?:n/?a|none|unknown|not applicable.*)", re.IGNORECASE)
+_NOBODY = re.compile(r"(?:n/?a|none|unknown|-|not applicable.*)", re.IGNORECASE)
 _BETWEEN = re.compile(r'(?<!\\)(?:\\\\)*";"')  # an even number of backslashes escapes no quote
 _ESCAPED = re.compile(r'\\(["\\])')
 _RUN_TOGETHER = re.compile(r'\\?";')

@@ -13,48 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from dallrec_core.data.tables import BLANKS
 from dallrec_core.errors import UserError
 
-
-@dataclass(frozen=True)
-class Kind:
-    """What the cells of a column of numbers must be."""
-
-    what: str
-    """in words, for "'x' is not …" """
-    remedy: str
-    """what to do about a cell that is not"""
-    low: float = -np.inf
-    """smallest value"""
-    high: float = np.inf
-    """largest value"""
-    whole: bool = False
-    """whether fractions are refused"""
-    blank: float | None = None
-    """what a blank cell stands for; None refuses it"""
-
-
-NUMBERS = {
-    "rating": Kind(
-        "a finite number", "Write a number with a point as decimal sign, or remove the row."
-    ),
-    "timestamp": Kind(
-        "a whole number of seconds since 1970, 0 or more",
-        "Correct it, remove the row, or leave the timestamp column out.",
-        low=0,
-        high=2.0**62,
-        whole=True,
-    ),
-    "year": Kind(
-        "a year",
-        "Write a whole number from 0 to 9999, or leave it blank where unknown.",
-        low=0,
-        high=9999,
-        whole=True,
-        blank=0,
-    ),
-}
-"""The columns of numbers."""
+_RATING = "Write a number with a point as decimal sign, or remove the row."
+_YEAR = "Write a whole number up to 9999, or leave it blank where unknown."
+_TIME = (
+    "Write whole seconds since 1970 or a date such as 2003-12-31T10:30, remove the row, or leave "
+    "the timestamp column out."
+)
+_UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_UNIT_FROM = (1e11, 1e14, 1e17)  # seconds of the year 5138 are milliseconds of 1973
 
 
 @dataclass(frozen=True)
@@ -67,6 +36,8 @@ class Table:
     """file or table name"""
     columns: Mapping[str, str] = field(default_factory=dict)
     """our column name -> their column name, where they differ"""
+    notes: list[str] = field(default_factory=list)
+    """what was understood or left blank, in words; grows while the table is checked"""
 
     def line(self, position: int) -> str:
         """The row at a 0-based position, e.g. ``line 7``."""
@@ -109,48 +80,100 @@ class Table:
             bad = np.isin(np.arange(len(self.frame)), keys.index[repeated])
             self.refuse(bad, column, f"{what} is already on {self.line(first)}", remedy)
 
-    def require(self, *needed: str, hint: str = "") -> None:
+    def require(self, *needed: str) -> None:
         """Raise if a column of ``needed`` is missing or the table has no rows."""
         for ours in needed:
             if ours not in self.frame:
                 present = ", ".join(f"'{self.columns.get(str(c), c)}'" for c in self.frame)
                 raise UserError(
-                    f"{self.source}: column '{ours}' is missing; the file has {present or 'none'}. "
-                    f'Rename it there, or set columns={{"{ours}": "the name in your file"}}.'
-                    f"{hint}"
+                    f"{self.source}: column '{ours}' is missing; the table has {present or 'none'}."
                 )
         if self.frame.empty:
             raise UserError(f"{self.source}: the table has no rows. Give a file with data.")
 
     def ids(self, column: str) -> tuple[np.ndarray, list[str]]:
         """Factorise an id column: codes [rows] into the returned list of distinct id texts."""
-        codes, uniques = pd.factorize(self.frame[column])
+        series = self.frame[column]
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            series = series.cat.remove_unused_categories()
+            codes, uniques = series.cat.codes.to_numpy(), series.cat.categories
+        else:
+            codes, uniques = pd.factorize(series)
         names = [id_text(value) for value in uniques]
         empty = np.array([*(not name for name in names), True])[codes]  # code -1 is a missing cell
         self.refuse(empty, column, "the id is empty", "Fill it, or remove the row.")
         return codes, names
 
-    def numbers(self, column: str) -> np.ndarray:
-        """A column of `NUMBERS` as finite float64 [rows]; dates become seconds since 1970."""
-        kind, series = NUMBERS[column], self.frame[column]
-        missing = blank(series)
-        if kind.blank is None:
-            self.refuse(missing, column, "the value is missing (NaN)", kind.remedy)
-        if pd.api.types.is_datetime64_any_dtype(series):
-            since = pd.to_datetime(series, utc=True) - pd.Timestamp(0, tz="UTC")
-            series = np.floor(since.dt.total_seconds())
-        values = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        values = np.where(missing, kind.blank or 0.0, values)
-        good = np.isfinite(values) & (values >= kind.low) & (values <= kind.high)
-        if kind.whole:
-            good &= values == np.floor(values)
-        self.refuse(~good, column, f"{{value}} is not {kind.what}", kind.remedy)
-        return values
+    def ratings(self) -> np.ndarray:
+        """The ratings, float32 [rows], NaN where blank."""
+        return self._numbers("rating", "a finite number", _RATING).astype(np.float32)
+
+    def years(self) -> np.ndarray:
+        """The years, int32 [rows], 0 where blank."""
+        values = self._numbers("year", "a year", _YEAR)
+        wrong = ~np.isnan(values) & ((np.abs(values) > 9999) | (values != np.floor(values)))
+        self.refuse(wrong, "year", "{value} is not a year", _YEAR)
+        return np.nan_to_num(values).astype(np.int32)
+
+    def _numbers(self, column: str, what: str, remedy: str) -> np.ndarray:
+        """Finite numbers, float64 [rows], NaN where the cell is blank."""
+        missing = blank(self.frame[column])
+        values = pd.to_numeric(self.frame[column], errors="coerce")
+        values = values.to_numpy(np.float64, na_value=np.nan)
+        self.refuse(~missing & ~np.isfinite(values), column, f"{{value}} is not {what}", remedy)
+        if count := int(missing.sum()):
+            so = ", interactions without one, which count as likes" if column == "rating" else ""
+            self._note(column, f"{count:,} cells are blank{so}")
+        return np.where(missing, np.nan, values) if count else values
+
+    def times(self) -> np.ndarray:
+        """Whole seconds since 1970, int64 [rows], from numbers of any usual unit or ISO dates."""
+        series = self.frame["timestamp"]
+        self.refuse(blank(series), "timestamp", "the time is missing", _TIME)
+        dated = pd.api.types.is_datetime64_any_dtype(series)
+        values = np.full(len(series), np.nan)
+        if not dated:
+            values = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        written = np.isnan(values)
+        if written.any():
+            values = values.copy()
+            dates = series[written] if dated else series[written].astype("str").str.strip()
+            dates = pd.to_datetime(dates, format="ISO8601", errors="coerce", utc=True)
+            seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+            values[written] = np.floor(seconds.to_numpy(np.float64, na_value=np.nan))
+            self._note("timestamp", "dates are read as UTC where they name no zone")
+        wrong = ~(values >= 0)
+        self.refuse(wrong, "timestamp", "{value} is not a time from 1970 on", _TIME)
+        low, high = np.searchsorted(_UNIT_FROM, (values.min(), values.max()), side="right")
+        if low != high:
+            units = np.searchsorted(_UNIT_FROM, values, side="right")
+            usual = int(np.bincount(units).argmax())
+            what = f"{{value}} is no time in {_UNITS[usual]}, as most of the column is"
+            self.refuse(units != usual, "timestamp", what, _TIME)
+        if low:
+            self._note("timestamp", f"times are {_UNITS[low]} since 1970, by their size")
+            return (values // 1000.0**low).astype(np.int64)
+        what = "{value} is not a whole number of seconds"
+        self.refuse(values != np.floor(values), "timestamp", what, _TIME)
+        return values.astype(np.int64)
 
     def texts(self, column: str) -> pd.Series:
-        """A text column, stripped, blank becoming missing; index 0 … rows-1."""
+        """A text column, stripped, blank becoming missing; index 0 … rows-1.
+
+        A title is blank only where it is empty: there may be a film called "None".
+        """
         series = self.frame[column].reset_index(drop=True).astype("str").str.strip()
-        return series.mask(series == "")
+        empty = series.isna() | (series == "")
+        if column == "title":
+            return series.mask(empty)
+        missing = blank(series)
+        if count := int((missing & ~empty).sum()):
+            first = series[missing & ~empty].iloc[0]
+            self._note(column, f"{count:,} cells such as '{first}' count as blank")
+        return series.mask(missing)
+
+    def _note(self, column: str, what: str) -> None:
+        self.notes.append(f"{self.source}, column '{self.columns.get(column, column)}': {what}")
 
 
 def check_choice(what: str, value: object, valid: Sequence[str]) -> None:
@@ -166,12 +189,11 @@ def check_choice(what: str, value: object, valid: Sequence[str]) -> None:
 
 
 def blank(series: pd.Series) -> np.ndarray:
-    """True [rows] where a cell is missing or only white space (or spells NaN)."""
+    """True [rows] where a cell is missing or one of the spellings in `BLANKS`."""
     missing = series.isna().to_numpy(dtype=bool)
     if pd.api.types.is_numeric_dtype(series) or pd.api.types.is_datetime64_any_dtype(series):
         return missing
-    text = series.astype("str").str.strip().str.lower()
-    return missing | text.isin(["", "nan", "null", "none", "na"]).to_numpy(dtype=bool)
+    return missing | series.astype("str").str.strip().str.lower().isin(BLANKS).to_numpy(dtype=bool)
 
 
 def id_text(value: object) -> str:
@@ -179,6 +201,12 @@ def id_text(value: object) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def whole_ids(*columns: Sequence[str]) -> list[list[str]]:
+    """Id texts without ``.0`` if that is how all of them end: pandas made floats of them."""
+    floats = all(re.fullmatch(r"-?\d+\.0+", name) for names in columns for name in names)
+    return [[n.partition(".")[0] for n in names] if floats else list(names) for names in columns]
 
 
 def order_ids(names: Iterable[str]) -> list[str]:
@@ -191,5 +219,5 @@ def order_ids(names: Iterable[str]) -> list[str]:
 
 def repr_value(value: object) -> str:
     """A cell as shown in a message, cut to 40 characters."""
-    text = str(value)
+    text = id_text(value) if isinstance(value, float) else str(value)
     return f"'{text[:37]}...'" if len(text) > 40 else f"'{text}'"

@@ -11,9 +11,9 @@ import hashlib
 import logging
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -22,6 +22,8 @@ from dallrec_core.chain.pages import data_dir
 from dallrec_core.errors import UserError
 
 RETRIES = 3
+CATEGORY = "All_Beauty"
+"""Of a dataset that comes in categories, the one that is meant where none is named."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Origin:
     """of the zip archive, or of the folder that holds the single files"""
     files: Mapping[str, str]
     """file name -> md5 or sha256 of the original edition; empty where nobody knows it"""
-    archive_md5: str = ""
-    """md5 of the zip; empty when the files are fetched one by one"""
+    archive: str = ""
+    """md5 or sha256 of the zip; empty where nobody knows it, or it changes"""
     inside: str = ""
     """the folder inside the zip"""
+    read: Mapping[str, Any] = field(default_factory=dict)
+    """how the files are read, for `named`"""
 
     @property
     def place(self) -> Path:
@@ -48,6 +52,11 @@ class Origin:
     def missing(self) -> list[str]:
         """Names of the files that are not on this machine."""
         return [file for file in self.files if not (self.place / file).is_file()]
+
+    def of(self, category: str) -> Origin:
+        """The files of one category, where a dataset consists of several."""
+        known = {file.format(category=category): each for file, each in self.files.items()}
+        return replace(self, files=known)
 
 
 ORIGINS = {
@@ -70,28 +79,31 @@ class Located(NamedTuple):
 
 def is_here(name: str) -> bool:
     """Tell whether all files of a dataset are on this machine; one without files always is."""
-    return name not in ORIGINS or not ORIGINS[name].missing
+    return name not in ORIGINS or not ORIGINS[name].of(CATEGORY).missing
 
 
-def locate(name: str) -> Located:
+def locate(name: str, category: str = CATEGORY) -> Located:
     """Find a dataset's files, fetching what is missing, and verify them.
 
     Args:
         name: a key of ``ORIGINS``.
+        category: of a dataset that comes in several.
 
     Raises:
         UserError: no network, a failed checksum, a folder that cannot be written.
     """
-    origin = ORIGINS[name]
+    origin = ORIGINS[name].of(category)
     folder, missing = origin.place, origin.missing
     lines = []
-    if missing and origin.archive_md5:
-        archive = fetch(origin.url, origin.archive_md5, folder.parent, origin.folder)
+    if missing and origin.url.endswith(".zip"):
+        archive = fetch(origin.url, origin.archive, folder.parent, origin.folder)
         added = _unpack(archive, origin.inside, folder)
-        lines.append(f"{origin.url}: md5 verified, {added} files unpacked into {folder}")
+        checked = f"{_algorithm(origin.archive)} verified" if origin.archive else "not verified"
+        lines.append(f"{origin.url}: {checked}, {added} files unpacked into {folder}")
     elif missing:
         for file in missing:
-            fetch(f"{origin.url}/{file}", origin.files[file], folder, origin.folder)
+            place = (folder / file).parent
+            fetch(f"{origin.url}/{file}", origin.files[file], place, origin.folder)
             lines.append(f"{origin.url}/{file}: fetched into {folder}")
     notes = []
     for file, known in origin.files.items():
@@ -110,7 +122,7 @@ def fetch(url: str, checksum: str, folder: Path, wanted: str) -> Path:
 
     Args:
         url: where from; the last part is the file's name.
-        checksum: expected md5 or sha256.
+        checksum: expected md5 or sha256; empty where none is known.
         folder: where to.
         wanted: the folder below ``DALLREC_DATA_DIR`` where messages say to put files by hand.
 
@@ -128,9 +140,8 @@ def fetch(url: str, checksum: str, folder: Path, wanted: str) -> Path:
         "yourself and set DALLREC_DATA_DIR=FOLDER."
     )
     pooch.get_logger().setLevel(logging.WARNING)
-    store = pooch.create(
-        folder, "", registry={name: f"{kind}:{checksum}"}, urls={name: url}, retry_if_failed=RETRIES
-    )
+    known = {name: f"{kind}:{checksum}" if checksum else None}
+    store = pooch.create(folder, "", registry=known, urls={name: url}, retry_if_failed=RETRIES)
     if not (folder / name).is_file():
         print(f"downloading {url}")
     try:

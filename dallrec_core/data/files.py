@@ -1,156 +1,224 @@
-"""Your own data: two CSV or parquet files, one of interactions and one of items."""
+"""Your own data: a file of interactions and one of items, in any usual form."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat
 
-from dallrec_core.data.base import LIKE_THRESHOLD, Dataset, make_dataset
+from dallrec_core.data.base import LIKE_THRESHOLD, Dataset, likes, make_dataset
+from dallrec_core.data.cells import attribute_text, split_title
 from dallrec_core.data.checks import Table
-from dallrec_core.data.movielens import split_title
-from dallrec_core.data.tables import read_table_file
+from dallrec_core.data.columns import understand
+from dallrec_core.data.tables import Source, open_table
 from dallrec_core.errors import UserError
 
-_COLUMNS = {
-    "interactions": ("user_id", "item_id", "rating", "timestamp"),
-    "items": (
-        *("item_id", "title", "year", "attributes", "author", "text"),
-        *("director", "country", "language"),
-    ),
-}
-_NEEDED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title")}
-_NO_GENRE = "(no genres listed)"
+KINDS = {"user_id": "id", "item_id": "id"} | dict.fromkeys(
+    ("rating", "timestamp", "year"), "number"
+)
+"""What the cells of our columns are; of all others: text."""
+USUAL = ("user_id", "item_id", "rating", "timestamp")
+"""What the columns of interactions without a header line are, in this order."""
+Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
+"""A noun, as prompts can use it."""
+Threshold = FiniteFloat | Literal["median", "count"]
+_LISTS = ("attributes", "director", "country", "language")
+_ENOUGH = 20  # ratings; of fewer, 5 % is none
 
 
 def load_files(
     interactions_path: str | Path = "",
     items_path: str | Path = "",
     columns: dict[str, str] | None = None,
-    noun: Literal["movie", "book"] = "movie",
+    noun: Word = "movie",
+    person: Word | Literal[""] = "",
     separator: str = "",
-    encoding: str = "utf-8",
-    attribute: str = "genres",
-    like_threshold: FiniteFloat = LIKE_THRESHOLD,
+    encoding: str = "",
+    attribute: Word = "genres",
+    like_threshold: Threshold = LIKE_THRESHOLD,
     duplicates: Literal["error", "merge"] = "error",
     unknown_items: Literal["error", "drop"] = "error",
 ) -> Dataset:
-    """Load your own interactions and items.
+    """Load your own interactions and items: CSV in any dress, JSON lines, parquet, Excel, RecBole.
 
-    Interactions need user_id and item_id; rating and timestamp (whole seconds since 1970) are
-    optional. Items need item_id and title; year, attributes (several separated by "|" or ","),
-    author, text, director, country and language are optional. Without a year column, a year at
-    the end of the title, "Heat (1995)", is used.
+    Interactions need user_id and item_id; rating and timestamp (seconds, milli- or microseconds
+    since 1970, or ISO dates) are optional. Items need item_id and title; year, attributes, author,
+    text, director, country and language are optional. Well-known other names of these columns are
+    understood and told in the notes. Without a year column, a year at the end of the title,
+    "Heat (1995)", is used.
 
     Args:
-        interactions_path: CSV (with a header line) or parquet.
-        items_path: CSV or parquet.
-        columns: our column name -> the name in your files; a prefix "interactions." or "items."
-            limits an entry to one of the two files.
-        noun: "movie" or "book", the word used in prompts.
-        separator: of the CSV fields; empty means tab for ``*.tsv`` and comma otherwise.
-        encoding: of the CSV files.
+        interactions_path: the file, packed (.gz, .zip, .bz2, .xz, .zst) or not, or a folder of
+            RecBole's atomic files, which holds the items too.
+        items_path: the file.
+        columns: our column name -> the name in your files ("" for none); a prefix "interactions."
+            or "items." limits an entry to one of the two files.
+        noun: what an item is, the word used in prompts.
+        person: what a user is called in prompts.
+        separator: of the fields of text files; empty means what their first line shows.
+        encoding: of text files; empty means UTF-8.
         attribute: what the attributes are, in one word.
-        like_threshold: ratings at or above it are likes.
+        like_threshold: ratings at or above it are likes; "median": at or above the median of the
+            user's own; "count": above it, for play counts.
         duplicates: "error", or "merge" to keep the latest of repeated pairs and count the rest.
         unknown_items: "error", or "drop" to leave out and count interactions of unlisted items.
 
     Raises:
-        UserError: a missing file or column, a bad cell (with file, line and column), a bad option.
+        UserError: a missing file or column, a bad cell (with file, line and column), a bad option,
+            a threshold that parts no likes from dislikes.
     """
-    paths = {
-        "interactions": _path(interactions_path, "interactions_path"),
-        "items": _path(items_path, "items_path"),
-    }
-    raw = {
-        name: Table(read_table_file(path, separator=separator, encoding=encoding), str(path))
-        for name, path in paths.items()
-    }
-    mapping = columns or {}
-    _check_mapping(mapping, raw)
-    tables = {name: _pick(raw[name], name, mapping) for name in raw}
-    notes = []
-    for name, table in tables.items():
-        unused = [str(c) for c in raw[name].frame if c not in table.columns.values()]
-        if unused:
-            notes.append(f"{paths[name].name}: columns not used: {', '.join(unused)}")
-    items = tables["items"].frame
-    titles = [split_title(title) for title in items["title"].astype("str").fillna("")]
-    dated = sum(year > 0 for _, year in titles)
-    if "year" not in items and dated:
-        items = items.assign(title=[t for t, _ in titles], year=[year for _, year in titles])
-        notes.append(f"{paths['items'].name}: the year of {dated:,} items was taken from the title")
-    if "attributes" in items:
-        items = items.assign(attributes=[normal_attributes(cell) for cell in items["attributes"]])
-    return make_dataset(
+    paths = _paths(interactions_path, items_path)
+    form = {"separator": separator, "encoding": encoding}
+    tables = read_tables(
+        {"interactions": form, "items": form},
+        paths,
+        columns or {},
+        {"noun": noun, "person": person or "user", "attribute": attribute},
+    )
+    data = make_dataset(
         tables["interactions"],
-        replace(tables["items"], frame=items),
+        tables["items"],
         duplicates=duplicates,
         unknown_items=unknown_items,
         name="files",
         noun=noun,
+        person=person,
         attribute=attribute,
-        like_threshold=float(like_threshold),
-        notes=tuple(notes),
+        like_threshold=like_threshold,
     )
+    check_likes(data)
+    return data
 
 
-def _path(path: str | Path, option: str) -> Path:
-    if not str(path):
-        raise UserError(f"dataset 'files' needs {option}: the path of a CSV or parquet file.")
-    found = Path(path).expanduser()
-    if not found.is_file():
-        raise UserError(f"{option}: there is no file {found} (looked in {Path.cwd()}).")
-    return found
-
-
-def _check_mapping(mapping: dict[str, str], raw: dict[str, Table]) -> None:
-    """Refuse entries that are none of our columns, or whose column is in none of their files."""
-    for key, theirs in mapping.items():
-        prefix, _, ours = key.rpartition(".")
-        tables = [table for name, table in raw.items() if prefix in ("", name)]
-        if not any(ours in _COLUMNS[name] for name in raw if prefix in ("", name)):
-            valid = ", ".join(dict.fromkeys(name for names in _COLUMNS.values() for name in names))
-            raise UserError(f"columns: '{key}' is none of our columns. Valid: {valid}.")
-        if not any(theirs in table.frame for table in tables):
-            places = " or ".join(table.source for table in tables)
-            present = ", ".join(f"'{name}'" for table in tables for name in table.frame)
+def _paths(interactions: str | Path, items: str | Path) -> dict[str, list[Path]]:
+    """The existing files of both tables; RecBole may have split its interactions into parts."""
+    folder = Path(interactions).expanduser()
+    if str(interactions) and not items and folder.is_dir():
+        found = {"interactions": sorted(folder.glob("*.inter")), "items": [*folder.glob("*.item")]}
+        if not found["interactions"] or len(found["items"]) != 1:
             raise UserError(
-                f"columns: '{key}' is mapped to '{theirs}', which is not in {places}. "
-                f"Columns there: {present}."
+                f"interactions_path: the folder {folder} should hold RecBole's atomic files: "
+                "*.inter and one *.item. For other files give interactions_path and items_path."
             )
+        return found
+    paths = {}
+    for name, path in (("interactions", interactions), ("items", items)):
+        if not str(path):
+            raise UserError(f"dataset 'files' needs {name}_path: the path of a file.")
+        paths[name] = [Path(path).expanduser()]
+        if not paths[name][0].is_file():
+            raise UserError(f"{name}_path: there is no file {path} (looked in {Path.cwd()}).")
+    return paths
 
 
-def _pick(raw: Table, name: str, mapping: dict[str, str]) -> Table:
-    """The columns we know under our names; an entry with the table's prefix wins."""
-    theirs = {}
-    for ours in _COLUMNS[name]:
-        candidates = (mapping.get(f"{name}.{ours}"), mapping.get(ours), ours)
-        found = [each for each in candidates if each in raw.frame]
-        if found:
-            theirs[ours] = str(found[0])
-        elif ours in _NEEDED[name]:
-            raw.require(ours, hint=_separator_hint(raw.frame))
-    frame = raw.frame[list(theirs.values())].set_axis(list(theirs), axis=1)
-    return replace(raw, frame=frame, columns=theirs)
+def read_tables(
+    forms: Mapping[str, Mapping[str, Any]],
+    paths: Mapping[str, Sequence[Path]],
+    columns: Mapping[str, str],
+    words: Mapping[str, str],
+) -> dict[str, Table]:
+    """Read the files of interactions and items under our names of their columns.
+
+    Args:
+        forms: by table, arguments of :func:`~dallrec_core.data.tables.open_table`.
+        paths: by table, its files, which have the same columns.
+        columns: our names -> theirs, as far as they must be told.
+        words: noun, person and attribute of the dataset.
+
+    Raises:
+        UserError: naming file, line and column of what cannot be read.
+    """
+    usual = {"interactions": {"usual": USUAL}, "items": {}}
+    sources = {
+        name: [open_table(path, **usual[name], **forms[name]) for path in files]
+        for name, files in paths.items()
+    }
+    headers = {name: first.names for name, (first, *_) in sources.items()}
+    named = {name: str(files[0]) for name, files in paths.items()}
+    meant = understand(headers, columns, named, words)
+    tables = {}
+    for name, chosen in meant.items():
+        tables[name] = _read(sources.pop(name), paths[name], chosen)
+        told = columns.values()
+        others = [f"{n} as {ours}" for ours, n in chosen.items() if n != ours and n not in told]
+        unused = [each for each in headers[name] if each not in chosen.values()]
+        for what, listed in (("read", others), ("columns not used:", unused)):
+            if listed:
+                tables[name].notes.append(f"{paths[name][0].name}: {what} {', '.join(listed)}")
+    return {name: tidy_items(t) if name == "items" else t for name, t in tables.items()}
 
 
-def _separator_hint(raw: pd.DataFrame) -> str:
-    """A hint where a CSV came out as a single column that holds another usual separator."""
-    name = str(raw.columns[0])
-    likely = [mark for mark in ",;\t|" if mark in name]
-    if len(raw.columns) != 1 or not likely:
-        return ""
-    return f" The only column is '{name}': does it want the option separator={likely[0]!r}?"
+def _read(sources: list[Source], files: Sequence[Path], chosen: Mapping[str, str]) -> Table:
+    kinds = {theirs: KINDS.get(ours, "text") for ours, theirs in chosen.items()}
+    ours = {theirs: name for name, theirs in chosen.items()}
+    frames = [source.read(kinds).rename(columns=ours)[list(chosen)] for source in sources]
+    frame, path = frames[0], str(files[0])
+    if len(frames) > 1:
+        lines = [f"{n} of {p.name}" for p, f in zip(files, frames, strict=True) for n in f.index]
+        frame = pd.concat(frames).set_axis(pd.Index(lines, name="line"))
+        path = str(files[0].parent)
+    return Table(frame, path, dict(chosen), list(sources[0].remarks))
 
 
-def normal_attributes(cell: object) -> str:
-    """Attributes separated by "|", or else by ",", as "Crime|Drama"; blank if there are none."""
-    text = cell.strip() if isinstance(cell, str) else ""
-    if not text or text == _NO_GENRE:
-        return ""
-    parts = (part.strip() for part in text.split("|" if "|" in text else ","))
-    return "|".join(dict.fromkeys(part for part in parts if part))
+def tidy_items(table: Table) -> Table:
+    """Bring attributes into one form, take years from titles, join texts that are lists."""
+    frame, changed = table.frame, {}
+    for column in set(_LISTS).intersection(frame):
+        changed[column] = _values(table, column)
+    if "text" in frame:
+        changed["text"] = [" ".join(t) if isinstance(t, list) else t for t in frame["text"]]
+    if "year" not in frame:
+        pairs = [split_title(title) for title in frame["title"].astype("str").fillna("")]
+        if dated := sum(year > 0 for _, year in pairs):
+            changed |= {"title": [title for title, _ in pairs], "year": [year for _, year in pairs]}
+            name = Path(table.source).name
+            table.notes.append(f"{name}: the year of {dated:,} items was taken from the title")
+    return replace(table, frame=frame.assign(**changed))
+
+
+def _values(table: Table, column: str) -> list[Any]:
+    """Cells of a column of lists as "Crime|Drama"; facts that are no lists stay as they are."""
+    spaced = table.columns.get(column, "").endswith(":token_seq")  # RecBole's lists
+    texts: list[Any] = []
+    for row, cell in enumerate(table.frame[column]):
+        if spaced and isinstance(cell, str):
+            cell = [word.replace("_", " ") for word in cell.split()]
+        plain = column != "attributes" and isinstance(cell, str) and not cell.startswith("[")
+        try:
+            texts.append(cell if plain else attribute_text(cell))
+        except ValueError as error:
+            bad, remedy = np.arange(len(table.frame)) == row, "Put '|' between the values."
+            table.refuse(bad, column, f"{{value}} is {error}", remedy)
+    return texts
+
+
+def check_likes(data: Dataset) -> None:
+    """Refuse a threshold that nearly all ratings, or nearly none, reach.
+
+    Raises:
+        UserError: with the quartiles of the ratings, and a threshold that parts them.
+    """
+    rated = data.interactions[data.interactions["rating"].notna()]
+
+    def parts(threshold: float | str) -> bool:
+        return 0.05 <= likes(rated, threshold).mean() <= 0.95
+
+    if len(rated) < _ENOUGH or parts(data.like_threshold):
+        return
+    ratings = rated["rating"]
+    least, low, median, high, most = ratings.quantile([0, 0.25, 0.5, 0.75, 1])
+    nearest = sorted(ratings.unique(), key=lambda value: (abs(value - median), value))
+    fitting = [f"like_threshold={value:g}" for value in nearest[:20] if parts(value)]
+    if low >= 1 and most > 10 * median:  # counts of something
+        fitting = ["like_threshold='count', likes are above the median of the user's own"]
+    remedy = fitting[0] if fitting else "columns={'rating': ''}, which leaves the ratings out"
+    raise UserError(
+        f"with like_threshold={data.like_threshold} {likes(rated, data.like_threshold).mean():.0%} "
+        f"of {len(rated):,} ratings are likes, which says little about anybody. The ratings go "
+        f"from {least:g} to {most:g}, with quartiles {low:g}, {median:g}, {high:g}. Set {remedy}."
+    )

@@ -20,7 +20,7 @@ from dallrec_core.data import books
 from dallrec_core.data.base import Dataset, make_dataset, pair_keys
 from dallrec_core.data.checks import Table
 from dallrec_core.data.download import Located, locate
-from dallrec_core.data.movielens import read_movies
+from dallrec_core.data.files import tidy_items
 from dallrec_core.data.tables import AGAIN, codes_in, decode, read_bytes, read_fields
 from dallrec_core.errors import UserError
 
@@ -51,9 +51,11 @@ def load_published() -> Dataset:
     items = pd.DataFrame({"item_id": ids}, pd.RangeIndex(2, len(ids) + 2, name="line"))
     movies = data_dir() / "ml-1m" / "movies.dat"
     if movies.is_file():
-        items = items.join(read_movies(movies).set_index("item_id"), on="item_id")
+        known = Table(read_fields(movies, "::", ("item_id", "title", "attributes")), movies.name)
+        items = items.join(tidy_items(known).frame.set_index("item_id"), on="item_id")
     titles = items["title"] if "title" in items else pd.Series(np.nan, items.index, dtype="str")
     items["title"] = titles.fillna("item " + items["item_id"])
+    items["year"] = items["year"].fillna(0) if "year" in items else 0
     notes = []
     if nameless := int(titles.isna().sum()):
         hint = "run `dallrec data ml-1m` for titles"

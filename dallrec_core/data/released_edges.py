@@ -35,7 +35,7 @@ def load_released_edges() -> Dataset:
     parts = []
     for part in ("train", "test"):
         table = _read(located.folder / f"{part}.txt")
-        parts.append(table.frame.assign(rating=table.numbers("rating"), part=part))
+        parts.append(table.frame.assign(rating=table.ratings(), part=part))
     interactions = pd.concat(parts)
     ids = np.unique(interactions["item_id"].to_numpy(str))
     return make_dataset(

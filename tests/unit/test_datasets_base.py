@@ -105,11 +105,9 @@ BAD_INTERACTIONS = [
     ("item_id", ["b", "zz", "b", "c"], "line 3, column 'item_id': item 'zz' is not in movies.csv"),
     ("item_id", ["b", "{value}{0}", "b", "c"], r"item .\{value\}\{0\}. is not in"),
     ("item_id", list("babb"), "line 5, .*the pair of user '10' and item 'b' is already on line 2"),
-    ("rating", [5, 1, np.nan, 3], r"line 4, .*the value is missing \(NaN\)"),
-    ("rating", ["5", "nan", "1", "3"], "line 3, .* is missing"),
     ("rating", [5, 1, 2, np.inf], "line 5, .*'inf' is not a finite number"),
     ("rating", ["5", "4,5", "1", "3"], "line 3, .*'4,5' is not a .*. Write a number with a point"),
-    ("timestamp", [1, 2, 3, -4], "line 5, .*'-4' is not a whole number of seconds"),
+    ("timestamp", [1, 2, 3, -4], "line 5, .*'-4' is not a time from 1970 on"),
     ("timestamp", [1, 2.5, 3, 4], "line 3, .*'2.5' is not a whole number"),
     ("timestamp", ["1", "", "3", "4"], "line 3, .* is missing"),
 ]

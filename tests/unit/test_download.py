@@ -89,7 +89,7 @@ def origin(server, monkeypatch):
     """Let ml-1m come from the server, by default as the archive `GOOD`."""
 
     def put(**changes: object) -> None:
-        about = {"url": f"{server.url}/data.zip", "archive_md5": md5(GOOD), "inside": "data"}
+        about = {"url": f"{server.url}/data.zip", "archive": md5(GOOD), "inside": "data"}
         about |= {"folder": "ml-1m", "files": {name: md5(body) for name, body in FILES.items()}}
         monkeypatch.setitem(download.ORIGINS, "ml-1m", download.Origin(**(about | changes)))
 
@@ -118,7 +118,7 @@ def test_an_archive_is_fetched_unpacked_and_verified_once(server, store, origin)
 
 def test_single_files_are_fetched_one_by_one(server, store, origin):
     server.bodies |= {f"/or/{name}": body for name, body in FILES.items()}
-    origin(url=f"{server.url}/or", archive_md5="", folder="published/movielens")
+    origin(url=f"{server.url}/or", archive="", folder="published/movielens")
     lines = data.fetch_or_verify("ml-1m")
     assert sum("fetched into" in line for line in lines) == 2
     assert (store / "published" / "movielens" / "ratings.dat").read_bytes() == BODY
@@ -152,7 +152,7 @@ BAD_DOWNLOADS = {
 def test_failed_downloads_leave_nothing(server, store, origin, case):
     path, expected, message = BAD_DOWNLOADS[case]
     server.bodies |= {"/truncated.zip": GOOD}
-    origin(url=f"{server.url}{path}", archive_md5=md5(expected))
+    origin(url=f"{server.url}{path}", archive=md5(expected))
     with pytest.raises(UserError, match=message):
         download.locate("ml-1m")
     assert len(server.asked) == 1 + download.RETRIES and files(store) == []
@@ -200,7 +200,7 @@ def test_members_that_would_leave_the_folder_stay_inside_or_behind(server, store
         for name in evil:
             bundle.writestr(name, "x")
     server.bodies["/data.zip"] = buffer.getvalue()
-    origin(archive_md5=md5(buffer.getvalue()))
+    origin(archive=md5(buffer.getvalue()))
     download.locate("ml-1m")
     assert files(store.parent) == [
         f"store/{name}" for name in ("data.zip", "ml-1m/link", *UNPACKED[1:])

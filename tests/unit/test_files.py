@@ -1,6 +1,16 @@
-"""Own files: CSV and parquet, mapped columns, and one clear message for each mistake."""
+"""Own files as people have them: each kind is a row of a table, with what must come of it."""
 
 from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -8,22 +18,400 @@ import pyarrow.parquet as pq
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data.files import normal_attributes
-from dallrec_core.data.tables import read_table_file
+from dallrec_core.data.base import likes, plural
+from dallrec_core.data.cells import attribute_text
 from dallrec_core.errors import UserError
 
 RATINGS = "user_id,item_id,rating,timestamp\nu2,b,4,20\nu1,a,5,10\nu1,b,1,30\n"
-BOOKS = (
-    "item_id,title,year,attributes,author,text\n"
-    'b,"Dune, Part 1",1965,"Sci-Fi, Adventure",Frank Herbert,A desert.\n'
-    "a,Emma,,Romance|Classic|Romance,Jane Austen,\n"
-)
+ITEMS = "item_id,title,year,attributes,author\nb,Dune,1965,Sci-Fi|Adventure,Frank Herbert\n"
+ITEMS += "a,Emma,1815,Romance,Jane Austen\n"
+PLAIN = {
+    "users": ["u1", "u2"],
+    "items": ["a", "b"],
+    "ratings": [5, 1, 4],
+    "times": [10, 30, 20],
+    "titles": ["Emma", "Dune"],
+    "years": [1815, 1965],
+    "attributes": ["Romance", "Sci-Fi|Adventure"],
+    "authors": ["Jane Austen", "Frank Herbert"],
+}
+"""What comes of the two tables above, and of every case that does not say otherwise."""
+
+
+def observed(data: datasets.Dataset) -> dict[str, list[Any]]:
+    columns = {
+        "users": data.users["user_id"],
+        "items": data.items["item_id"],
+        "ratings": data.interactions["rating"],
+        "times": data.interactions["timestamp"],
+        "titles": data.items["title"],
+        "years": data.items["year"],
+        "attributes": data.items["attributes"],
+        "authors": data.items["author"],
+    }
+    cells = {name: column.astype(object) for name, column in columns.items()}
+    return {name: column.where(column.notna(), None).tolist() for name, column in cells.items()}
+
+
+def zipped(*names: str, text: str = RATINGS) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        for name in names:
+            bundle.writestr(name, text)
+    return buffer.getvalue()
+
+
+def parquet(frame: pd.DataFrame | dict[str, list[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    table = pa.table(frame) if isinstance(frame, dict) else pa.Table.from_pandas(frame)
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def frame(text: str, **changed: Any) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text)).assign(**changed)
+
+
+def lines(text: str) -> str:
+    return frame(text).to_json(orient="records", lines=True)
+
+
+def column(name: str, *cells: object, text: str = RATINGS) -> str:
+    """The table with other cells (of b, then of a in items) in a column."""
+    return frame(text, **{name: list(cells)}).to_csv(index=False)
+
+
+def item(**cells: Sequence[object]) -> str:
+    """The items with other cells, those of b first."""
+    return frame(ITEMS, **{name: list(each) for name, each in cells.items()}).to_csv(index=False)
+
+
+def values(*cells: str) -> dict[str, str]:
+    """The items with other attributes, those of b first."""
+    return {"items": item(attributes=cells)}
+
+
+def header(names: str, text: str = RATINGS) -> str:
+    return "\n".join([names, *text.splitlines()[1:]]) + "\n"
+
+
+def marks(mark: str, text: str = RATINGS) -> str:
+    return text.replace(",", mark)
+
+
+BARE = RATINGS.partition("\n")[2]
+UNTIMED = {"times": [None] * 3}
+ISO = ("1970-01-01T00:00:20", "1970-01-01 00:00:10", "1970-01-01T00:00:30")
+DAYS = ("2003-12-31", "2003-12-30", "2004-01-01")
+INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + marks("\t", BARE)
+ATOMIC = "item_id:token\ttitle:token_seq\tyear:float\tgenres:token_seq\tauthor:token_seq\n"
+ATOMIC += 'b\tDune "1"\t1965\tSci-Fi Space_opera\tFrank Herbert\n'
+ATOMIC += "a\tEmma\t1815\tRomance\tJane Austen\n"
+YEARLESS = "item_id,title,attributes,author\n"
+LATIN = ITEMS.replace("Emma", "Café").encode("latin-1")
+# What it is: how the two tables differ (name of the file, its content; options), what comes of it
+# beside PLAIN, and what the notes say.
+GOOD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
+    "as documented": ({}, {}, ""),
+    # --- names of columns
+    "MovieLens": (
+        {"ratings": header("userId,movieId,rating,timestamp")},
+        {},
+        "read userId as user_id, movieId as item_id",
+    ),
+    "Amazon 2018": (
+        {"ratings": header("reviewerID,asin,overall,unixReviewTime")},
+        {},
+        "reviewerID as user_id, asin as item_id, overall as rating, unixReviewTime as timestamp",
+    ),
+    "a shop": ({"ratings": header("customer_id,product_id,stars,date")}, {}, "stars as rating"),
+    "a player": ({"ratings": header("session_id,track_id,score,time")}, {}, "track_id as item_id"),
+    "upper case": ({"ratings": header("USERID,ITEMID,RATING,TIMESTAMP")}, {}, "RATING as rating"),
+    "spaces and dashes": ({"ratings": header("User ID,Item-ID,Rating,Date Time")}, {}, ""),
+    "short": ({"ratings": header("user,item,rate,ts")}, {}, "user as user_id"),
+    "uid and iid": ({"ratings": header("uid,iid,rating,timestamp")}, {}, "iid as item_id"),
+    "the noun's own": (
+        {
+            "ratings": header("cook_id,dish_id,rating,timestamp"),
+            "items": header("dish_id,dish_name,year,attributes,author", ITEMS),
+            "noun": "dish",
+            "person": "cook",
+        },
+        {},
+        "dish_name as title",
+    ),
+    "an attribute's own": (
+        {"items": header("id,name,year,cuisine,author", ITEMS), "attribute": "cuisine"},
+        {},
+        "id as item_id, name as title, cuisine as attributes",
+    ),
+    "Goodbooks": (
+        {
+            "ratings": header("user_id,book_id,rating,timestamp"),
+            "items": "book_id,isbn,authors,original_publication_year,title,genres\n"
+            "b,1,Frank Herbert,1965.0,Dune,Sci-Fi|Adventure\na,2,Jane Austen,1815.0,Emma,Romance\n",
+        },
+        {},
+        "original_publication_year as year",
+    ),
+    "the one of both files": (
+        {
+            "ratings": frame(RATINGS, asin="x").rename(columns={"item_id": "parent_asin"}).to_csv(),
+            "items": ITEMS.replace("item_id", "parent_asin"),
+        },
+        {},
+        "parent_asin as item_id",
+    ),  # fmt: skip
+    "told": (
+        {
+            "ratings": header("Person,Buch,Note,Zeit"),
+            "columns": {"user_id": "Person", "interactions.item_id": "Buch", "rating": "Note"}
+            | {"timestamp": "Zeit"},
+        },
+        {},
+        "",
+    ),
+    "told to leave out": ({"columns": {"timestamp": ""}}, UNTIMED, "columns not used: timestamp"),
+    "not used": (
+        {"ratings": RATINGS.replace("timestamp", "clicks")},
+        UNTIMED,
+        "columns not used: clicks",
+    ),
+    # --- text files
+    "semicolons": ({"ratings": marks(";")}, {}, "fields are separated by ';'"),
+    "tabs": ({"ratings": marks("\t"), "file": "ratings.tsv"}, {}, ""),
+    "tabs in a .txt": ({"ratings": marks("\t"), "file": "ratings.txt"}, {}, ""),
+    "bars": ({"ratings": marks("|")}, {}, "fields are separated by '|'"),
+    "double colons": ({"ratings": marks("::"), "file": "ratings.dat"}, {}, "separated by '::'"),
+    "spaces": ({"ratings": marks(" ")}, {}, "fields are separated by ' '"),
+    "told separator": (
+        {"items": marks(";", ITEMS), "ratings": marks(";"), "separator": ";"},
+        {},
+        "",
+    ),
+    "no header": (
+        {"ratings": BARE},
+        {},
+        "no header line; read as user_id, item_id, rating, timest",
+    ),
+    "no header, no times": (
+        {"ratings": "u2 b 4.0\nu1 a 5.0\nu1 b 1.0\n", "file": "train.txt"},
+        UNTIMED,
+        "no header line; read as user_id, item_id, rating",
+    ),
+    "a byte order mark": ({"ratings": "\ufeff" + RATINGS}, {}, ""),
+    "line ends of Windows": ({"ratings": RATINGS.replace("\n", "\r\n")}, {}, ""),
+    "blank lines": ({"ratings": RATINGS.replace("\n", "\n\n")}, {}, ""),
+    "Latin-1": ({"items": LATIN, "encoding": "latin-1"}, {"titles": ["Café", "Dune"]}, ""),
+    "UTF-16": (
+        {
+            "ratings": RATINGS.encode("utf-16"),
+            "items": ITEMS.encode("utf-16"),
+            "encoding": "utf-16",
+        },
+        {},
+        "",
+    ),
+    "commas in quotes": (
+        {"items": item(title=["Dune, Part 1", "Emma"])},
+        {"titles": ["Emma", "Dune, Part 1"]},
+        "",
+    ),
+    "line ends in quotes": (
+        {"items": item(title=["Dune,\nPart 1", "Emma"])},
+        {"titles": ["Emma", "Dune,\nPart 1"]},
+        "",
+    ),
+    # --- packed, and other forms
+    "gz": ({"ratings": gzip.compress(RATINGS.encode()), "file": "ratings.csv.gz"}, {}, ""),
+    "bz2": ({"ratings": bz2.compress(RATINGS.encode()), "file": "ratings.csv.bz2"}, {}, ""),
+    "xz": ({"ratings": lzma.compress(RATINGS.encode()), "file": "ratings.csv.xz"}, {}, ""),
+    "zst": (
+        {"ratings": pa.compress(RATINGS.encode(), "zstd", asbytes=True), "file": "ratings.csv.zst"},
+        {},
+        "",
+    ),
+    "zip": ({"ratings": zipped("folder/ratings.csv"), "file": "ratings.zip"}, {}, ""),
+    "zip of a Mac": ({"ratings": zipped("r.csv", "__MACOSX/._r.csv"), "file": "r.zip"}, {}, ""),
+    "JSON lines": ({"ratings": lines(RATINGS), "file": "ratings.jsonl"}, {}, ""),
+    "JSON lines, packed": (
+        {"ratings": gzip.compress(lines(RATINGS).encode()), "file": "ratings.jsonl.gz"},
+        {},
+        "",
+    ),
+    "parquet": ({"ratings": parquet(frame(RATINGS)), "file": "ratings.parquet"}, {}, ""),
+    "parquet with lists": (
+        {
+            "items": parquet(
+                {
+                    "item_id": ["b", "a"],
+                    "title": ["Dune", "Emma"],
+                    "year": [1965, 1815],
+                    "genres": [["Sci-Fi", "Adventure"], ["Romance"]],
+                    "author": ["Frank Herbert", "Jane Austen"],
+                }
+            ),
+            "catalogue": "i.parquet",
+        },
+        {},
+        "genres as attributes",
+    ),  # fmt: skip
+    "RecBole": (
+        {"ratings": INTER, "file": "x.inter", "items": ATOMIC, "catalogue": "x.item"},
+        {"titles": ["Emma", 'Dune "1"'], "attributes": ["Romance", "Sci-Fi|Space opera"]},
+        "user_id:token as user_id",
+    ),
+    # --- times
+    "dates": (
+        {"ratings": column("timestamp", *DAYS)},
+        {"times": [1072742400, 1072915200, 1072828800]},
+        "dates are read as UTC where they name no zone",
+    ),
+    "dates and times": ({"ratings": column("timestamp", *ISO)}, {}, "read as UTC"),
+    "with Z": ({"ratings": column("timestamp", *(f"{each}Z" for each in ISO))}, {}, ""),
+    "with a zone": (
+        {"ratings": column("timestamp", *(f"{each}-01:00" for each in ISO))},
+        {"times": [3610, 3630, 3620]},
+        "",
+    ),
+    "milliseconds": (
+        {"ratings": column("timestamp", 978300760123, 978300761000, 978300762999)},
+        {"times": [978300761, 978300762, 978300760]},
+        "times are milliseconds since 1970, by their size",
+    ),
+    "microseconds": (
+        {"ratings": column("timestamp", 978300760123000, 978300761000000, 978300762999000)},
+        {"times": [978300761, 978300762, 978300760]},
+        "times are microseconds since 1970",
+    ),
+    "parquet's own times": (
+        {
+            "ratings": parquet(frame(RATINGS, timestamp=pd.to_datetime(list(DAYS)))),
+            "file": "r.parquet",
+        },
+        {"times": [1072742400, 1072915200, 1072828800]},
+        "",
+    ),  # fmt: skip
+    # --- attributes
+    "commas": (values("Sci-Fi, Adventure", "Romance"), {}, ""),
+    "semicolons in attributes": (values("Sci-Fi;Adventure", "Romance"), {}, ""),
+    "lists of Python": (values("['Sci-Fi', 'Adventure']", "['Romance']"), {}, ""),
+    "lists of NumPy": (values("['Sci-Fi' 'Adventure']", "['Romance']"), {}, ""),
+    "lists of JSON": (values('["Sci-Fi", "Adventure"]', '["Romance"]'), {}, ""),
+    "objects of JSON": (
+        values(
+            '[{"id": 8, "name": "Sci-Fi"}, {"id": 9, "name": "Adventure"}]',
+            '[{"id": 1, "name": "Romance"}]',
+        ),
+        {},
+        "",
+    ),  # fmt: skip
+    "objects of Python": (
+        values("[{'id': 8, 'name': 'Sci-Fi'}, {'name': 'Adventure'}]", "Romance"),
+        {},
+        "",
+    ),
+    "no attributes": (
+        values("[]", "(no genres listed)"),
+        {"attributes": [None, None]},
+        "",
+    ),
+    "lists in JSON lines": (
+        {
+            "items": '{"id": "b", "title": "Dune", "year": 1965, "genres": ["Sci-Fi", "Adventure"],'
+            ' "authors": "Frank Herbert"}\n{"id": "a", "title": "Emma", "year": 1815, "genres":'
+            ' ["Romance"], "authors": "Jane Austen"}\n',
+            "catalogue": "books.jsonl",
+        },
+        {},
+        "",
+    ),  # fmt: skip
+    # --- ids
+    "floats in both": (
+        {
+            "ratings": "user,item,rating,time\n2.0,10.0,4,20\n1.0,9.0,5,10\n1.0,10.0,1,30\n",
+            "items": ITEMS.replace("\nb,", "\n10.0,").replace("\na,", "\n9.0,"),
+        },
+        {"users": ["1", "2"], "items": ["9", "10"]},
+        "",
+    ),  # fmt: skip
+    "zeros in both": (
+        {
+            "ratings": RATINGS.replace(",b,", ",010,").replace(",a,", ",009,"),
+            "items": ITEMS.replace("\nb,", "\n010,").replace("\na,", "\n009,"),
+        },
+        {"items": ["009", "010"]},
+        "",
+    ),  # fmt: skip
+    # --- blanks
+    "blank ratings": (
+        {"ratings": column("rating", "-", "N/A", 1)},
+        {"ratings": [None, 1, None]},
+        "column 'rating': 2 cells are blank, interactions without one, which count as likes",
+    ),
+    "ratings of a database": (
+        {"ratings": column("rating", "\\N", "null", "None")},
+        {"ratings": [None] * 3},
+        "3 cells are blank",
+    ),
+    "blank years": (
+        {"items": item(year=["—", "1815"])},
+        {"years": [1815, 0]},
+        "'year': 1 cells are",
+    ),
+    "years as floats": ({"items": item(year=["1965.0", "1815.0"])}, {}, ""),
+    "blank texts": (
+        {"items": item(author=["N/A", "Jane Austen"])},
+        {"authors": ["Jane Austen", None]},
+        "column 'author': 1 cells such as 'N/A' count as blank",
+    ),
+    # --- years in titles
+    "years": (
+        {
+            "items": YEARLESS + "b,Dune (1965),Sci-Fi|Adventure,Frank Herbert\n"
+            "a,Emma [1815],Romance,Jane Austen\n"
+        },
+        {},
+        "the year of 2 items was taken from the title",
+    ),  # fmt: skip
+    "open years": (
+        {
+            "items": YEARLESS + "b,Dune (1965- ),Sci-Fi|Adventure,Frank Herbert\n"
+            "a,Emma (1815–1817),Romance,Jane Austen\n"
+        },
+        {},
+        "",
+    ),  # fmt: skip
+    "years of television": (
+        {
+            "items": YEARLESS + "b,Dune (1965) (TV),Sci-Fi|Adventure,Frank Herbert\n"
+            "a,Emma (1815) (V),Romance,Jane Austen\n"
+        },
+        {},
+        "",
+    ),  # fmt: skip
+    "a title that is a word for nothing": (
+        {"items": item(title=["None", "Emma"])},
+        {"titles": ["Emma", "None"]},
+        "",
+    ),
+}
+
+PUT = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def write(tmp_path):
-    def put(ratings: str | bytes = RATINGS, items: str | bytes = BOOKS, **options):
-        paths = tmp_path / "ratings.csv", tmp_path / "books.csv"
+def write(tmp_path: Path) -> PUT:
+    """Write both tables; return the options that load them."""
+
+    def put(
+        ratings: str | bytes = RATINGS,
+        items: str | bytes = ITEMS,
+        file: str = "ratings.csv",
+        catalogue: str = "books.csv",
+        **options: Any,
+    ) -> dict[str, Any]:
+        paths = tmp_path / file, tmp_path / catalogue
         for path, body in zip(paths, (ratings, items), strict=True):
             path.write_bytes(body if isinstance(body, bytes) else body.encode())
         settings = {"interactions_path": str(paths[0]), "items_path": paths[1], "noun": "book"}
@@ -32,116 +420,195 @@ def write(tmp_path):
     return put
 
 
-def test_csv(write):
-    data = datasets.load("files", **write())
-    assert (data.name, data.noun, data.n_users, data.n_items) == ("files", "book", 2, 2)
-    assert data.items["title"].tolist() == ["Emma", "Dune, Part 1"]
-    assert data.items["attributes"].tolist() == ["Romance|Classic", "Sci-Fi|Adventure"]
-    assert data.items["year"].tolist() == [0, 1965]
-    assert data.items["author"].tolist() == ["Jane Austen", "Frank Herbert"]
-    assert data.items["text"].isna().tolist() == [True, False]
-    assert data.interactions["rating"].tolist() == [5, 1, 4]
+@pytest.mark.parametrize("case", GOOD)
+def test_what_people_have_works_the_first_time(write: PUT, case: str) -> None:
+    files, outcome, note = GOOD[case]
+    data = datasets.load("files", **write(**files))
+    assert observed(data) == PLAIN | outcome
+    assert note in "\n".join(data.notes)
+    assert not data.dropped
 
 
-def test_mapped_columns_separator_and_encoding(write):
-    ratings = "Person;Buch;Note\nu1;b;3\nu2;a;5\n".encode("latin-1")
-    items = "Nr;Titel\nb;Fräulein Smilla\na;Café\n".encode("latin-1")
-    columns = {"user_id": "Person", "interactions.item_id": "Buch", "items.item_id": "Nr"}
-    columns |= {"rating": "Note", "title": "Titel"}
-    settings = write(ratings, items, columns=columns, separator=";", encoding="latin-1")
-    data = datasets.load("files", **settings)
-    assert data.items["title"].tolist() == ["Café", "Fräulein Smilla"]
-    assert data.interactions["rating"].tolist() == [3, 5]
-
-
-def test_movielens_latest_csv_needs_only_a_mapping(write):
-    ratings = "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n1,3,3.5,964981247\n"
-    items = "movieId,title,genres\n1,Toy Story (1995),Adventure|Comedy\n"
-    items += '3,"Matrix, The (1999)",(no genres listed)\n'
-    columns = {"user_id": "userId", "item_id": "movieId", "attributes": "genres"}
-    data = datasets.load("files", **write(ratings, items, columns=columns, noun="movie"))
-    assert data.items["title"].tolist() == ["Toy Story", "The Matrix"]
-    assert data.items["year"].tolist() == [1995, 1999]
-    assert data.items["attributes"].isna().tolist() == [False, True]
-    assert "the year of 2 items was taken from the title" in data.notes[-1]
-
-
-def test_columns_that_are_not_used_are_told(write):
-    data = datasets.load("files", **write(RATINGS.replace("timestamp", "clicks")))
-    assert "ratings.csv: columns not used: clicks" in data.notes
-    assert not data.has_timestamps
-
-
-def test_parquet(tmp_path):
-    ratings = pd.DataFrame({"user_id": [2, 1], "item_id": [10, 9], "rating": [1.0, 2.0]})
-    ratings.to_parquet(tmp_path / "r.parquet")
-    items = pa.table({"item_id": [9, 10], "title": ["A", "B"], "attributes": [["X", "Y"], None]})
-    pq.write_table(items, tmp_path / "i.parquet")
-    paths = {"interactions_path": tmp_path / "r.parquet", "items_path": tmp_path / "i.parquet"}
-    data = datasets.load("files", **paths)
-    assert data.items["attributes"].fillna("").tolist() == ["X|Y", ""]
-    assert data.items["item_id"].tolist() == ["9", "10"]
-    ratings.assign(item_id=[10, 8]).to_parquet(tmp_path / "r.parquet")
-    with pytest.raises(UserError, match="r.parquet, row 2, column 'item_id': item '8' is not in"):
-        datasets.load("files", **paths)
-    pq.write_table(pa.table({"item_id": [9], "title": [{"en": "A"}]}), tmp_path / "i.parquet")
-    with pytest.raises(UserError, match="i.parquet, column 'title': type struct"):
-        datasets.load("files", **paths)
-    (tmp_path / "i.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match="i.parquet is not a readable parquet file"):
-        datasets.load("files", **paths)
-
-
-def test_attributes_are_normalised():
-    assert normal_attributes(" Crime | Drama|Crime ") == "Crime|Drama"
-    assert normal_attributes("Crime, Drama") == "Crime|Drama"
-    assert normal_attributes("Science Fiction, Fantasy|Crime") == "Science Fiction, Fantasy|Crime"
-    assert normal_attributes(None) == ""
-
-
-def test_line_numbers_survive_blank_lines_and_quoted_newlines(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text('a,b\n1,"x\ny"\n\n2,z\n3,"w"\n')
-    table = read_table_file(path)
-    assert table.index.tolist() == [2, 5, 6]
-    assert table["b"].tolist() == ["x\ny", "z", "w"]
-    path.write_text("\ufeffa,b\r\n1,2\r\n")
-    assert read_table_file(path).columns.tolist() == ["a", "b"]
-
-
-MAPPED = {"ratings": "user_id,item_id,Note\nu,a,x\n", "columns": {"rating": "Note"}}
-LATIN = BOOKS.replace("Emma", "Café").encode("latin-1")
-BAD = [
-    ({"ratings": "user,item_id\n1,a\n"}, "'user_id' is missing; the file has 'user', .*Rename it"),
-    ({"ratings": RATINGS.replace(",", ";")}, "The only column is .*: .* option separator=';'"),
-    (MAPPED, "ratings.csv, line 2, column 'Note': 'x' is not a finite number"),
+# How the two tables differ, and what is said.
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"ratings": header("who,item_id,rating,timestamp")}, "'user_id' is missing; .* has 'who'"),
+    (
+        {"ratings": header("asin,user_id,parent_asin,timestamp")},
+        "'asin' and 'parent_asin' could each be item_id. Say which, .*item_id.: .asin",
+    ),
+    ({"ratings": header("user_id,item_id,stars,score")}, "'stars' and 'score' could"),
+    ({"items": header("id,title,year,tags,topic", ITEMS)}, "'tags' and 'topic' could each be att"),
+    ({"ratings": header("user_id,item_id,rating,rating")}, "column 'rating' appears twice"),
+    ({"items": ITEMS.partition("\n")[2].replace("b,Dune", "1,Dune")}, "line 1: '1,Dune.* is no h"),
+    ({"columns": {"rating": "x"}}, "'x', which is not in .*ratings.csv or .*books.csv"),
+    ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
+    ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
+    ({"noun": "a\nb"}, "noun should .*, but is"),
+    ({"like_threshold": "mean"}, "like_threshold should .*but is 'mean'"),
+    ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
+    ({"items_path": "absent.csv"}, "items_path: there is no file absent.csv"),
     ({"ratings": RATINGS + "\nu2,b,4,20\n"}, "line 6, .*already on line 2.*duplicates='merge'"),
     ({"ratings": RATINGS + "u2,a,1,2,9\n"}, "csv, line 5: 5 fields where the header has 4"),
     ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where .* has 4 .* if it was cut short"),
+    ({"ratings": BARE + "u2,a\n"}, "line 4: 2 fields where user_id,item_id,rating,timestamp has 4"),
     ({"items": LATIN}, "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'"),
     ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
     ({"ratings": " \n"}, "ratings.csv is empty"),
     ({"ratings": "user_id,item_id\n"}, "ratings.csv: the table has no rows"),
-    ({"ratings": "user_id,item_id,item_id\n1,a,a\n"}, "'item_id' appears twice"),
-    ({"separator": "::"}, "separator '::' must be a single character"),
-    ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
-    ({"items_path": "absent.csv"}, "items_path: there is no file absent.csv"),
-    ({"columns": {"rating": "x"}}, "'x', which is not in .*ratings.csv or .*books.csv"),
-    ({"columns": {"userid": "user_id"}}, "'userid' is none of our columns"),
-    ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
-    ({"noun": "song"}, "noun should be 'movie' or 'book', but is 'song'"),
-]
+    ({"separator": '"'}, "separator '\"' cannot be one"),
+    ({"ratings": zipped("a.csv", "b.csv"), "file": "r.zip"}, "2 files .a.csv, b.csv.; unpack"),
+    ({"ratings": RATINGS, "file": "r.csv.gz"}, "cannot read .*r.csv.gz: Not a gzipped file"),
+    ({"ratings": gzip.compress(RATINGS.encode())[:-9], "file": "r.csv.gz"}, "Compressed file end"),
+    ({"ratings": RATINGS, "file": "r.csv.xz"}, "read .*r.csv.xz: Input format not supported"),
+    ({"ratings": RATINGS, "file": "r.csv.zst"}, "cannot read .*r.csv.zst: .*ZSTD"),
+    ({"ratings": RATINGS, "file": "r.zip"}, "cannot read .*r.zip: File is not a zip file"),
+    ({"ratings": '{"a": 1}\n{"a"\n', "file": "r.jsonl"}, "r.jsonl, line 2 is no JSON"),
+    ({"ratings": "[1]\n", "file": "r.jsonl"}, r"line 1: \[1\] is no object with columns"),
+    ({"ratings": b"PAR1 no", "file": "r.parquet"}, "r.parquet is not a readable parquet file"),
+    (
+        {"items": parquet({"item_id": ["b"], "title": [{"en": "A"}]}), "catalogue": "i.parquet"},
+        "i.parquet, column 'title': type struct",
+    ),
+    ({"ratings": column("rating", 5, "x", 1)}, "ings.csv, line 3, column 'rating': 'x' is not a"),
+    ({"ratings": column("rating", "4,5", 1, 2)}, "line 2, .*'4,5' is not a .* with a point as"),
+    ({"ratings": column("timestamp", 1, 2, "soon")}, "line 4, .*'soon' is not a time from 1970 on"),
+    ({"ratings": column("timestamp", 1, 2.5, 3)}, "line 3, .*'2.5' is not a whole number of s"),
+    (
+        {"ratings": column("timestamp", 978300760, 978300761000, 978300762000)},
+        "line 2, column 'timestamp': '978300760' is no time in milliseconds, as most of the column",
+    ),
+    ({"ratings": column("timestamp", 1, None, 3)}, "line 3, column 'timestamp': the time is m"),
+    (values("['Sci-Fi', 'A", "Romance"), r"line 2, .*'\['Sci-Fi', 'A' is a list"),
+    ({"items": item(year=["1965", "18x5"])}, "csv, line 3, column 'year': '18x5' is not a year"),
+    ({"items": item(title=[" ", "Emma"])}, "books.csv, line 2, column 'title': the title is empty"),
+    (
+        {"ratings": RATINGS.replace(",b,", ",10.0,").replace(",a,", ",9.0,"),
+         "items": ITEMS.replace("\nb,", "\n10,").replace("\na,", "\n9,")},
+        "line 2, column 'item_id': '10.0' is '10' in .*: the two files write ids differ",
+    ),
+    (
+        {"ratings": RATINGS.replace(",a,", ",9,"), "items": ITEMS.replace("\na,", "\n009,")},
+        "line 3, column 'item_id': '9' is '009' in .*: the two files write ids .*dtype=str",
+    ),
+    ({"ratings": RATINGS.replace(",a,", ",z,")}, "line 3, .*item 'z' is not in .*books.csv. Add"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[message for _, message in BAD])
-def test_mistakes(write, options, message):
+@pytest.mark.parametrize(("files", "message"), BAD, ids=[message for _, message in BAD])
+def test_what_cannot_be_right_is_named(write: PUT, files: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        datasets.load("files", **write(**options))
-    assert "\n" not in str(caught.value)
+        datasets.load("files", **write(**files))
+    assert "\n" not in str(caught.value).replace("'a\nb'", "")
 
 
-def test_choices_instead_of_errors_are_counted(write):
+# ---------------------------------------------------------------- scales of ratings
+
+
+def scale(*values: float) -> str:
+    """Ratings of five users for five items, in turn."""
+    rows = [f"{n // 5},{n % 5},{values[n % len(values)]}\n" for n in range(25)]
+    return "user_id,item_id,rating\n" + "".join(rows)
+
+
+FIVE = "item_id,title\n" + "".join(f"{n},Book {n}\n" for n in range(5))
+COUNTS = (1, 1, 2, 3, 900)
+SCALES: dict[str, tuple[tuple[float, ...], float | str, float | str]] = {
+    # the ratings, the threshold, and the likes among 25 or what is said
+    "five stars": ((1, 2, 3, 4, 5), 3.0, 15),
+    "half stars": ((0.5, 2.5, 3.5, 4.5, 5), 3.0, 15),
+    "up to ten": (
+        (6, 7, 8, 9, 10),
+        3.0,
+        "100% of 25 .* from 6 to 10, with quartiles 7, 8, 9. Set l.*=8",
+    ),
+    "up to ten, told": ((6, 7, 8, 9, 10), 8.0, 15),
+    "minus three to one": ((-3, -2, 0, 1, 1), 3.0, "0% of 25 .* -3 to 1, with .*like_threshold=0"),
+    "nought and one": ((0, 1, 0, 1), 3.0, "0% of 25 ratings are likes.*Set like_threshold=1"),
+    "nought and one, told": ((0, 1, 0, 1), 1.0, 12),
+    "only ones": ((1,), 1.0, "100% .*columns={'rating': ''}, which leaves the ratings out"),
+    "play counts": (COUNTS, 1.0, "with quartiles 1, 2, 3. Set like_threshold='count'"),
+    "play counts, told": (COUNTS, "count", 10),
+    "each user's own scale": (COUNTS, "median", 15),
+}
+
+
+@pytest.mark.parametrize("case", SCALES)
+def test_a_threshold_parts_likes_from_dislikes(write: PUT, case: str) -> None:
+    values, threshold, outcome = SCALES[case]
+    settings = write(scale(*values), FIVE, like_threshold=threshold)
+    if isinstance(outcome, str):
+        with pytest.raises(UserError, match=outcome):
+            datasets.load("files", **settings)
+    else:
+        data = datasets.load("files", **settings)
+        assert likes(data.interactions, data.like_threshold).sum() == outcome
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def test_choices_instead_of_errors_are_counted(write: PUT) -> None:
     ratings = RATINGS + "u2,b,2,99\nu2,z,1,2\n"
     data = datasets.load("files", **write(ratings, duplicates="merge", unknown_items="drop"))
     assert sorted(data.dropped.values()) == [1, 1]
     assert data.interactions["rating"].tolist() == [5, 1, 2]
+
+
+def test_lines_are_counted_across_blank_ones_and_quoted_line_ends(write: PUT) -> None:
+    items = 'item_id,title\nb,"x\ny"\n\na,z\na,"w"\n'
+    with pytest.raises(UserError, match="books.csv, line 6, .*item 'a' is already on line 5"):
+        datasets.load("files", **write(items=items))
+
+
+def test_a_folder_of_recbole_in_parts(tmp_path: Path) -> None:
+    first, *rows = INTER.splitlines(keepends=True)
+    for name, part in (("train", rows[:2]), ("test", rows[2:])):
+        (tmp_path / f"x.{name}.inter").write_text(first + "".join(part))
+    (tmp_path / "x.item").write_text(ATOMIC)
+    data = datasets.load("files", interactions_path=tmp_path)
+    assert observed(data)["ratings"] == [5, 1, 4] and data.items["year"].tolist() == [1815, 1965]
+    (tmp_path / "x.test.inter").write_text(first + "u1\ta\t5\t1\n")
+    with pytest.raises(UserError, match="line 3 of x.train.inter"):
+        datasets.load("files", interactions_path=tmp_path)
+    (tmp_path / "x.item").unlink()
+    with pytest.raises(UserError, match="should hold RecBole's atomic files"):
+        datasets.load("files", interactions_path=tmp_path)
+
+
+def test_excel(write: PUT, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_excel(path: Path, dtype: type) -> pd.DataFrame:
+        assert path.name == "ratings.xlsx" and dtype is str
+        return pd.read_csv(io.StringIO(RATINGS), dtype=str)
+
+    settings = write(file="ratings.xlsx")
+    monkeypatch.setattr(pd, "read_excel", read_excel)
+    assert observed(datasets.load("files", **settings)) == PLAIN
+
+    def absent(*_: object, **__: object) -> pd.DataFrame:
+        raise ImportError("no openpyxl")
+
+    monkeypatch.setattr(pd, "read_excel", absent)
+    with pytest.raises(UserError, match="further package: pip install openpyxl. Or save the sheet"):
+        datasets.load("files", **settings)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (" Crime | Drama|Crime ", "Crime|Drama"),
+        ("Science Fiction, Fantasy|Crime", "Science Fiction, Fantasy|Crime"),
+        ("[REC]", "[REC]"),
+        (["a|b", "c"], "a/b|c"),
+        (json.loads('[{"title": "x"}, {"label": "y"}, {"id": 1}]'), "x|y"),
+        (None, ""),
+        ("N/A", ""),
+    ],
+)
+def test_attributes_have_one_form(cell: object, text: str) -> None:
+    assert attribute_text(cell) == text
+
+
+def test_nouns_in_the_plural() -> None:
+    nouns = "movie book dish series story toy box bus board_game species person".split()
+    many = "movies books dishes series stories toys boxes buses board_games species persons".split()
+    assert [plural(noun) for noun in nouns] == many
