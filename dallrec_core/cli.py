@@ -143,18 +143,18 @@ def data(name: str) -> None:
 
 
 @main.command("import")
-@click.argument("what", type=click.Choice((*TASKS, "adapter")))
+@click.argument("what", type=click.Choice(("edges", *TASKS, "adapter")))
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--run", "run_name", required=True, help="Run to take it in.")
 @click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="Task of an adapter.")
 def import_(what: str, path: Path, run_name: str, task: str) -> None:
-    """Take in edges, attributes or summaries (CSV or parquet), or a LoRA adapter (a folder)."""
+    """Take in edges (or "interactions"), attributes or summaries (a table), or a LoRA adapter."""
     from dallrec_core.augmentation import imports
 
     if what == "adapter":
         click.echo(imports.import_adapter(task, path, run_name))
     else:
-        click.echo(imports.import_table(what, path, run_name))
+        click.echo(imports.import_table(what.replace("edges", "interactions"), path, run_name))
 
 
 @main.command()

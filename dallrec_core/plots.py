@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+from dallrec_core.data.base import plural
+
 COLOURS = {
     "base": "#5b6470", "dallrec": "#0072b2", "interactions": "#56b4e9", "attributes": "#009e73",
     "summaries": "#cc79a7", "zero_shot": "#b07aa1", "given_text": "#9c9ede", "oracle": "#444444",
@@ -79,7 +81,7 @@ def _intervals(
 def long_tail(train: pd.DataFrame, n_users: int, n_items: int, noun: str = "item") -> Figure:
     """Draw interactions per item and per user, most active first (train `[E]` rows)."""
     figure, axes = _canvas(2, 3.2)
-    sides = (("item", n_items, f"{noun}s"), ("user", n_users, "users"))
+    sides = (("item", n_items, plural(noun)), ("user", n_users, "users"))
     for ax, (column, size, label) in zip(axes, sides, strict=True):
         counts = np.sort(np.bincount(train[column], minlength=size))[::-1]
         ax.fill_between(np.arange(size), counts, color=COLOURS["dallrec"], alpha=0.85, linewidth=0)

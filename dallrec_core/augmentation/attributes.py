@@ -56,7 +56,7 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
 def _shortage(data: TrainingView, three: int, used: int, others: int) -> str:
     if not used + others:
         return f"no {data.noun} has two known {data.attribute}, so there are no examples of them"
-    text = f"{data.attribute}: {three} {data.noun}s have exactly {COMPLETE}; {used} are examples"
+    text = f"{data.attribute}: {three} {data.nouns} have exactly {COMPLETE}; {used} are examples"
     return f"{text}, filled up with {others} that have another number" if others else text
 
 

@@ -18,10 +18,10 @@ from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_js
 from dallrec_core.chain.freshness import MANIFEST, STARTED
 from dallrec_core.chain.pages import find_page, run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.data.checks import Table, id_text
-from dallrec_core.data.files import normal_attributes
-from dallrec_core.data.tables import codes_in, read_table_file
-from dallrec_core.errors import UserError
+from dallrec_core.data.cells import attribute_text
+from dallrec_core.data.checks import Table, whole_ids
+from dallrec_core.data.columns import simple, understand
+from dallrec_core.data.tables import codes_in, open_table
 
 BY_HAND = {"key": "by hand"}
 """What `started.json` says of a page whose result was taken in."""
@@ -31,15 +31,16 @@ BY_HAND = {"key": "by hand"}
 
 
 def import_table(task: str, file: Path, run: str) -> str:
-    """Take in a table (CSV with a header line, or parquet) in place of a page's own.
+    """Take in a table, in any form that `data.files` reads, in place of a page's own.
 
-    - interactions: user_id, item_id, and optionally p_yes in (0, 1]; every pair is added;
+    - interactions: user_id, item_id, and optionally p_yes in (0, 1]; every new pair of a user and
+      an item of the run is added, rows of others are counted;
     - attributes: item_id, value (several separated by "|" or ","), and optionally field;
     - summaries: item_id, summary.
 
     Args:
         task: what it holds, one of these three.
-        file: the table, with the dataset's own ids.
+        file: the table, with the ids of the dataset's own files.
         run: name of the run, whose page 01_data is finished.
 
     Returns:
@@ -50,11 +51,7 @@ def import_table(task: str, file: Path, run: str) -> str:
     """
     reader, *needed = TABLES[task]
     page, data = find_page(task), load_data(run_dir(run) / "01_data")
-    source = Table(read_table_file(file), str(file))
-    for column in needed:
-        if column not in source.frame:
-            names = ", ".join(f"'{name}'" for name in source.frame) or "none"
-            raise UserError(f"{file}: column '{column}' is missing; it has {names}")
+    source = _open(task, file, data, needed)
     frame, said = reader(source, data, run)
     folder = run_dir(run) / page.name
     with locked(run):
@@ -68,26 +65,53 @@ def import_table(task: str, file: Path, run: str) -> str:
     return _next(said, run, "06")
 
 
+def _open(task: str, file: Path, data: TrainingView, needed: list[str]) -> Table:
+    """The columns of a foreign table that are needed or may be there, under our names."""
+    kind = "interactions" if task == "interactions" else "items"
+    opened = open_table(file, usual=("user_id", "item_id", "rating", "timestamp"))
+    words = {"noun": data.noun, "person": data.person, "attribute": data.attribute}
+    ids = {kind: [name for name in needed if name.endswith("_id")]}
+    chosen = understand({kind: opened.names}, {}, {kind: str(file)}, words, ids)[kind]
+    chosen = {ours: chosen[ours] for ours in ids[kind]}
+    kinds = dict.fromkeys(chosen.values(), "id")
+    for column in (*needed, "p_yes", "field"):
+        found = [name for name in opened.names if simple(name) == simple(column)]
+        if column not in chosen and found:
+            chosen[column] = found[0]
+            kinds[found[0]] = "number" if column == "p_yes" else "text"
+    ours = {theirs: name for name, theirs in chosen.items()}
+    table = Table(opened.read(kinds).rename(columns=ours), str(file), chosen)
+    table.require(*needed)
+    return table
+
+
 def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
     p = np.ones(len(source.frame))
     if "p_yes" in source.frame:
         p = pd.to_numeric(source.frame["p_yes"], errors="coerce").to_numpy(float)
         _refuse(source, ~((p > 0) & (p <= 1)), "p_yes", "is not a number above 0 and up to 1")
-    users, items = _codes(source, "user", run), _codes(source, "item", run)
-    frame = pd.DataFrame({"user": users, "item": items, "answer": "yes"})
-    frame = frame.assign(p_yes=p.astype(np.float32), added=True, strategy="imported", prompt_key="")
-    twice = frame.duplicated(["user", "item"])
-    _refuse(source, twice, "item_id", "stands there twice for its user")
-    known = data.seen(users, items)
-    said = f"{(~known).sum():,} pairs are added"
-    if known.any():
-        said += f" ({known.sum():,} are training interactions already and were left out)"
-    return frame[~known], said
+    codes = {what: _codes(source, what, run) for what in ("user", "item")}
+    unknown = {what: int((code < 0).sum()) for what, code in codes.items()}
+    for what, code in codes.items():
+        if unknown[what] == len(code):
+            _refuse(source, code < 0, f"{what}_id", f"is no {what} of run '{run}'")
+    frame = pd.DataFrame(codes).assign(answer="yes", p_yes=p.astype(np.float32), added=True)
+    frame = frame.assign(strategy="imported", prompt_key="")
+    frame = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
+    matched = len(frame)
+    frame = frame.drop_duplicates(["user", "item"])
+    known = data.seen(frame["user"].to_numpy(), frame["item"].to_numpy())
+    counts = {"have an unknown user": unknown["user"], "have an unknown item": unknown["item"]}
+    counts |= {"repeat a pair": matched - len(frame)}
+    counts |= {"are training interactions already": int(known.sum())}
+    others = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    said = f"{matched:,} of {len(p):,} rows match the run, {(~known).sum():,} pairs are added"
+    return frame[~known], said + (f" ({others})" if others else "")
 
 
 def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
-    items, valid = _codes(source, "item", run), (data.attribute, *data.fact_fields)
-    texts = source.frame["value"].map(normal_attributes)
+    items, valid = _known_items(source, run), (data.attribute, *data.fact_fields)
+    texts = source.frame["value"].map(attribute_text)
     _refuse(source, texts == "", "value", "is empty")
     named = "field" in source.frame
     fields = source.texts("field") if named else pd.Series(data.attribute, texts.index)
@@ -106,7 +130,7 @@ def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFra
 
 def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
     texts = source.texts("summary")
-    frame = pd.DataFrame({"item": _codes(source, "item", run), "summary": texts})
+    frame = pd.DataFrame({"item": _known_items(source, run), "summary": texts})
     _refuse(source, frame["item"].duplicated(), "item_id", "stands there twice")
     _refuse(source, texts.isna(), "summary", "is empty")
     frame = frame.assign(tokens=np.int32(0), truncated=False, parsed=True, reason="imported")
@@ -126,10 +150,16 @@ TABLES = {
 
 
 def _codes(source: Table, what: str, run: str) -> np.ndarray:
-    """Codes of the ids in a column, int32 [n]."""
+    """Codes of the ids in a column, int32 [n], -1 where the run does not have them."""
     known = read_table(run_dir(run) / "01_data" / f"{what}s.parquet", f"{what}s")
-    codes = codes_in(source.frame[f"{what}_id"].map(id_text), known[f"{what}_id"])
-    _refuse(source, codes < 0, f"{what}_id", f"is no {what} of run '{run}'")
+    codes, names = source.ids(f"{what}_id")
+    return codes_in(whole_ids(names)[0], known[f"{what}_id"])[codes]
+
+
+def _known_items(source: Table, run: str) -> np.ndarray:
+    """Codes of items that the run must have, int32 [n]."""
+    codes = _codes(source, "item", run)
+    _refuse(source, codes < 0, "item_id", f"is no item of run '{run}'")
     return codes
 
 

@@ -103,17 +103,24 @@ def item_text(
 
 
 def interaction_prompt(
-    noun: str, likes: Sequence[str], dislikes: Sequence[str], target: str, wording: str = "default"
+    noun: str,
+    likes: Sequence[str],
+    dislikes: Sequence[str],
+    target: str,
+    wording: str = "default",
+    person: str = "",
 ) -> Prompt:
     """Ask whether a user with these likes and dislikes would like the target.
 
-    All three come as `item_text` writes them.
+    All three come as `item_text` writes them. The paper calls everybody a user; so does the
+    default wording where neither `person` nor `PERSON` knows a word.
     """
     if not is_paper(wording):
-        person = PERSON.get(noun, "user")
+        person = person or PERSON.get(noun, "user")
+        article = "An" if person[0] in "aeio" else "A"
         liked, disliked = ("; ".join(items) or "none" for items in (likes, dislikes))
         prefix = (
-            f"A {person} liked: {liked}. The {person} disliked: {disliked}. "
+            f"{article} {person} liked: {liked}. The {person} disliked: {disliked}. "
             f"Will the {person} like this {noun}:"
         )
         return Prompt(prefix, f" {target}? Answer yes or no.")

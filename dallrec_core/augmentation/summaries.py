@@ -37,7 +37,7 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     notes = []
     if composed:
         text = f"{composed} of {cut + composed} example summaries are composed from known facts"
-        notes.append(f"{text}: only {len(given)} {data.noun}s have a text of two sentences")
+        notes.append(f"{text}: only {len(given)} {data.nouns} have a text of two sentences")
     examples = np.concatenate([given[:cut], bare[:composed]])
     return Parts(_cases(data, examples), _cases(data, rest[:held_out]), notes)
 

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from dallrec_core.augmentation import prompts
 from dallrec_core.augmentation.prompts import Prompt
 from dallrec_core.chain.artefacts import read_json, read_table
-from dallrec_core.data.base import Truth
+from dallrec_core.data.base import Truth, likes, plural
 from dallrec_core.errors import UserError
 
 
@@ -44,11 +44,11 @@ class TrainingView:
     name: str
     """the dataset's name"""
     noun: str
-    """what an item is, e.g. "movie" or "book" """
+    """what an item is, e.g. "movie" or "board game" """
     attribute: str
     """what the items' ``attributes`` column holds, e.g. "genres" """
-    like_threshold: float
-    """a rating at or above is a like, below it a dislike"""
+    like_threshold: float | str
+    """a rating at or above is a like, below it a dislike; or as `data.base.likes` says"""
     n_users: int
     """number of users U"""
     n_items: int
@@ -57,6 +57,13 @@ class TrainingView:
     """user, item, rating (NaN: none given)"""
     items: pd.DataFrame
     """the `items` table; row i is item i"""
+    person: str = ""
+    """what a user is called; empty: as `prompts.PERSON` says"""
+
+    @property
+    def nouns(self) -> str:
+        """The noun in the plural."""
+        return plural(self.noun)
 
     # ------------------------------------------------------------ items
 
@@ -114,8 +121,8 @@ class TrainingView:
     @cached_property
     def opinions(self) -> csr_array:
         """What users think of their training items: 1 liked, -1 disliked; int8 [U, N], sorted."""
-        rating, pairs = self.train["rating"], (self.train["user"], self.train["item"])
-        signs = np.where(rating.isna() | (rating >= self.like_threshold), 1, -1).astype(np.int8)
+        pairs = (self.train["user"], self.train["item"])
+        signs = np.where(likes(self.train, self.like_threshold), 1, -1).astype(np.int8)
         return csr_array((signs, pairs), shape=(self.n_users, self.n_items))
 
     @cached_property
@@ -184,8 +191,9 @@ class TrainingView:
     ) -> Prompt:
         """The question whether somebody with this history (liked, disliked) would like `item`."""
         liked, others = self.texts(wording), self.texts(wording, target=True)
-        likes, dislikes = [liked[i] for i in history[0]], [others[i] for i in history[1]]
-        return prompts.interaction_prompt(self.noun, likes, dislikes, others[item], wording)
+        shown = [liked[i] for i in history[0]], [others[i] for i in history[1]]
+        target = others[item]
+        return prompts.interaction_prompt(self.noun, *shown, target, wording, self.person)
 
 
 def load_data(folder: Path) -> TrainingView:
@@ -198,7 +206,8 @@ def load_data(folder: Path) -> TrainingView:
     keys = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
     train = read_table(folder / "train.parquet", "split")
     items = read_table(file, "items")
-    view = TrainingView(**{key: about[key] for key in keys}, train=train, items=items)
+    known = {key: about[key] for key in keys} | {"person": about.get("person", "")}
+    view = TrainingView(**known, train=train, items=items)
     if not np.array_equal(items["item"], np.arange(view.n_items)):
         raise UserError(f"{file}: row i must be item i, for {view.n_items} items")
     check_codes(train, str(folder / "train.parquet"), user=view.n_users, item=view.n_items)

@@ -42,6 +42,7 @@ def _must(be: Callable[[Any], bool], words: str) -> AfterValidator:
 
 # the bundled one, a language model, or the Hugging Face id or folder of a text encoder
 Encoder = Literal["tfidf"] | Annotated[str, Field(pattern="^lm:.|/")]
+Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -66,12 +67,14 @@ Arm = Literal[
 TYPES: dict[str, Any] = {
     "seed": Seed,
     "dataset": Literal[
-        "matinee", "ml-100k", "ml-1m", "book-crossing", "published", "published-book",
-        "released-edges", "files",
+        "matinee", "ml-100k", "amazon-2023", "book-crossing", "published", "published-book",
+        "released-edges", "files", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest",
+        "ml-latest-small", "lastfm-2k", "goodbooks-10k",
     ],
     "split": Literal["random", "temporal", "leave_one_out", "published"],
     "train_fraction": Annotated[float, Field(gt=0, le=1)],
-    "noun": Literal["movie", "book"],
+    "noun": Word,
+    "person": Word | Literal[""],
     "quantize": Literal["none", "4bit"],
     "wording": Literal["default", "paper"],
     "n_examples": Several,

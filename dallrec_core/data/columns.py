@@ -32,6 +32,7 @@ def understand(
     columns: Mapping[str, str],
     sources: Mapping[str, str],
     words: Mapping[str, str],
+    needed: Mapping[str, Sequence[str]] = NEEDED,
 ) -> dict[str, dict[str, str]]:
     """Find our columns in the headers of one or two files.
 
@@ -43,6 +44,7 @@ def understand(
         columns: our name -> theirs ("" for none); a prefix "items." limits it to one file.
         sources: by file, its name in messages.
         words: "noun", "person" and "attribute" of the dataset.
+        needed: by file, our columns that it must have.
 
     Returns:
         by file, our name -> theirs.
@@ -71,7 +73,7 @@ def understand(
                 if meant:
                     break
         found[file] = {ours: name for ours, name in chosen.items() if name}
-        for ours in NEEDED[file]:
+        for ours in needed[file]:
             if ours not in found[file]:
                 present = ", ".join(f"'{name}'" for name in header)
                 raise UserError(

@@ -133,7 +133,7 @@ def read_tables(
     Raises:
         UserError: naming file, line and column of what cannot be read.
     """
-    usual = {"interactions": {"usual": USUAL}, "items": {}}
+    usual: dict[str, dict[str, Any]] = {"interactions": {"usual": USUAL}, "items": {}}
     sources = {
         name: [open_table(path, **usual[name], **forms[name]) for path in files]
         for name, files in paths.items()

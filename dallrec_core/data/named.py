@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
@@ -87,14 +87,14 @@ def _load(
     items: Table | None = None,
 ) -> Dataset:
     read = ORIGINS[name].read
-    about = {"noun": "movie", "attribute": "genres", "like_threshold": LIKE_THRESHOLD}
-    about |= {"person": ""} | read.get("about", {})
+    about: dict[str, Any] = {"noun": "movie", "person": "", "attribute": "genres"}
+    about |= {"like_threshold": LIKE_THRESHOLD} | read.get("about", {})
     if like_threshold is not None:
         about["like_threshold"] = like_threshold
     forms = {table: dict(read[table]) for table in ("interactions", "items") if table in read}
     files = {table: form.pop("file").format(category=category) for table, form in forms.items()}
     paths = {table: [located.folder / file] for table, file in files.items()}
-    words = {word: str(about[word]) for word in ("noun", "person", "attribute")}
+    words = {word: about[word] for word in ("noun", "person", "attribute")}
     tables = read_tables(forms, paths, read.get("columns", {}), words)
     items = items or tables["items"]
     for table in (tables["interactions"], items):

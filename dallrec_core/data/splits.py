@@ -238,7 +238,7 @@ def save(dataset: Dataset, parts: Split, folder: Path, *, split: str, seed: int)
         write_table(parts.held_back, folder / "held_back.parquet", "split")
     write_table(dataset.items, folder / "items.parquet", "items")
     write_table(dataset.users, folder / "users.parquet", "users")
-    names = ("name", "noun", "attribute", "like_threshold", "n_users", "n_items")
+    names = ("name", "noun", "person", "attribute", "like_threshold", "n_users", "n_items")
     about = {name: getattr(dataset, name) for name in names}
     about |= {"split": split, "seed": seed}
     about |= {"dropped": dict(dataset.dropped), "notes": list(dataset.notes)}

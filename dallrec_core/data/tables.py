@@ -181,7 +181,11 @@ class _Text:
         return frame.set_axis(pd.Index(lines, name="line"))
 
     def _parse(self, kinds: Mapping[str, str], wrong: list[Any] | None = None) -> pa.Table:
-        refuse = None if wrong is None else lambda row: wrong.append(row) or "error"
+        def refuse(row: pa_csv.InvalidRow) -> str:
+            if wrong is not None:
+                wrong.append(row)
+            return "error"
+
         return pa_csv.read_csv(
             pa.BufferReader(self.data),
             read_options=pa_csv.ReadOptions(
@@ -192,7 +196,7 @@ class _Text:
                 quote_char='"' if self.quoted else False,
                 newlines_in_values=self.quoted and b'"' in self.data,
                 ignore_empty_lines=not self.form,
-                invalid_row_handler=refuse,
+                invalid_row_handler=None if wrong is None else refuse,
             ),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=list(kinds),
@@ -223,9 +227,8 @@ class _Text:
 
 
 def _records(data: bytes, mark: str, quoted: bool) -> Any:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     text = TextIOWrapper(BytesIO(data), encoding="utf-8", errors="replace", newline="")
-    return csv.reader(text, delimiter=mark, quoting=quoting)
+    return csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
 
 
 def _is_number(text: str) -> bool:
