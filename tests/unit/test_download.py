@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import stat
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pooch.core
 import pytest
+from file_server import md5, zipped
 
 from dallrec_core import data
 from dallrec_core.data import download
@@ -22,71 +20,13 @@ BODY = b"user item item\n" * 5000
 FILES = {"ratings.dat": BODY, "movies.dat": b"1::A::B\n"}
 
 
-def md5(body: bytes) -> str:
-    return hashlib.md5(body).hexdigest()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, body in members.items():
-            bundle.writestr(name, body)
-    return buffer.getvalue()
-
-
 GOOD = zipped({**{f"data/{name}": body for name, body in FILES.items()}, "data/README": b"terms"})
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves ``server.bodies``; paths can fail first or be cut short."""
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.asked.append(self.path)
-        if server.failures > 0:
-            server.failures -= 1
-            self.send_error(503)
-            return
-        body = server.bodies.get(self.path)
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if "truncated" in self.path else body)
-
-    def log_message(self, *_: object) -> None:
-        return None
-
-
-@pytest.fixture
-def server(monkeypatch):
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.bodies, served.asked, served.failures = {"/data.zip": GOOD}, [], 0
-    served.url = f"http://127.0.0.1:{served.server_port}"
-    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setattr(pooch.core.time, "sleep", lambda _: None)
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    yield served
-    served.shutdown()
-    served.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    folder = tmp_path / "store"
-    folder.mkdir()
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(folder))
-    return folder
 
 
 @pytest.fixture
 def origin(server, monkeypatch):
     """Let ml-1m come from the server, by default as the archive `GOOD`."""
+    server.bodies["/data.zip"] = GOOD
 
     def put(**changes: object) -> None:
         about = {"url": f"{server.url}/data.zip", "archive": md5(GOOD), "inside": "data"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from llm_support import tiny_checkpoint
 from tiny_data import movies, write_page_1
 
+from dallrec_core import data as datasets
 from dallrec_core.augmentation import (
     TrainingView,
     attributes,
@@ -25,6 +27,7 @@ from dallrec_core.chain.artefacts import read_json, read_table, write_json, writ
 from dallrec_core.chain.freshness import actual_key
 from dallrec_core.chain.pages import find_page
 from dallrec_core.cli import main
+from dallrec_core.data.splits import split
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import load
 from dallrec_core.llm.score import p_yes
@@ -168,6 +171,20 @@ def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
     assert items["director:token_seq"][:2].tolist() == ["Director_0", ""]
 
 
+def test_recbole_files_give_the_same_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path / "runs"))
+    loaded = datasets.load("matinee")
+    parts = split(loaded)
+    datasets.save(loaded, parts, tmp_path / "runs/whole/01_data", split="random", seed=0)
+    dallrec("export", "recbole", tmp_path / "out", run="whole")
+    back = datasets.load("files", interactions_path=tmp_path / "out" / "whole")
+    for name in ("interactions", "users", "items"):
+        there, here = getattr(back, name), getattr(loaded, name)
+        pd.testing.assert_frame_equal(there[list(here)], here)
+
+
 def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     pairs = unseen(load_data(run / "01_data"), 3)
     pairs.to_csv(tmp_path / "interactions.csv", index=False)
@@ -202,13 +219,26 @@ def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- foreign augmentations
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+FORMS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
+    "csv": lambda edges, file: edges.to_csv(file, index=False),
+    "parquet": lambda edges, file: edges.to_parquet(file),
+    "csv.gz": lambda edges, file: edges.rename(
+        columns={"user_id": "userId", "item_id": "movieId"}
+    ).to_csv(file, index=False, sep=";"),
+    "jsonl": lambda edges, file: edges.to_json(file, orient="records", lines=True),
+    "inter": lambda edges, file: edges.rename(
+        columns={"user_id": "user_id:token", "item_id": "item_id:token", "p_yes": "p_yes:float"}
+    ).to_csv(file, index=False, sep="\t"),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
 def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, kind: str) -> None:
     data = load_data(run / "01_data")
     pairs = unseen(data, 5).assign(p_yes=[0.5, 0.6, 0.7, 0.8, 1.0])
     frame = pd.concat([pairs, named(data.train[:2]).assign(p_yes=0.9)], ignore_index=True)
     file = tmp_path / f"edges.{kind}"
-    frame.to_csv(file, index=False) if kind == "csv" else frame.to_parquet(file)
+    FORMS[kind](frame, file)
     stage = run / "03_interactions"
     stage.mkdir()
     (stage / "calibration.json").write_text("{}")
@@ -216,8 +246,8 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     page.parent.mkdir()
     page.write_text("{}")
     before = actual_key(find_page("03"), "tiny")
-    said = dallrec("import", "interactions", file)
-    assert "5 pairs are added (2 are training interactions already" in said
+    said = dallrec("import", "edges", file)
+    assert "7 of 7 rows match the run, 5 pairs are added (2 are training interactions al" in said
     made = read_table(stage / "interactions.parquet", "added")
     assert made["added"].all() and (made["strategy"] == "imported").all()
     assert named(made).equals(pairs[["user_id", "item_id"]])
@@ -225,6 +255,24 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     assert actual_key(find_page("03"), "tiny") != before
     assert not page.exists() and not (stage / "calibration.json").exists()
     assert read_json(stage / "costs.json")["seconds"] == 0
+
+
+def test_released_edges_without_a_header_are_matched_and_counted(run: Path, tmp_path: Path) -> None:
+    data, users = load_data(run / "01_data"), [f"A{i}" for i in range(12)]
+    write_table(
+        pd.DataFrame({"user": range(12), "user_id": users}), run / "01_data/users.parquet", "users"
+    )
+    pairs = unseen(data, 3).assign(user_id=lambda frame: "A" + frame["user_id"].str[2:])
+    rows = [*pairs.itertuples(index=False), ("A99", "m1"), ("A1", "x"), tuple(pairs.iloc[0])]
+    file = tmp_path / "train_augmented.txt"
+    file.write_text("".join(f"{user} {item} 4.0\n" for user, item in rows))
+    said = dallrec("import", "edges", file)
+    assert (
+        "4 of 6 rows match the run, 3 pairs are added (1 have an unknown user, 1 have an un" in said
+    )
+    assert "1 repeat a pair" in said
+    made = read_table(run / "03_interactions" / "interactions.parquet", "added")
+    assert len(made) == 3 and made["p_yes"].tolist() == [1.0] * 3
 
 
 def test_foreign_attributes_join_the_given_ones(run: Path, tmp_path: Path) -> None:
@@ -251,12 +299,11 @@ def test_foreign_summaries(run: Path, tmp_path: Path) -> None:
 
 BAD_TABLES = {
     "interactions": [
-        ("user_id,item\nu 0,m1\n", "column 'item_id' is missing; it has 'user_id', 'item'"),
-        ("user_id,item_id\n\nu 0,m1\nu 99,m1\n", "line 4, column 'user_id': 'u 99' is no user"),
+        ("user_id,thing\nu 0,m1\n", "column 'item_id' is missing; the file has 'user_id', 'thing'"),
+        ("user_id,item_id\n\nu 99,m1\nu 98,m1\n", "line 3, column 'user_id': 'u 99' is no user"),
         ("user_id,item_id\nu 0,x\n", "line 2, column 'item_id': 'x' is no item of run"),
         ("user_id,item_id,p_yes\nu 0,m1,1.5\n", "line 2, column 'p_yes': '1.5' is not"),
-        ("user_id,item_id,p_yes\nu 0,m1,\n", "line 2, column 'p_yes': '' is not a number"),
-        ("user_id,item_id\nu 0,m1\nu 0,m1\n", "line 3, column 'item_id': 'm1' stands"),
+        ("user_id,item_id,p_yes\nu 0,m1,\n", "line 2, column 'p_yes': 'nan' is not a number"),
         ("user_id,item_id\nu 0\n", "line 2"),
     ],
     "attributes": [
