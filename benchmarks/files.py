@@ -6,7 +6,8 @@
 The file has the columns, order and number format of `ml-32m/ratings.csv`; who rates what is drawn
 as in `data.synthetic` (log-normal activity, power law of popularity), with half stars and times of
 28 years. It is read by pyarrow alone (columns as pyarrow infers them) and by `data.load`, each in a
-process of its own on one thread; seconds are of the CPU. Epochs of training are those of `growth`: some steps are timed.
+process of its own on one thread; seconds are of the CPU. Epochs of training are those of `growth`:
+some steps are timed and stand for the rest.
 """
 
 from __future__ import annotations
@@ -105,7 +106,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sizes = call("files:generate", folder=folder, ratings=chosen.ratings)
         results: dict[str, dict[str, Any]] = {}
-        for name, function in (("plain read", "read_plainly"), ("load", "load"), ("split", "split")):
+        for name, function in (
+            ("plain read", "read_plainly"),
+            ("load", "load"),
+            ("split", "split"),
+        ):
             results[name] = call(f"files:{function}", folder=folder)
             say(f"{name}: {results[name]}")
         for backbone in () if chosen.no_training else ("MF-BPR", "LightGCN"):

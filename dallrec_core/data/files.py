@@ -146,7 +146,7 @@ def read_tables(
         tables[name] = _read(sources.pop(name), paths[name], chosen)
         told = columns.values()
         others = [f"{n} as {ours}" for ours, n in chosen.items() if n != ours and n not in told]
-        unused = [each for each in headers[name] if each not in chosen.values()]
+        unused = [each for each in headers[name] if each and each not in chosen.values()]
         for what, listed in (("read", others), ("columns not used:", unused)):
             if listed:
                 tables[name].notes.append(f"{paths[name][0].name}: {what} {', '.join(listed)}")
@@ -170,8 +170,9 @@ def tidy_items(table: Table) -> Table:
     frame, changed = table.frame, {}
     for column in set(_LISTS).intersection(frame):
         changed[column] = _values(table, column)
-    if "text" in frame:
-        changed["text"] = [" ".join(t) if isinstance(t, list) else t for t in frame["text"]]
+    for column, mark in {"text": " ", "author": ", "}.items():
+        if column in frame:
+            changed[column] = [_joined(cell, mark) for cell in frame[column]]
     if "year" not in frame:
         pairs = [split_title(title) for title in frame["title"].astype("str").fillna("")]
         if dated := sum(year > 0 for _, year in pairs):
@@ -179,6 +180,13 @@ def tidy_items(table: Table) -> Table:
             name = Path(table.source).name
             table.notes.append(f"{name}: the year of {dated:,} items was taken from the title")
     return replace(table, frame=frame.assign(**changed))
+
+
+def _joined(cell: Any, mark: str) -> Any:
+    """The parts of a list as one text; other cells as they are."""
+    if isinstance(cell, str) and cell.startswith(("['", '["')) and cell.endswith("]"):
+        return attribute_text(cell).replace("|", mark)
+    return mark.join(map(str, cell)) if isinstance(cell, list | np.ndarray) else cell
 
 
 def _values(table: Table, column: str) -> list[Any]:

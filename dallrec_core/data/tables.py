@@ -32,7 +32,7 @@ BLANKS = ("", "-", "–", "—", "?", "n/a", "na", "nan", "null", "none", "\\n",
 AGAIN = "Delete the file to fetch it anew, or correct the line."
 """Remedy for lines of files that came from their publisher."""
 _TYPES = {"id": pa.dictionary(pa.int32(), pa.string()), "number": pa.float64()}
-_MARKS = (",", "\t", ";", "::", "|", " ")
+_MARKS = (",", "\t", ";", "::", "|")
 _RARE = "\x1f"  # stands for separators of several characters
 
 
@@ -116,8 +116,8 @@ def _text(
     first = _decode(path, data[: data.find(b"\n") + 1] or data, "utf-8")
     shown, remarks = separator.replace("\\t", "\t"), []
     if not shown:
-        usually = "\t" if ending == ".tsv" else ","
-        shown = usually if usually in first else max(_MARKS, key=first.count)
+        shown = "\t" if ending == ".tsv" else max(_MARKS, key=first.count)
+        shown = " " if shown not in first and " " in first.strip() else shown
         remarks = [] if shown in ",\t" else [f"{path.name}: fields are separated by {shown!r}"]
     if not shown.isascii() or set(shown) & set('"\r\n'):
         raise UserError(f"separator {separator!r} cannot be one; try ',', ';', '|', '::' or '\\t'.")

@@ -229,3 +229,14 @@ def test_held_back_pairs_reach_no_prompt_example_or_candidate(tmp_path, wording)
             marker = "like this movie:" if wording == "default" else "like the target movie:"
             assert "SENTINEL" not in text.split(marker)[0]
     assert results[0] == results[1]  # what is held back makes no difference at all
+
+
+def test_a_scale_of_ones_own_decides_what_is_liked_and_the_words_follow() -> None:
+    data = movies(n_users=6)
+    own = dataclasses.replace(data, like_threshold="count", noun="dish", person="eater")
+    rating, user = data.train["rating"], data.train["user"]
+    above = [value > rating[user == who].median() for value, who in zip(rating, user, strict=True)]
+    signs = own.opinion(user.to_numpy(), data.train["item"].to_numpy())
+    assert ((signs > 0) == above).all() and own.nouns == "dishes"
+    assert own.prompt(0, 0).text.startswith("An eater liked: ")
+    assert "Will the eater like this dish: " in own.prompt(0, 0).text

@@ -138,6 +138,7 @@ SLIPS = {
     "run -p 03.budget=0": "03_interactions.budget … or equal to 1",
     "run -p 02.learning_rate=.inf": "02_finetune.learning_rate … a finite number, but is inf",
     "run -p 01.dataset=ml-1n": "01_data.dataset should be 'matinee' … did you mean 'ml-1m'",
+    "run -p '01.noun=a|b'": "01_data.noun … pattern",
     "run -p 01.split=radnom": "01_data.split should be 'random' … did you mean 'random'",
     "run -p 02.wording=papr": "'default' or 'paper' … 'paper'",
     "run -p 02.quantize=2bit": "'none' or '4bit' … '2bit'",
@@ -151,7 +152,7 @@ SLIPS = {
     f"run --run {'a' * 300}": "cannot write to … too long",
     "run --run other --only 04": "04_attributes needs 01_data, 02_finetune … run first: dallrec",
     "book --run other": "run 'other' has no executed 01_data … run first: dallrec run --run other",
-    "data ml-2m": "there is no dataset 'ml-2m' … Did you mean 'ml-1m'?",
+    "data ml-1n": "there is no dataset 'ml-1n' … Did you mean 'ml-1m'?",
 }
 
 

@@ -15,6 +15,7 @@ import torch
 from benchmarks import (
     asking,
     backbones,
+    files,
     limits,
     peers_worker,
     process,
@@ -136,6 +137,20 @@ def test_peers_are_measured_like_us(file: str, monkeypatch: pytest.MonkeyPatch) 
     reference = backbones.measure(file, "Popularity")
     assert result["valid_recall@20"] == pytest.approx(reference["valid_recall@20"])
     assert result["epochs"] == 10 and not result["capped"]
+
+
+def test_a_generated_file_is_loaded_as_it_was_drawn(tmp_path: Path) -> None:
+    sizes = files.generate(str(tmp_path), 2000)
+    steps = {
+        name: getattr(files, name)(str(tmp_path)) for name in ("read_plainly", "load", "split")
+    }
+    drawn, train = arrays.load(tmp_path / "drawn.npz"), arrays.load(tmp_path / "train.npz")
+    assert steps["read_plainly"]["rows"] == steps["load"]["rows"] == len(drawn.train) == 2000
+    assert 0.7 < steps["split"]["rows"] / 2000 < 0.9 and len(train.train) == steps["split"]["rows"]
+    lines = files.report(sizes, {"plain read": {"seconds": 2.0, "peak_mib": 512.0},
+                                 "load": {"seconds": 5.0, "peak_mib": 2048.0}})  # fmt: skip
+    assert lines[0].startswith("2,000 ratings")
+    assert "5.0 s     2.5 x plain read, peak  2.00 GiB" in lines[2]
 
 
 # ---------------------------------------------------------------- asking a language model

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dallrec_core.chain.freshness import parts
@@ -60,16 +61,45 @@ def enter(title: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-def test_your_data_and_your_augmentation(tmp_path: Path) -> None:
-    assert save_files("Your data", tmp_path) == ["make_library.py"]
-    assert "run 'library' is complete" in enter("Your data", tmp_path)
-    about = json.loads((tmp_path / "runs/library/01_data/dataset.json").read_text())
-    assert (about["n_users"], about["n_items"], about["noun"]) == (40, 60, "book")
+LATEST = {
+    "movies.csv": "movieId,title,genres\n"
+    + "".join(f'{n},"Film {n}, The ({1990 + n})",Drama|War\n' for n in range(1, 31)),
+    "ratings.csv": "userId,movieId,rating,timestamp\n"
+    + "".join(
+        f"{user},{1 + (user + step * step) % 30},{0.5 + step},{964982703 + 60 * user + step}\n"
+        for user in range(1, 20)
+        for step in (1, 2, 3, 4)
+    ),
+}
 
-    assert save_files("Your augmentation", tmp_path) == ["popular_edges.py", "compare_arms.py"]
+
+@pytest.mark.slow
+def test_your_data_and_your_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store" / "ml-latest-small"
+    store.mkdir(parents=True)
+    for name, text in LATEST.items():
+        (store / name).write_text(text)
+    monkeypatch.setenv("DALLREC_DATA_DIR", str(store.parent))
+    assert save_files("Your data", tmp_path) == ["make_shop.py"]
+    said = enter("Your data", tmp_path)
+    assert all(f"run '{run}' is complete" in said for run in ("shop", "again", "latest"))
+    runs, known = tmp_path / "runs", ("n_users", "n_items", "noun", "person", "like_threshold")
+    about = {
+        run: json.loads((runs / run / "01_data" / "dataset.json").read_text())
+        for run in ("shop", "again", "latest")
+    }
+    assert [about["shop"][key] for key in known] == [40, 60, "game", "player", "count"]
+    assert all(about["again"][key] == about["shop"][key] for key in known)
+    assert [about["latest"][key] for key in known] == [19, 30, "movie", "", 3]
+    items = [pd.read_parquet(runs / run / "01_data" / "items.parquet") for run in ("shop", "again")]
+    assert items[0].equals(items[1]) and items[0]["attributes"][1] == "Puzzle|Co-op"
+
+    files = ["popular_edges.py", "make_release.py", "compare_arms.py"]
+    assert save_files("Your augmentation", tmp_path) == files
     said = enter("Your augmentation", tmp_path)
-    assert "40 pairs are added; next: dallrec run --run library --from 06" in said
+    assert "40 of 40 rows match the run, 40 pairs are added; next: dallrec run --run shop" in said
+    found = re.search(r"(\d+) of 270 rows match the run, (\d+) pairs are added", said)
+    assert found is not None and found[1] == "270" and 30 <= int(found[2]) < 120
     table = said[said.index("verdict") :].splitlines()
     assert {line.split()[0] for line in table[1:3]} == {"base", "mine"}
 

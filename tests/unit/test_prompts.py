@@ -17,11 +17,11 @@ MARRIAGE = {"title": "Marriage of Meggotta", "year": 0, "author": "Ellis Peters"
 BEANS = {"title": "The Bean Trees", "year": 1994, "author": "Barbara Kingsolver"}
 
 
-def ask(noun, likes, dislikes, target, wording="default"):
+def ask(noun, likes, dislikes, target, wording="default", person=""):
     shown = [prompts.item_text(row, noun, wording) for row in likes]
     others = [prompts.item_text(row, noun, wording, target=True) for row in dislikes]
     named = prompts.item_text(target, noun, wording, target=True)
-    return prompts.interaction_prompt(noun, shown, others, named, wording)
+    return prompts.interaction_prompt(noun, shown, others, named, wording, person)
 
 
 HEAT_TEXT, GREASE_TEXT = "Heat (1995) (Action|Crime|Thriller)", "Grease (1978) (Musical|Romance)"
@@ -42,6 +42,9 @@ INTERACTIONS = [
     (("song", [], [GREASE], GREASE),
      f"A user liked: none. The user disliked: {GREASE_TEXT}. Will the user like this song: "
      f"{GREASE_TEXT}? Answer yes or no."),
+    (("board game", [], [], ALIEN, "default", "owner"),
+     "An owner liked: none. The owner disliked: none. Will the owner like this board game: "
+     "Alien (1979) (Horror|Sci-Fi)? Answer yes or no."),
     (("movie", [HEAT, HEAT], [GREASE, GREASE], ALIEN, "paper"),
      f"{PAPER.format('movie')} {HEAT_TEXT}, {HEAT_TEXT}, dislikes: {GREASE_TEXT}, {GREASE_TEXT}."
      f"{PAPER_ALIEN}"),
