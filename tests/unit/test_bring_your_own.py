@@ -66,7 +66,7 @@ LATEST = {
     + "".join(f'{n},"Film {n}, The ({1990 + n})",Drama|War\n' for n in range(1, 31)),
     "ratings.csv": "userId,movieId,rating,timestamp\n"
     + "".join(
-        f"{user},{1 + (user + step * step) % 30},{0.5 + step},{964982703 + 60 * user + step}\n"
+        f"{user},{1 + (user + step * step) % 30},{step + user % 2},{964982703 + 60 * user + step}\n"
         for user in range(1, 20)
         for step in (1, 2, 3, 4)
     ),
