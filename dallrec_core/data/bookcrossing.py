@@ -14,7 +14,6 @@ interaction without a rating, or left out, by choice.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,6 @@ from dallrec_core.errors import UserError
 RATINGS = "BX-Book-Ratings.csv"
 LIKE_THRESHOLD = 6.0
 """Ratings run from 1 to 10; the upper half are likes."""
-_SCALE = [str(rating) for rating in range(11)]
 _COLUMNS = {"user_id": "User-ID", "item_id": "ISBN", "rating": "Book-Rating"}
 
 
@@ -80,7 +78,8 @@ def load_book_crossing(
     unread = f"books of {books.BOOKS} without a kept interaction"
     left_out[unread] = len(catalogue) - int(catalogue.index.isin(isbns).sum())
     items, unnamed = books.name_books(list(isbns), catalogue)
-    data = make_dataset(
+    ratings["rating"] = ratings["rating"].where(ratings["rating"] > 0)
+    return make_dataset(
         Table(ratings, RATINGS, _COLUMNS),
         Table(items, books.BOOKS),
         dropped=left_out,
@@ -89,35 +88,24 @@ def load_book_crossing(
         like_threshold=float(like_threshold),
         notes=(*located.notes, *notes, *catalogue_notes, *unnamed),
     )
-    # Only here: the checks of `make_dataset` take a missing rating for a slip.
-    rating = data.interactions["rating"].where(data.interactions["rating"] > 0)
-    if implicit := int(rating.isna().sum()):
-        note = f"{implicit:,} interactions are implicit (0 in {RATINGS}) and count as likes"
-        data = replace(data, notes=(*data.notes, note))
-    return replace(data, interactions=data.interactions.assign(rating=rating))
 
 
 def read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
     """Read ``BX-Book-Ratings.csv``, with repaired ISBNs, and what was left out and remarked.
 
-    Rows without user, ISBN or a rating from 0 to 10 are set aside.
+    Rows without user, ISBN or a rating from 0 to 10 are left out.
 
     Raises:
-        UserError: as :func:`~dallrec_core.data.books.read_dump`; too many rows set aside.
+        UserError: as :func:`~dallrec_core.data.books.read_dump`.
     """
-    dump = books.read_dump(path, tuple(_COLUMNS.values()))
-    for column in ("User-ID", "ISBN"):
-        dump.set_aside(column, dump.frame[column] == "", "is empty")
-    rated = dump.frame["Book-Rating"].isin(_SCALE)
-    dump.set_aside("Book-Rating", ~rated, "is no rating from 0 to 10")
-    notes = dump.remarks("left out")
-    ratings = dump.frame.set_axis(list(_COLUMNS), axis=1).astype({"rating": np.float64})
+    cells = dict(zip(_COLUMNS.values(), (".+", ".+", "10|[0-9]"), strict=True))
+    frame, malformed, notes = books.read_dump(path, cells, "left out")
+    ratings = frame.set_axis(list(_COLUMNS), axis=1).astype({"rating": np.float64})
     isbns = {text: books.repair_isbn(text) for text in ratings["item_id"].unique()}
     repaired = ratings["item_id"].map(isbns).astype("str")
     if changed := int((repaired != ratings["item_id"]).sum()):
         notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
-    left_out = {f"malformed rows of {RATINGS}": len(dump.bad)}
-    return ratings.assign(item_id=repaired), left_out, notes
+    return ratings.assign(item_id=repaired), {f"malformed rows of {RATINGS}": malformed}, notes
 
 
 def _keep(

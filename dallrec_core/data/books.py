@@ -10,8 +10,7 @@ rows in silence. Here every row is read, repaired or counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import unescape
 from pathlib import Path
 
@@ -19,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.pages import data_dir
-from dallrec_core.data.checks import repr_value
-from dallrec_core.data.tables import decode, read_bytes, read_fields
+from dallrec_core.data.checks import Table, repr_value
+from dallrec_core.data.tables import OLD, decode, open_table, read_bytes
 from dallrec_core.errors import UserError
 
 UNTITLED = "interactions of books without a known title"
@@ -50,48 +49,6 @@ _SPARE = 10  # malformed rows that a file of any size may have; beyond, one in a
 # ---------------------------------------------------------------- the files of the dump
 
 
-@dataclass
-class Dump:
-    """One file of the dump."""
-
-    path: Path
-    """the file"""
-    frame: pd.DataFrame
-    """the columns asked for, as text; the index is the line number"""
-    bad: dict[int, str]
-    """line of each row that could not be used -> what is wrong with it"""
-    repaired: int
-    """rows whose title and author had run together"""
-
-    def set_aside(self, column: str, wrong: pd.Series, what: str) -> None:
-        """Count the rows where ``wrong`` is true because of a cell in ``column`` as malformed."""
-        for line, cell in self.frame.loc[wrong, column].items():
-            self.bad[int(str(line))] = f"column '{column}': {repr_value(cell)} {what}"
-        self.frame = self.frame[~wrong]
-
-    def remarks(self, so: str) -> list[str]:
-        """What to tell the reader: malformed rows (``so``: what that means) and repaired ones.
-
-        Raises:
-            UserError: when so many rows are malformed that it must be another file.
-        """
-        rows, first = len(self.frame) + len(self.bad), min(self.bad, default=1)
-        if len(self.bad) > _SPARE + rows // 100 or self.frame.empty:
-            problem = self.bad.get(first, "there is no row below the header")
-            more = f"{problem}; {len(self.bad):,} of {rows:,} rows are malformed"
-            raise _not_the_dump(self.path, first, more)
-        said = []
-        if self.bad:
-            said.append(
-                f"{self.path.name}: {len(self.bad):,} malformed rows, the first on line {first} "
-                f"({self.bad[first]}); {so}"
-            )
-        if self.repaired:
-            what = "rows whose title and author had run together were repaired"
-            said.append(f"{self.path.name}: {self.repaired:,} {what}")
-        return said
-
-
 def _not_the_dump(path: Path, line: int, problem: str) -> UserError:
     return UserError(
         f"{path}, line {line}: {problem}. The original dump has quoted fields separated by ';'. "
@@ -99,39 +56,61 @@ def _not_the_dump(path: Path, line: int, problem: str) -> UserError:
     )
 
 
-def read_dump(path: Path, columns: Sequence[str]) -> Dump:
-    """Read one CSV file of the dump. Blank lines are the only thing skipped.
+def read_dump(
+    path: Path, columns: Mapping[str, str], so: str
+) -> tuple[pd.DataFrame, int, list[str]]:
+    """Read one CSV file of the dump. Blank lines are the only thing skipped unsaid.
 
     Args:
         path: the file; Latin-1 as in the original, or UTF-8.
-        columns: those wanted, by the names of the header.
+        columns: name in the header -> pattern that its cells match in full.
+        so: what becomes of malformed rows, in words.
+
+    Returns:
+        these columns as text, the index being the line number; how many rows are malformed; remarks
+        about them and about repaired rows.
 
     Raises:
-        UserError: absent, empty, or a missing column.
+        UserError: absent, empty, a missing column, or so many malformed rows that it must be
+            another file.
     """
     # Not splitlines: Latin-1 text holds control characters that it takes for line ends.
-    lines = decode(read_bytes(path)).split("\n")
-    names = [name.strip() for name in fields(lines[0].rstrip("\r"))]
+    lines = pd.Series(decode(read_bytes(path)).split("\n")).str.rstrip("\r")
+    rows = lines[lines.str.strip() != ""].map(fields)
+    rows.index += 1
+    names = [name.strip() for name in rows.iloc[0]]
     for column in columns:
         if column not in names:
             present = ", ".join(f"'{name}'" for name in names)
             raise _not_the_dump(path, 1, f"column '{column}' is missing; the file has {present}")
-    rows: dict[int, list[str]] = {}
-    bad: dict[int, str] = {}
-    repaired = 0
-    for number, line in enumerate(lines[1:], start=2):
-        row = fields(line.rstrip("\r"))
-        if len(row) == len(names) - 1:
-            row = _parted(row)
-            repaired += len(row) == len(names)
-        if len(row) == len(names):
-            rows[number] = row
-        elif line.strip():
-            bad[number] = f"{len(row)} fields where the header has {len(names)}"
-    frame = pd.DataFrame(list(rows.values()), pd.Index(rows, name="line"), names, dtype="str")
-    frame = frame[list(columns)]
-    frame = frame.apply(lambda column: column.str.replace(_ESCAPED, r"\1", regex=True).str.strip())
-    return Dump(path, frame, bad, repaired)
+    rows = rows.iloc[1:]
+    short = rows.str.len() == len(names) - 1
+    rows[short] = rows[short].map(_parted)
+    whole = rows.str.len() == len(names)
+    repaired = int((short & whole).sum())
+    bad = {
+        n: f"{len(row)} fields where the header has {len(names)}" for n, row in rows[~whole].items()
+    }
+    frame = pd.DataFrame(rows[whole].tolist(), pd.Index(rows.index[whole], name="line"), names)
+    frame = frame[list(columns)].astype("str")
+    for column, pattern in columns.items():
+        frame[column] = frame[column].str.replace(_ESCAPED, r"\1", regex=True).str.strip()
+        wrong = ~frame[column].str.fullmatch(pattern).astype(bool)
+        for line, cell in frame.loc[wrong, column].items():
+            bad[line] = f"column '{column}': {repr_value(cell)} does not belong there"
+        frame = frame[~wrong]
+    first, notes = min(bad, default=1), []
+    if len(bad) > _SPARE + len(rows) // 100 or frame.empty:
+        problem = bad.get(first, "there is no row below the header")
+        more = f"{problem}; {len(bad):,} of {len(rows):,} rows are malformed"
+        raise _not_the_dump(path, int(str(first)), more)
+    if bad:
+        what = f"{len(bad):,} malformed rows, the first on line {first} ({bad[first]}); {so}"
+        notes.append(f"{path.name}: {what}")
+    if repaired:
+        what = "rows whose title and author had run together were repaired"
+        notes.append(f"{path.name}: {repaired:,} {what}")
+    return frame, len(bad), notes
 
 
 def fields(line: str) -> list[str]:
@@ -179,9 +158,9 @@ def read_catalogue(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """
     notes: list[str] = []
     if (folder / BOOKS).is_file():
-        dump = read_dump(folder / BOOKS, tuple(_BX_COLUMNS))
-        notes = dump.remarks("their books keep their ISBN and lose their title")
-        frame = dump.frame.rename(columns=_BX_COLUMNS)
+        so = "their books keep their ISBN and lose their title"
+        frame, _, notes = read_dump(folder / BOOKS, dict.fromkeys(_BX_COLUMNS, "(?s:.*)"), so)
+        frame = frame.rename(columns=_BX_COLUMNS)
     elif (folder / CATALOGUE).is_file():
         frame = read_tsv(folder / CATALOGUE)
     else:
@@ -201,16 +180,11 @@ def read_tsv(path: Path) -> pd.DataFrame:
     Raises:
         UserError: naming the missing column, or the first line with a wrong number of fields.
     """
-    names = decode(read_bytes(path)).splitlines()[0].split("\t")
-    for column in ("isbn10", "title"):
-        if column not in names:
-            present = ", ".join(f"'{name}'" for name in names)
-            raise UserError(
-                f"{path}, line 1: column '{column}' is missing; the file has {present}. It must "
-                "be separated by tabs and name isbn10 and title; author, year and publisher help."
-            )
-    frame = read_fields(path, "\t", names).iloc[1:].rename(columns={"isbn10": "item_id"})
-    return frame[[name for name in ("item_id", *_FACTS) if name in frame]]
+    source = open_table(path, separator="\t", quoted=False, encoding=OLD)
+    wanted = [name for name in ("isbn10", *_FACTS) if name in source.names]
+    table = Table(source.read(dict.fromkeys(wanted, "text")), str(path))
+    table.require("isbn10", "title")
+    return table.frame.rename(columns={"isbn10": "item_id"})
 
 
 def has_title(isbns: Sequence[str], catalogue: pd.DataFrame) -> np.ndarray:
