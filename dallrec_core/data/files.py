@@ -27,7 +27,7 @@ USUAL = ("user_id", "item_id", "rating", "timestamp")
 Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
 """A noun, as prompts can use it."""
 Threshold = FiniteFloat | Literal["median", "count"]
-_LISTS = ("attributes", "director", "country", "language")
+_LISTS = ("attributes", "author", "director", "country", "language")
 _ENOUGH = 20  # ratings; of fewer, 5 % is none
 
 
@@ -168,11 +168,11 @@ def _read(sources: list[Source], files: Sequence[Path], chosen: Mapping[str, str
 def tidy_items(table: Table) -> Table:
     """Bring attributes into one form, take years from titles, join texts that are lists."""
     frame, changed = table.frame, {}
-    for column in set(_LISTS).intersection(frame):
+    for column in (each for each in _LISTS if each in frame):
         changed[column] = _values(table, column)
-    for column, mark in {"text": " ", "author": ", "}.items():
-        if column in frame:
-            changed[column] = [_joined(cell, mark) for cell in frame[column]]
+    if "text" in frame:
+        many = (list, np.ndarray)
+        changed["text"] = [" ".join(t) if isinstance(t, many) else t for t in frame["text"]]
     if "year" not in frame:
         pairs = [split_title(title) for title in frame["title"].astype("str").fillna("")]
         if dated := sum(year > 0 for _, year in pairs):
@@ -182,23 +182,17 @@ def tidy_items(table: Table) -> Table:
     return replace(table, frame=frame.assign(**changed))
 
 
-def _joined(cell: Any, mark: str) -> Any:
-    """The parts of a list as one text; other cells as they are."""
-    if isinstance(cell, str) and cell.startswith(("['", '["')) and cell.endswith("]"):
-        return attribute_text(cell).replace("|", mark)
-    return mark.join(map(str, cell)) if isinstance(cell, list | np.ndarray) else cell
-
-
 def _values(table: Table, column: str) -> list[Any]:
     """Cells of a column of lists as "Crime|Drama"; facts that are no lists stay as they are."""
     spaced = table.columns.get(column, "").endswith(":token_seq")  # RecBole's lists
+    mark = ", " if column == "author" else "|"
     texts: list[Any] = []
     for row, cell in enumerate(table.frame[column]):
         if spaced and isinstance(cell, str):
             cell = [word.replace("_", " ") for word in cell.split()]
         plain = column != "attributes" and isinstance(cell, str) and not cell.startswith("[")
         try:
-            texts.append(cell if plain else attribute_text(cell))
+            texts.append(cell if plain else attribute_text(cell).replace("|", mark))
         except ValueError as error:
             bad, remedy = np.arange(len(table.frame)) == row, "Put '|' between the values."
             table.refuse(bad, column, f"{{value}} is {error}", remedy)

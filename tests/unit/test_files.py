@@ -365,6 +365,11 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
         {"authors": ["Jane Austen", None]},
         "column 'author': 1 cells such as 'N/A' count as blank",
     ),
+    "authors in a list": (
+        {"items": item(author=["['F. Herbert', 'B. Herbert']", "Jane Austen"])},
+        {"authors": ["Jane Austen", "F. Herbert, B. Herbert"]},
+        "",
+    ),
     # --- years in titles
     "years": (
         {
