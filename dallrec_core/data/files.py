@@ -184,7 +184,7 @@ def tidy_items(table: Table) -> Table:
 
 def _values(table: Table, column: str) -> list[Any]:
     """Cells of a column of lists as "Crime|Drama"; facts that are no lists stay as they are."""
-    spaced = table.columns.get(column, "").endswith(":token_seq")  # RecBole's lists
+    spaced = column != "author" and table.columns.get(column, "").endswith(":token_seq")  # RecBole
     mark = ", " if column == "author" else "|"
     texts: list[Any] = []
     for row, cell in enumerate(table.frame[column]):
