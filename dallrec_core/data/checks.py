@@ -95,7 +95,10 @@ class Table:
         """Factorise an id column: codes [rows] into the returned list of distinct id texts."""
         series = self.frame[column]
         if isinstance(series.dtype, pd.CategoricalDtype):
-            series = series.cat.remove_unused_categories()
+            used = np.zeros(len(series.cat.categories) + 1, dtype=bool)
+            used[series.cat.codes] = True  # a missing cell has the code -1
+            if not used[:-1].all():
+                series = series.cat.remove_unused_categories()
             codes, uniques = series.cat.codes.to_numpy(), series.cat.categories
         else:
             codes, uniques = pd.factorize(series)
