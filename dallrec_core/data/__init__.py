@@ -61,8 +61,8 @@ def load(name: str, **options: object) -> Dataset:
             valid = ", ".join(inspect.signature(loader).parameters) or "none"
             said = f"dataset '{name}' has no option '{option}'. Its options: {valid}."
         else:
-            must = [e["msg"].removeprefix("Input should be ") for e in error.errors()]
-            said = f"{option} should be {' or '.join(dict.fromkeys(must))}"
+            must = dict.fromkeys(e["msg"].partition(" should ")[2] for e in error.errors())
+            said = f"{option} should {' or '.join(must)}"
             said = f"dataset '{name}': {said}, but is {first['input']!r}."
         raise UserError(said) from error
 
