@@ -318,19 +318,22 @@ def _chosen(frame: pd.DataFrame) -> Source:
 
 def _json(path: Path, text: str) -> Source:
     """JSON lines, one object each, or one array of objects."""
-    lines: dict[int, Any] = {}
-    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold U+2028
+    kind, rows = "line", dict[int, Any]()
+    whole = text.lstrip().startswith("[")
+    lines = {1: text} if whole else dict(enumerate(text.split("\n"), start=1))
+    for number, line in lines.items():  # not splitlines: a text may hold U+2028
         try:
-            lines |= {number: json.loads(line)} if line.strip() else {}
+            rows |= {number: json.loads(line)} if line.strip() else {}
         except ValueError as error:
             raise UserError(
                 f"{path}, line {number} is no JSON ({error}). Each line must be one whole object."
             ) from error
-    for number, row in lines.items():
+    if whole:
+        kind, rows = "row", dict(enumerate(rows[1], start=1))
+    for number, row in rows.items():
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: {str(row)[:40]} is no object with columns.")
-    index = pd.Index(list(lines), name="line")
-    return _chosen(pd.DataFrame(list(lines.values()), index, dtype=object))
+            raise UserError(f"{path}, {kind} {number}: {str(row)[:40]} is no object with columns.")
+    return _chosen(pd.DataFrame(list(rows.values()), pd.Index(list(rows), name=kind), dtype=object))
 
 
 def _excel(path: Path) -> Source:

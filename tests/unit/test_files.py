@@ -234,6 +234,11 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
     "zip": ({"ratings": zipped("folder/ratings.csv"), "file": "ratings.zip"}, {}, ""),
     "zip of a Mac": ({"ratings": zipped("r.csv", "__MACOSX/._r.csv"), "file": "r.zip"}, {}, ""),
     "JSON lines": ({"ratings": lines(RATINGS), "file": "ratings.jsonl"}, {}, ""),
+    "a JSON array": (
+        {"ratings": frame(RATINGS).to_json(orient="records", indent=1), "file": "r.json"},
+        {},
+        "",
+    ),
     "JSON lines, packed": (
         {"ratings": gzip.compress(lines(RATINGS).encode()), "file": "ratings.jsonl.gz"},
         {},
@@ -468,7 +473,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"ratings": RATINGS, "file": "r.csv.zst"}, "cannot read .*r.csv.zst: .*ZSTD"),
     ({"ratings": RATINGS, "file": "r.zip"}, "cannot read .*r.zip: File is not a zip file"),
     ({"ratings": '{"a": 1}\n{"a"\n', "file": "r.jsonl"}, "r.jsonl, line 2 is no JSON"),
-    ({"ratings": "[1]\n", "file": "r.jsonl"}, r"line 1: \[1\] is no object with columns"),
+    ({"ratings": "[1]\n", "file": "r.jsonl"}, "row 1: 1 is no object with columns"),
     ({"ratings": b"PAR1 no", "file": "r.parquet"}, "r.parquet is not a readable parquet file"),
     (
         {"items": parquet({"item_id": ["b"], "title": [{"en": "A"}]}), "catalogue": "i.parquet"},
