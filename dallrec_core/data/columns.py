@@ -17,7 +17,10 @@ KNOWN: dict[str, dict[str, list[str]]] = {
     file: {ours: names.split() for ours, names in columns.items()}
     for file, columns in yaml.safe_load(Path(__file__).with_name("columns.yml").read_text()).items()
 }
-"""Simplified names that are understood, by file ("interactions", "items") and our column."""
+"""Simplified names that are understood, by file ("interactions", "items") and our column.
+
+:meta hide-value:
+"""
 NEEDED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title")}
 """Columns without which nothing goes."""
 

@@ -63,7 +63,10 @@ ORIGINS = {
     name: Origin(**known)
     for name, known in yaml.safe_load(Path(__file__).with_name("origins.yml").read_text()).items()
 }
-"""What can be fetched, by the name of the dataset."""
+"""What can be fetched, by the name of the dataset.
+
+:meta hide-value:
+"""
 
 
 class Located(NamedTuple):

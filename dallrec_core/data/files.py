@@ -27,6 +27,7 @@ USUAL = ("user_id", "item_id", "rating", "timestamp")
 Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
 """A noun, as prompts can use it."""
 Threshold = FiniteFloat | Literal["median", "count"]
+"""From which rating on an item is liked; see :func:`~dallrec_core.data.base.likes`."""
 _LISTS = ("attributes", "author", "director", "country", "language")
 _ENOUGH = 20  # ratings; of fewer, 5 % is none
 
