@@ -112,7 +112,7 @@ def repository() -> str:
 
 SLUG = re.compile(r"(?:github\.com|githubusercontent\.com)/(?:github/)?([\w.-]+/[\w.-]+)")
 SITE = re.compile(r"([\w-]+)\.github\.io/([\w.-]+)")
-OTHERS = {"zzerrrro/DALLRec", "akBear23/VoteGCL"}
+OTHERS = {"zzerrrro/DALLRec", "akBear23/VoteGCL", "zygmuntz/goodbooks-10k"}
 """Repositories of other people that our pages may link to."""
 
 
