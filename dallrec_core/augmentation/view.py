@@ -128,7 +128,7 @@ class TrainingView:
     @cached_property
     def disliked(self) -> pd.DataFrame:
         """Training interactions that the user disliked: columns user, item."""
-        return self.train.loc[self.train["rating"] < self.like_threshold, ["user", "item"]]
+        return self.train.loc[~likes(self.train, self.like_threshold), ["user", "item"]]
 
     def opinion(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Entries of `opinions` for pairs [n]: 1, -1, or 0 for what is no training interaction."""

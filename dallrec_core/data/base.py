@@ -20,8 +20,6 @@ from dallrec_core.data.tables import codes_in
 from dallrec_core.errors import UserError
 
 LIKE_THRESHOLD = 3.0
-OWN_SCALES = ("median", "count")
-"""Thresholds of likes that each user sets: see :func:`likes`."""
 UNKNOWN = "interactions of items that are not in the items table"
 REPEATED = "repeated interactions of a user with an item (the latest is kept)"
 _ITEM_TEXTS = ("attributes", "author", "text")
@@ -74,7 +72,7 @@ class Dataset:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """what loading left out or merged, in words -> how many"""
     like_threshold: float | str = LIKE_THRESHOLD
-    """a rating at or above is a like, below a dislike (paper: 3); or a name of `OWN_SCALES`"""
+    """a rating at or above is a like, below a dislike (paper: 3); or a word, see `likes`"""
     truth: Truth | None = None
     """known tastes, for the embedded dataset"""
     presplit: tuple[pd.DataFrame, pd.DataFrame] | None = None
@@ -116,19 +114,23 @@ def plural(noun: str) -> str:
     return f"{noun[:-1]}ies" if re.search(r"[^aeiou]y$", noun) else f"{noun}s"
 
 
-def likes(interactions: pd.DataFrame, threshold: float | str) -> np.ndarray:
+def likes(
+    interactions: pd.DataFrame, threshold: float | str, scale: pd.DataFrame | None = None
+) -> np.ndarray:
     """Tell likes from dislikes; bool [rows]. An interaction without a rating is a like.
 
     Args:
         interactions: user, rating.
         threshold: a rating at or above it is a like; "median": at or above the median of the
-            user's ratings here; "count": above it, for play counts and the like.
+            user's ratings; "count": above it, for play counts and the like.
+        scale: the interactions whose medians count, such as those of train; default: these.
     """
     rating, least = interactions["rating"], threshold
-    if threshold in OWN_SCALES:
-        least = rating.groupby(interactions["user"]).transform("median")
-    liked = rating > least if threshold == "count" else rating >= least
-    return (liked | rating.isna()).to_numpy()
+    if isinstance(threshold, str):
+        known = interactions if scale is None else scale
+        least = interactions["user"].map(known.groupby("user")["rating"].median())
+    disliked = rating <= least if threshold == "count" else rating < least
+    return ~disliked.to_numpy()
 
 
 def pair_keys(frame: pd.DataFrame) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.artefacts import atomic, read_json
+from dallrec_core.data.base import likes
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders import evaluation
 from dallrec_core.recommenders.ranking import Pairs, Ranking, coverage
@@ -38,8 +39,8 @@ class Study:
     "Number of items, N."
     taste: np.ndarray | None = None
     "True tastes [U, N] where they are known; adds the metric preference@K."
-    like_threshold: float = float("nan")
-    "A rating at or above is a like; NaN: what users like is not told apart."
+    like_threshold: float | str = float("nan")
+    "Of likes, as `data.base.likes` takes it; NaN: what users like is not told apart."
     item_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     "Masks [N] of groups of items by name; each adds the metric recall@K[name]."
 
@@ -56,10 +57,10 @@ class Study:
     @cached_property
     def liked(self) -> pd.DataFrame | None:
         """Return the test pairs that the user liked; None where likes are not told apart."""
-        if np.isnan(self.like_threshold):
+        if not isinstance(self.like_threshold, str) and np.isnan(self.like_threshold):
             return None
-        disliked = self.test["rating"] < self.like_threshold
-        return self.test[~disliked] if disliked.any() and not disliked.all() else None
+        liked = likes(self.test, self.like_threshold, self.train)
+        return self.test[liked] if liked.any() and not liked.all() else None
 
     @cached_property
     def digest(self) -> str:

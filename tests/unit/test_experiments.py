@@ -108,6 +108,10 @@ def test_conventions_by_hand():
     assert np.isnan(row.loc[1, "recall@2[liked]"])  # what this user has in the test was disliked
     for same in (test.assign(rating=5), test.assign(rating=np.nan), test.assign(rating=1)):
         assert replace(study, test=same).liked is None
+    plays = pd.DataFrame({"user": [0, 0, 0, 1], "item": [2, 3, 4, 3], "rating": [1, 4, 9, 1]})
+    for scale, items in (("count", [5, 2]), ("median", [5, 1, 2])):  # 4 and 1 are the medians
+        liked = replace(study, train=plays, like_threshold=scale).liked
+        assert liked is not None and liked["item"].tolist() == items
     nothing = score_arm(study, ranking, added[:0], direct, (2,), 2)
     assert nothing["recall@2|masked"].equals(nothing["recall@2"])
 
