@@ -1,6 +1,6 @@
 """Load, split and train on a ratings file of the size of MovieLens-32M, beside a plain read of it.
 
-    python benchmarks/files.py                     # 32 million ratings: half an hour, 24 GiB
+    python benchmarks/files.py                     # 32 million ratings; a process takes up to 5 GiB
     python benchmarks/files.py --ratings 3_200_000
 
 The file has the columns, order and number format of `ml-32m/ratings.csv`; who rates what is drawn
