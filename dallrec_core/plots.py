@@ -306,9 +306,11 @@ def forest(table: pd.DataFrame) -> Figure:
             ax.plot([line["low"], line["high"]], [own, own], color=colour, linewidth=3)
             ax.scatter(line["difference"], own, color=colour, s=70, marker=mark, zorder=3)
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(title=metric, xlabel="difference (95 % interval)", ylim=(0.6 - len(rows), 0.6))
-        ax.set_yticks([])
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set(ylim=(0.6 - len(rows), 0.6), yticks=[])
+        ax.set_title(metric, fontsize=11)
+        ax.tick_params(axis="x", labelsize=10)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    figure.supxlabel("difference (95 % interval)", fontsize=12)
     axes[0].set_yticks(list(place.values()), [sign.join(pair) for pair in place])
     return figure
 
