@@ -34,7 +34,8 @@ from dallrec_core.augmentation.prompts import (
 )
 from dallrec_core.data.matinee import catalogue
 from dallrec_core.llm.load import LanguageModel, load, quiet, render
-from dallrec_core.llm.score import first_tokens, group_rows, p_yes, tokenize
+from dallrec_core.llm.packing import group_rows
+from dallrec_core.llm.score import first_tokens, p_yes, tokenize
 
 CANDIDATES = 50
 """Questions per user."""
@@ -63,28 +64,32 @@ def questions(users: int, candidates: int = CANDIDATES, seed: int = 0) -> list[P
 
 
 def model(name: str) -> LanguageModel:
-    """Return the bundled stand-in, or `100m`: random weights behind the stand-in's tokenizer."""
-    lm = load("standin", device="cpu", dtype="float32")
-    if name == "standin":
+    """Return a model by name, or `100m`: random weights behind the stand-in's tokenizer."""
+    lm = load("standin" if name == "100m" else name, device="cpu", dtype="float32")
+    if name != "100m":
         return lm
     torch.manual_seed(0)
     config = LlamaConfig(**{**lm.model.config.to_dict(), **LARGE, "head_dim": None})
     return replace(lm, model=LlamaForCausalLM(config).eval(), name=name, fingerprint=name)
 
 
+def clock() -> float:
+    """Seconds of the clock; on one thread CPU seconds."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds of `work()`, and what it returned."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     gc.collect()  # whoever comes first must not clean up for all
     started = clock()
     result = work()
     return clock() - started, result
 
 
-def gemm_rate(size: int = 1536, repeats: int = 8) -> float:
-    """Return the float32 operations per second of a square matrix product on these threads."""
-    left, right = torch.rand(2, size, size)
-    result = torch.empty(size, size)
+def gemm_rate(size: int = 1536, repeats: int = 8, dtype: torch.dtype = torch.float32) -> float:
+    """Return the operations per second of a square matrix product on these threads."""
+    left, right = torch.rand(2, size, size).to(dtype)
+    result = torch.empty(size, size, dtype=dtype)
     torch.mm(left, right, out=result)
     best = min(timed(lambda: torch.mm(left, right, out=result))[0] for _ in range(repeats))
     return 2 * size**3 / best
@@ -153,7 +158,7 @@ def measure(name: str, *, users: int, single: int, padded: int, threads: int = 1
     """Time the ways on one model.
 
     Args:
-        name: `standin` or `100m`.
+        name: `standin`, `smollm2` or `100m`.
         users: with 50 questions each, for our way.
         single: questions for the authors' way and for greedy, evenly spread over ours.
         padded: questions in padded batches, the first of ours (neighbours are alike in length,

@@ -16,6 +16,7 @@ from benchmarks import (
     asking,
     backbones,
     files,
+    finetune,
     limits,
     peers_worker,
     process,
@@ -168,3 +169,16 @@ def test_the_ways_of_asking_agree_and_are_counted(monkeypatch: pytest.MonkeyPatc
     assert naive == sum(len(lm.encode([render(lm, prompt.text)])[0]) for prompt in prompts)
     weights = sum(p.numel() for p in lm.model.parameters())
     assert 2 * weights * naive / 50 < operations < 2 * weights * naive / 4
+
+
+# ---------------------------------------------------------------- tuning a language model
+
+
+def test_both_ways_of_tuning_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "gemm_rate", lambda **_: 1e12)
+    sizes = {"steps": 2, "padded_steps": 1, "threads": 1, "dtype": "float32"}
+    found = finetune.measure(name="standin", **sizes)
+    assert found["loss_difference"] < 1e-4
+    ratio = found["examples_per_second"] / found["padded_per_second"]
+    assert found["speedup_vs_padded"] == pytest.approx(ratio) and ratio > 1
+    assert 0 < found["share_of_matmul"] < 1
