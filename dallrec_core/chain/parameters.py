@@ -71,7 +71,7 @@ TYPES: dict[str, Any] = {
         "released-edges", "files", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest",
         "ml-latest-small", "lastfm-2k", "goodbooks-10k",
     ],
-    "split": Literal["random", "temporal", "leave_one_out", "published"],
+    "split": Literal["random", "temporal", "leave_one_out", "hidden_items", "published"],
     "train_fraction": Annotated[float, Field(gt=0, le=1)],
     "noun": Word,
     "person": Word | Literal[""],

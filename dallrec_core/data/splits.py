@@ -1,4 +1,4 @@
-"""Train, validation and test: four ways to divide a dataset, and a report on what came out.
+"""Train, validation and test: five ways to divide a dataset, and a report on what came out.
 
 All ways start from interactions sorted by (user, item), so the same seed gives the same split
 whatever the order of the file was.
@@ -21,9 +21,11 @@ from dallrec_core.data.base import Dataset, Split, pair_keys
 from dallrec_core.data.checks import check_choice
 from dallrec_core.errors import UserError
 
-KINDS = ("random", "temporal", "leave_one_out", "published")
+KINDS = ("random", "temporal", "leave_one_out", "hidden_items", "published")
+HIDDEN = 0.2
+"""Share of the items that "hidden_items" keeps from training."""
 TRAIN, VALIDATION, TEST = 0, 1, 2
-_ORDER_STREAM, _THIN_STREAM = 0, 1
+_ORDER_STREAM, _THIN_STREAM, _ITEM_STREAM = 0, 1, 2
 
 
 def split(
@@ -40,8 +42,10 @@ def split(
         dataset: what to divide.
         kind: "random" (shares of each user), "temporal" (quantiles of global time: the newest go
             to test), "leave_one_out" (each user's last interaction to test, the one before to
-            validation; a seeded random one where there are no times), or "published" (train and
-            test as released, ``validation`` carved from each user's train).
+            validation; a seeded random one where there are no times), "hidden_items" (as random,
+            but a fifth of the items have nothing in train: what would be there is dealt to
+            validation and test by their shares), or "published" (train and test as released,
+            ``validation`` carved from each user's train).
         seed: decides everything random, equal times included.
         train_fraction: keep this share of the train interactions, for density studies. With one
             seed, a smaller share is always a subset of a larger one.
@@ -61,6 +65,8 @@ def split(
         part = _random(frame, seed, validation, test)
     elif kind == "temporal":
         part = _temporal(frame, seed, validation, test)
+    elif kind == "hidden_items":
+        part = _hidden_items(frame, dataset.n_items, seed, validation, test)
     else:
         part = _leave_one_out(frame, seed, timed=dataset.has_timestamps)
     whole = _take(frame, part == TRAIN)
@@ -146,6 +152,16 @@ def _temporal(frame: pd.DataFrame, seed: int, validation: float, test: float) ->
     rank[np.lexsort((_keys(size, seed, _ORDER_STREAM), -time))] = np.arange(size)
     shares = (np.floor(size * share + 0.5) for share in (test, validation))
     return _parts(rank, *shares)
+
+
+def _hidden_items(
+    frame: pd.DataFrame, n_items: int, seed: int, validation: float, test: float
+) -> np.ndarray:
+    part = _random(frame, seed, validation, test)
+    rng = np.random.default_rng([seed, _ITEM_STREAM])
+    hidden = np.isin(frame["item"], rng.permutation(n_items)[: round(HIDDEN * n_items)])
+    to_test = rng.random(len(frame)) < test / (validation + test)
+    return np.where(hidden & (part == TRAIN), np.where(to_test, TEST, VALIDATION), part)
 
 
 def _leave_one_out(frame: pd.DataFrame, seed: int, *, timed: bool) -> np.ndarray:

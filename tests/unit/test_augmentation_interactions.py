@@ -70,6 +70,30 @@ def test_examples_are_balanced_training_pairs():
     assert not set(parts.examples["user"]) & set(parts.held_out["user"]) and parts.notes == []
 
 
+def test_several_pairs_of_one_user_are_drawn_together_and_read_behind_one_history():
+    data = movies(n_users=60)
+    parts = interactions.parts(data, 64, 40, seed=5, per_user=4)
+    for frame in parts[:2]:
+        counts = frame["user"].value_counts()
+        assert counts.max() == 4 and counts.mean() > 3 and frame["liked"].mean() == 0.5
+        assert (frame["user"].diff() != 0).sum() == len(counts)  # side by side
+        for (user, liked), asked in frame.groupby(["user", "liked"]):
+            rated = len(data.tastes(user)[0 if liked else 1])
+            assert len(asked) <= (rated + 1 - liked) // 2  # the others can be shown
+        prompts = data.prompts(frame, seed=5)
+        assert len({prompt.prefix for prompt in prompts}) == len(counts)
+        texts = [record["instruction"] for record in interactions.instructions(data, frame, seed=5)]
+        assert texts == [prompt.text for prompt in prompts]
+        asked = frame.groupby("user")["item"].agg(set)
+        for user, prompt in zip(frame["user"], prompts, strict=True):
+            assert not any(f"Film {item:02d}" in prompt.prefix for item in asked[user])
+    assert not set(parts.examples["user"]) & set(parts.held_out["user"])
+    few = interactions.parts(data, 16, 40, seed=5, per_user=4).examples
+    pd.testing.assert_frame_equal(few, parts.examples[:16])  # more examples are others beside them
+    alone = parts.held_out.groupby("user").head(1)
+    assert data.prompts(alone) == [data.prompt(*pair) for pair in alone[["user", "item"]].values]
+
+
 def test_few_users_share_examples_and_held_out_but_no_pair():
     parts = interactions.parts(movies(n_users=10), 16, 30)
     pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]

@@ -15,7 +15,13 @@ from statsmodels.stats.proportion import proportion_confint
 from tiny_data import Fixed, books, movies, popularity
 
 from dallrec_core.augmentation import TrainingView, selection
-from dallrec_core.augmentation.candidates import candidates, cold_items, counting_scores, shares
+from dallrec_core.augmentation.candidates import (
+    candidates,
+    cold_items,
+    counting_scores,
+    mean_ratings,
+    shares,
+)
 from dallrec_core.augmentation.selection import METHODS, fit_calibration, precision_at_edge
 from dallrec_core.errors import UserError
 
@@ -104,6 +110,20 @@ def test_counting_rule_against_a_loop():
             hits = sum(value in values for values in shown for value in data.values[item])
             expected[row] += sign * hits / max(len(shown), 1)
     np.testing.assert_allclose(counting_scores(data, pairs), expected)
+
+
+def test_mean_rating_by_others_against_a_loop():
+    data = thinned(1)
+    pairs = pd.DataFrame(np.argwhere(np.ones((50, 45))), columns=["user", "item"])
+    train = data.train.assign(rating=data.train["rating"].where(data.train.index % 5 > 0))
+    expected = []
+    for user, item in pairs.to_numpy():
+        others = train[(train["item"] == item) & (train["user"] != user)]["rating"].dropna()
+        expected.append(others.mean() if len(others) else train["rating"].mean())
+    found = mean_ratings(dataclasses.replace(data, train=train), pairs)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    unrated = dataclasses.replace(data, train=train.assign(rating=np.float32("nan")))
+    assert (mean_ratings(unrated, pairs) == 0).all()
 
 
 def test_users_who_like_its_attributes_are_asked_about_a_cold_item() -> None:

@@ -11,7 +11,7 @@ from dallrec_core.data.base import make_dataset
 from dallrec_core.data.splits import held_out_counts, save, split, split_report
 from dallrec_core.errors import UserError
 
-KINDS = ("random", "temporal", "leave_one_out", "published")
+KINDS = ("random", "temporal", "leave_one_out", "hidden_items", "published")
 
 
 def raw(seed: int = 0, users: int = 40, n_items: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -95,6 +95,25 @@ def test_leave_one_out_takes_the_last():
     assert np.array_equal(parts.test["user"], np.flatnonzero(n >= 2))
     assert np.array_equal(parts.validation["user"], np.flatnonzero(n >= 3))
     assert (parts.test["timestamp"].to_numpy() == last[parts.test["user"]].to_numpy()).all()
+
+
+def test_a_fifth_of_the_items_is_hidden_from_training_and_the_rest_dealt_at_random():
+    whole = data()
+    parts, random = split(whole, "hidden_items", seed=1), split(whole, "random", seed=1)
+    shown = set(parts.train["item"])
+    assert len(shown) == 48 == 0.8 * whole.n_items
+    warm = random.train[random.train["item"].isin(shown)]
+    pd.testing.assert_frame_equal(parts.train, warm.reset_index(drop=True))
+    for name in ("validation", "test"):
+        part = getattr(parts, name)
+        assert pairs(part) > pairs(getattr(random, name))
+        hidden = set(part["item"]) - shown
+        assert len(hidden) > 8  # so validation chooses by what the test is about, too
+        assert pairs(part) - pairs(getattr(random, name)) <= {
+            p for p in pairs(part) if p[1] in hidden
+        }
+    report = split_report(whole, parts)
+    assert report["items_without_train"] == 12 >= report["test_items_unseen_in_train"] > 8
 
 
 def test_published_split_keeps_test_and_carves_validation_from_train():
