@@ -147,7 +147,7 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
     """
     rows = tokenize(lm, [prompt.text for prompt in prompts], range(len(prompts)))
     groups = group_rows(rows, [prompt.prefix for prompt in prompts])
-    tokens = sum(len(group.prefix) + group.width for group in groups)
+    tokens = sum(len(group.prefix) + len(group.tokens) for group in groups)
     inner: Any = lm.model.base_model.layers
     weights = sum(p.numel() for p in inner.parameters() if p.ndim == 2)
     head = lm.model.get_output_embeddings().weight.numel()

@@ -14,8 +14,8 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import head_on, processes
-from dallrec_core.llm.packing import visible
+from dallrec_core.llm.load import processes
+from dallrec_core.llm.packing import head_on, visible
 
 
 class AnswerTrainer(Trainer):
@@ -32,12 +32,12 @@ class AnswerTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
-        if "owners" in inputs:
-            owners = inputs.pop("owners")
+        owners = inputs.pop("owners", None)
+        usage().tokens_in += int(
+            (inputs["attention_mask"] if owners is None else owners >= 0).sum()
+        )
+        if owners is not None:
             inputs["attention_mask"] = visible(owners, owners.shape[1])
-            usage().tokens_in += int((owners >= 0).sum())
-        else:
-            usage().tokens_in += int(inputs["attention_mask"].sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
         bare = self.accelerator.unwrap_model(model)
         with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):

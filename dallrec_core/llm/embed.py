@@ -21,7 +21,8 @@ from dallrec_core.llm.checkpoints import (
     find_checkpoint,
     open_weights,
 )
-from dallrec_core.llm.load import LanguageModel, pad, pick_device, quiet
+from dallrec_core.llm.load import LanguageModel, pick_device, quiet
+from dallrec_core.llm.packing import Group, batches, pad
 
 
 class TextEncoder(NamedTuple):
@@ -99,9 +100,10 @@ def mean_states(
     rows, cut = _tokens(encoder, list(texts))
     width = int(encoder.model.config.get_text_config().hidden_size)
     vectors = np.zeros((len(texts), width), np.float32)
-    for batch in progress(_batches(rows, batch_tokens), desc="encoding", unit="batches"):
+    alone = [Group((), [(i, row)]) for i, row in enumerate(rows) if row]
+    for batch in progress(list(batches(alone, batch_tokens)), desc="encoding", unit="batches"):
         with enough_memory("lower batch_tokens"):
-            vectors[batch] = _means(encoder, [rows[i] for i in batch])
+            vectors[[group.rows[0][0] for group in batch]] = _means(encoder, batch)
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
         raise UserError(
@@ -122,20 +124,9 @@ def _tokens(encoder: TextEncoder, texts: list[str]) -> tuple[list[list[int]], in
     return rows, sum(len(a) > len(b) for a, b in zip(whole, rows, strict=True))
 
 
-def _batches(rows: Sequence[list[int]], budget: int) -> list[list[int]]:
-    """Positions of texts of similar length, the longest first, so that little is padded."""
-    batches: list[list[int]] = []
-    for i in sorted((i for i, row in enumerate(rows) if row), key=lambda i: (-len(rows[i]), i)):
-        last = batches[-1] if batches else []
-        if last and (len(last) + 1) * len(rows[last[0]]) <= budget:
-            last.append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
 @torch.inference_mode()
-def _means(encoder: TextEncoder, rows: Sequence[list[int]]) -> np.ndarray:
+def _means(encoder: TextEncoder, batch: list[Group]) -> np.ndarray:
+    rows = [group.tokens for group in batch]
     device = encoder.model.device
     ids = pad(rows, encoder.tokenizer.pad_token_id or 0, device=device)
     real = pad([[1] * len(row) for row in rows], 0, device=device)

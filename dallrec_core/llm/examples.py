@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 from pydantic import BaseModel, ValidationError, field_validator
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.load import LanguageModel, pad, render
-from dallrec_core.llm.packing import Group, alike, group_rows
+from dallrec_core.llm.load import LanguageModel, render
+from dallrec_core.llm.packing import Group, alike, group_rows, pad
 
 Example = Mapping[str, Any]
 """An Alpaca record: `instruction`, optional `input`, and `output`."""
@@ -115,12 +116,10 @@ class Buckets(torch.utils.data.Sampler[int]):
     """Batches that are sorted together."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
-        longest: dict[int, int] = {}
-        for row in rows:
-            length = len(row["input_ids"])
-            longest[row["alike"]] = max(length, longest.get(row["alike"], 0))
-        self.longest = longest
+        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
+        self.groups = np.array([row["alike"] for row in rows])
+        self.lengths = np.zeros(len(rows), dtype=int)  # of groups
+        self.lengths[self.groups] = [len(row["input_ids"]) for row in rows]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose order is wanted next."""
@@ -128,21 +127,17 @@ class Buckets(torch.utils.data.Sampler[int]):
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.rows)
+        return len(self.groups)
 
     def __iter__(self) -> Iterator[int]:
         """Positions of all examples, batch behind batch; only the last one is not full."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        groups = [row["alike"] for row in self.rows]
-        order = rng.permutation(len(groups)).tolist()
-        drawn = {group: rank for rank, group in enumerate(dict.fromkeys(groups[i] for i in order))}
-        order.sort(key=lambda i: drawn[groups[i]])
-        pool = self.POOL * self.batch_size
-        for start in range(0, len(order), pool):
-            order[start : start + pool] = sorted(
-                order[start : start + pool],
-                key=lambda i: (self.longest[groups[i]], drawn[groups[i]]),
-            )
+        size = len(self.groups)
+        order, rank = rng.permutation(size), np.full(size, size)
+        np.minimum.at(rank, self.groups[order], np.arange(size))
+        order = order[np.argsort(rank[self.groups[order]], kind="stable")]
+        groups, pools = self.groups[order], np.arange(size) // (self.POOL * self.batch_size)
+        order = order[np.lexsort((rank[groups], self.lengths[groups], pools))].tolist()
         full = len(order) // self.batch_size
         for batch in [*rng.permutation(full).tolist(), full]:
             yield from order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -164,22 +159,21 @@ class Collate:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Make tensors of `rows`."""
-        labels = [row["alike"] if self.share else "" for row in rows]
+        labels = [row["alike"] if self.share else i for i, row in enumerate(rows)]
         prompts = [row["input_ids"][: row["labels"].count(IGNORED)] for row in rows]
-        groups = [
-            Group(g.prefix, [(i, rows[i]["input_ids"][len(g.prefix) :]) for i, _ in g.rows])
-            for g in group_rows(list(enumerate(prompts)), labels)
-        ]
-        learnt = [[t for i, own in g.rows for t in rows[i]["labels"][-len(own) :]] for g in groups]
-        owners = pad([[0] * len(g.prefix) + g.owners for g in groups], -1)
-        batch = {
-            "input_ids": pad([[*g.prefix, *g.tokens] for g in groups], self.fill),
-            "labels": pad(
-                [[IGNORED] * len(g.prefix) + own for g, own in zip(groups, learnt, strict=True)],
-                IGNORED,
-            ),
-        }
-        if not any(group.prefix for group in groups):
-            return batch | {"attention_mask": (owners >= 0).long()}
-        places = pad([[*range(len(g.prefix)), *g.places] for g in groups], 0)
-        return batch | {"owners": owners, "position_ids": places}
+        made: dict[str, list[list[int]]] = defaultdict(list)
+        for part in group_rows(list(enumerate(prompts)), labels):
+            shared = list(part.prefix)
+            cut = len(shared)
+            whole = Group(part.prefix, [(i, rows[i]["input_ids"][cut:]) for i, _ in part.rows])
+            learnt = [label for i, _ in part.rows for label in rows[i]["labels"][cut:]]
+            made["input_ids"].append(shared + whole.tokens)
+            made["labels"].append([IGNORED] * cut + learnt)
+            made["owners"].append([0] * cut + whole.owners)
+            made["position_ids"].append([*range(cut), *whole.places])
+        fill = {"input_ids": self.fill, "labels": IGNORED, "owners": -1, "position_ids": 0}
+        batch = {name: pad(made[name], fill[name]) for name in fill}
+        if len(batch["owners"]) < len(rows):
+            return batch
+        real = (batch.pop("owners") >= 0).long()
+        return {"input_ids": batch["input_ids"], "labels": batch["labels"], "attention_mask": real}

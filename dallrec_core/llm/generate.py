@@ -13,7 +13,8 @@ from dallrec_core.llm.cache import AnswerCache, ask_once, own
 from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
+from dallrec_core.llm.load import LanguageModel, quiet, tokenize
+from dallrec_core.llm.packing import head_on, pad
 from dallrec_core.llm.served import ServedModel, side_by_side
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
@@ -214,17 +213,6 @@ def tokenize(
     return rows
 
 
-def pad(
-    rows: Collection[Sequence[int]],
-    fill: int,
-    *,
-    side: str = "right",
-    device: torch.device | str = "cpu",
-) -> torch.Tensor:
-    """Return rows of tokens as a tensor `[B, T]`, filled up with `fill` at one side."""
-    return pad_sequence([torch.tensor(row) for row in rows], True, fill, side).to(device)
-
-
 # ---------------------------------------------------------------- helpers
 
 
@@ -242,27 +230,6 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-@contextmanager
-def head_on(
-    model: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
-    """Show the output layer only the hidden states that `select` takes from `[B, T, d]`.
-
-    Logits for a vocabulary of 100,000 at every position are most of the memory and, in small
-    models, of the time; a few positions are wanted. A hook before the layer leaves whatever the
-    model does after it (soft caps, scaling) in place.
-    """
-
-    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (select(inputs[0]), *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def open_model(

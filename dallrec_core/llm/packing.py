@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os.path
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from dallrec_core.llm.load import LanguageModel
@@ -28,11 +30,6 @@ class Group:
     prefix: tuple[int, ...]
     rows: list[tuple[int, list[int]]]
     """(position of the text, its tokens after the prefix)."""
-
-    @property
-    def width(self) -> int:
-        """Tokens of all that stands behind the prefix."""
-        return sum(len(tokens) for _, tokens in self.rows)
 
     @property
     def tokens(self) -> list[int]:
@@ -76,6 +73,41 @@ def visible(owners: torch.Tensor, width: int) -> torch.Tensor:
     return (((here == keys) | (keys == 0)) & earlier.to(owners.device))[:, None]
 
 
+# ---------------------------------------------------------------- one forward pass
+
+
+def pad(
+    rows: Collection[Sequence[int]],
+    fill: int,
+    *,
+    side: str = "right",
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Return rows of tokens as a tensor `[B, T]`, filled up with `fill` at one side."""
+    return pad_sequence([torch.tensor(row) for row in rows], True, fill, side).to(device)
+
+
+@contextmanager
+def head_on(
+    model: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """Show the output layer only the hidden states that `select` takes from `[B, T, d]`.
+
+    Logits for a vocabulary of 100,000 at every position are most of the memory and, in small
+    models, of the time; a few positions are wanted. A hook before the layer leaves whatever the
+    model does after it (soft caps, scaling) in place.
+    """
+
+    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (select(inputs[0]), *inputs[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(pick)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 # ---------------------------------------------------------------- who shares
 
 
@@ -83,31 +115,27 @@ def alike(rows: Sequence[list[int]]) -> list[int]:
     """Number rows of tokens: those that have the first half or more in common get one number."""
     numbers, last = [0] * len(rows), 0
     for before, i in pairwise(sorted(range(len(rows)), key=lambda i: rows[i])):
-        last += 2 * _common([rows[before], rows[i]]) < len(rows[i])
+        last += 2 * len(os.path.commonprefix([rows[before], rows[i]])) < len(rows[i])
         numbers[i] = last
     return numbers
 
 
-def _common(rows: list[list[int]]) -> int:
-    return len(os.path.commonprefix(rows))
-
-
 def group_rows(rows: list[tuple[int, list[int]]], labels: Sequence[str | int]) -> list[Group]:
-    """Group (position, tokens) rows with the same label; those labelled "" stand alone.
+    """Group (position, tokens) rows with the same label; with a label of its own a row is alone.
 
     What their tokens have in common is shared, but for each row's last token, which must be read.
     """
     members: dict[str | int, list[tuple[int, list[int]]]] = defaultdict(list)
     for row, label in zip(rows, labels, strict=True):
         members[label].append(row)
-    groups = [Group((), [row]) for row in members.pop("", [])]
+    groups = []
     for together in members.values():
-        most = min(len(tokens) for _, tokens in together) - 1
-        size = min(most, _common([tokens for _, tokens in together])) if len(together) > 1 else 0
+        texts = [tokens for _, tokens in together]
+        most = min(map(len, texts)) - 1 if len(texts) > 1 else 0
+        size = min(most, len(os.path.commonprefix(texts)))
         ends = [(position, tokens[size:]) for position, tokens in together]
-        groups += (
-            [Group(tuple(together[0][1][:size]), ends)] if size else [Group((), [e]) for e in ends]
-        )
+        prefix = tuple(texts[0][:size])
+        groups += [Group(prefix, ends)] if prefix else [Group((), [end]) for end in ends]
     return groups
 
 
@@ -121,14 +149,14 @@ def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
     """
     batch: list[Group] = []
     wide = 0
-    ordered = sorted(groups, key=lambda g: (-len(g.prefix), -g.width, g.rows[0][0]))
+    ordered = sorted(groups, key=lambda g: (-len(g.prefix), -len(g.tokens), g.rows[0][0]))
     for row in (part for group in ordered for part in _split(group, budget)):
-        wider = max(wide, row.width)
+        wider = max(wide, len(row.tokens))
         # Sorted by prefix, so the first is the longest; padded apart, so widths add up.
         cost = (len(batch) + 1) * (len((batch or [row])[0].prefix) + wider)
         if batch and (cost > budget or bool(row.prefix) != bool(batch[0].prefix)):
             yield batch
-            batch, wider = [], row.width
+            batch, wider = [], len(row.tokens)
         batch.append(row)
         wide = wider
     if batch:
@@ -138,7 +166,7 @@ def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
 def _split(group: Group, budget: int) -> Iterator[Group]:
     """Cut a group into rows of nearly equal width, about `_ROW` tokens each."""
     longest = max(len(tokens) for _, tokens in group.rows)
-    count = -(-group.width // max(min(_ROW, budget - len(group.prefix)), longest))
+    count = -(-len(group.tokens) // max(min(_ROW, budget - len(group.prefix)), longest))
     size = -(-len(group.rows) // count)
     for start in range(0, len(group.rows), size):
         yield Group(group.prefix, group.rows[start : start + size])

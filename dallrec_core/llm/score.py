@@ -18,8 +18,17 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
 from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
-from dallrec_core.llm.packing import Group, batches, can_share, group_rows, only, visible
+from dallrec_core.llm.load import LanguageModel, quiet, tokenize
+from dallrec_core.llm.packing import (
+    Group,
+    batches,
+    can_share,
+    group_rows,
+    head_on,
+    only,
+    pad,
+    visible,
+)
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 Question = str | tuple[str, str]
@@ -103,11 +112,11 @@ def _loaded(
         counts, shared = usage(), can_share(lm)
         rows = dict(tokenize(lm, texts, unique))
         counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
-        groups = group_rows(list(rows.items()), [pairs[i][0] if shared else "" for i in unique])
+        groups = group_rows(list(rows.items()), [(shared and pairs[i][0]) or i for i in unique])
         for planned in own(batches(groups, batch_tokens)):
             if batch := only(planned, missing):
                 found = _ask(lm, batch, words)
-                read = sum(map(len, {g.prefix for g in batch})) + sum(g.width for g in batch)
+                read = sum(map(len, {g.prefix for g in batch})) + sum(len(g.tokens) for g in batch)
                 counts.tokens_in += read
                 counts.saved_by_prefix += sum(len(rows[i]) for i in found) - read
                 yield found

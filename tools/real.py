@@ -1,0 +1,120 @@
+"""Write the tables of the page "A real model" from runs of the profile `real`.
+
+    dallrec run --profile real --run real --only 01 --only 02
+    python tools/real.py real
+
+Each answer is taken from the store of answers, so that nothing is asked again. An interval is a
+bootstrap over users, whose pairs stay together; that of a gain draws the same users before and
+after. The tables are `book/real_*.csv`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dallrec_core import llm
+from dallrec_core.augmentation import Asker, interactions, load_data, load_truth
+from dallrec_core.augmentation.candidates import counting_scores, mean_ratings
+from dallrec_core.chain.artefacts import atomic, read_json, read_table
+from dallrec_core.chain.places import run_dir, runs_dir
+
+BOOK = Path(__file__).parents[1] / "book"
+DRAWS = 2000
+"""Bootstrap samples of users."""
+TASKS = [
+    ("attributes", "f1", "genres: F1", "genres_n"),
+    ("attributes", "hidden_f1", "genres not shown: F1", "genres_n"),
+    ("attributes", "director", "director right", "facts_n"),
+    ("attributes", "country", "country right", "facts_n"),
+    ("attributes", "language", "language right", "facts_n"),
+    ("summaries", "two_sentences", "summaries: two sentences", "n"),
+    ("summaries", "readable", "summaries: readable", "n"),
+]
+"""What page 2 measures besides yes and no: task, figure, name, and of how many it is the mean."""
+
+
+def answers(run: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Return the held-out pairs of a run, and what each way to answer says about them."""
+    page_1, page_2 = run_dir(run) / "01_data", run_dir(run) / "02_finetune"
+    data, truth, chosen = load_data(page_1), load_truth(page_1), read_json(page_2 / "model.json")
+    sizes = [point["examples"] for point in read_json(page_2 / "learning_curve.json")]
+    drawn = [max(sizes), *(chosen[name] for name in ("held_out", "seed", "per_user"))]
+    pairs = interactions.parts(data, *drawn).held_out
+    cache = llm.AnswerCache(runs_dir() / "cache" / "answers.sqlite")
+    said = {}
+    for size in sizes:
+        folder = page_2 / "curve" / str(size)
+        tuned = folder if folder.exists() else page_2 / "adapters" / "interactions"
+        lm = llm.open_model(chosen, "interactions", tuned if size else None)
+        asked = interactions.ask(Asker(lm, chosen["wording"], cache), data, pairs, chosen["seed"])
+        said[f"SmolLM2 after {size:,} examples" if size else "SmolLM2 as it came"] = asked["p_yes"]
+    said["the item's mean rating"] = mean_ratings(data, pairs)
+    said["counting rule"] = counting_scores(data, pairs)
+    if truth is not None:
+        said["oracle"] = truth.taste[pairs["user"], pairs["item"]]
+    return pairs, {name: np.asarray(scores, float) for name, scores in said.items()}
+
+
+def curve(run: str, dataset: str) -> pd.DataFrame:
+    """Return the AUC of every way to answer, and what it gains over the untuned model."""
+    pairs, said = answers(run)
+    liked, users = pairs["liked"].to_numpy(), pairs["user"].to_numpy()
+    rows_of = [np.flatnonzero(users == user) for user in np.unique(users)]
+    rng, resampled = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        drawn = np.concatenate([rows_of[i] for i in rng.integers(len(rows_of), size=len(rows_of))])
+        resampled.append([interactions.auc_of(liked[drawn], s[drawn]) for s in said.values()])
+    draws, rows = np.array(resampled), []
+    untuned = interactions.auc_of(liked, next(iter(said.values())))
+    for column, (name, scores) in enumerate(said.items()):
+        auc = interactions.auc_of(liked, scores)
+        low, high = np.quantile(draws[:, column], [0.025, 0.975])
+        less, more = np.quantile(draws[:, column] - draws[:, 0], [0.025, 0.975])
+        gain = f"{auc - untuned:+.3f} ({less:+.3f} to {more:+.3f})" if column else ""
+        row = {"data": dataset, "who answers": name, "pairs": f"{len(pairs):,}"}
+        row |= {"AUC": f"{auc:.3f}", "95 % interval": f"{low:.3f} to {high:.3f}"}
+        rows.append(row | {"more than as it came": gain})
+    return pd.DataFrame(rows)
+
+
+def tasks(run: str, dataset: str) -> pd.DataFrame:
+    """Return what the other two lessons change."""
+    found = read_json(run_dir(run) / "02_finetune" / "evaluation.json")
+    rows = [
+        {"data": dataset, "measure": name, "items": f"{found[task]['before'][number]:,}"}
+        | {when: f"{found[task][when][figure]:.3f}" for when in ("before", "after")}
+        for task, figure, name, number in TASKS
+        if found[task]["before"].get(figure) is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+def costs(run: str, dataset: str) -> pd.DataFrame:
+    """Return what page 2 asked and read, with commit and date of the run."""
+    page = run_dir(run) / "02_finetune"
+    ledger = read_table(page / "ledger.parquet", "ledger")
+    shown = ledger[["task", "questions", "tokens_in", "tokens_out", "saved_by_prefix"]]
+    table = shown.rename(columns=lambda name: name.replace("_", " "))
+    numbers = table.columns[1:]
+    table[numbers] = table[numbers].map("{:,}".format)
+    return table.assign(data=dataset)[["data", *table.columns]]
+
+
+def main(runs: list[str]) -> None:
+    made: dict[str, list[pd.DataFrame]] = {"curve": [], "tasks": [], "costs": []}
+    for run in runs:
+        dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
+        made["curve"].append(curve(run, dataset))
+        made["tasks"].append(tasks(run, dataset))
+        made["costs"].append(costs(run, dataset))
+    for name, tables in made.items():
+        with atomic(BOOK / f"real_{name}.csv") as partial:
+            pd.concat(tables).to_csv(partial, index=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["real"])
