@@ -33,9 +33,8 @@ class AnswerTrainer(Trainer):
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
         owners = inputs.pop("owners", None)
-        usage().tokens_in += int(
-            (inputs["attention_mask"] if owners is None else owners >= 0).sum()
-        )
+        read = inputs["attention_mask"] if owners is None else owners >= 0
+        usage().tokens_in += int(read.sum())
         if owners is not None:
             inputs["attention_mask"] = visible(owners, owners.shape[1])
         learnt = inputs["labels"][:, 1:] != IGNORED

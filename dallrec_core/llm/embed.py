@@ -15,12 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import (
-    enough_memory,
-    explained,
-    find_checkpoint,
-    open_weights,
-)
+from dallrec_core.llm.checkpoints import enough_memory, explained, find_checkpoint, open_weights
 from dallrec_core.llm.load import LanguageModel, pick_device, quiet
 from dallrec_core.llm.packing import Group, batches, pad
 

@@ -163,8 +163,7 @@ class Collate:
         prompts = [row["input_ids"][: row["labels"].count(IGNORED)] for row in rows]
         made: dict[str, list[list[int]]] = defaultdict(list)
         for part in group_rows(list(enumerate(prompts)), labels):
-            shared = list(part.prefix)
-            cut = len(shared)
+            shared, cut = list(part.prefix), len(part.prefix)
             whole = Group(part.prefix, [(i, rows[i]["input_ids"][cut:]) for i, _ in part.rows])
             learnt = [label for i, _ in part.rows for label in rows[i]["labels"][cut:]]
             made["input_ids"].append(shared + whole.tokens)

@@ -172,7 +172,8 @@ def test_the_page_about_movielens_says_what_its_table_shows() -> None:
 
 def test_the_profiles_fit_the_notebooks() -> None:
     found = {profile.name: profile for profile in profiles()}
-    assert set(found) == {"smoke", "ml-100k", "ml-1m", "book-crossing", "colab", "paper"}
+    data = {"smoke", "ml-100k", "ml-1m", "book-crossing", "colab", "paper"}
+    assert set(found) == data | {"real", "real-100k"}
     assert found["smoke"].parameters == {}
     assert all("memory_gib" in profile.needs for profile in found.values())
 
