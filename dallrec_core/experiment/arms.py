@@ -15,7 +15,7 @@ import torch
 
 from dallrec_core.augmentation import TrainingView, features, load_data, load_truth
 from dallrec_core.augmentation.candidates import counting_scores
-from dallrec_core.chain.artefacts import read_table
+from dallrec_core.chain.artefacts import read_json, read_table
 from dallrec_core.errors import UserError
 from dallrec_core.experiment import controls
 from dallrec_core.experiment.scores import Study, frame_bytes
@@ -161,6 +161,8 @@ def prepare(
     data, truth = load_data(first), load_truth(first)
     validation, test = (read_table(first / f"{n}.parquet", "split") for n in ("validation", "test"))
     taste = None if truth is None else truth.taste
+    hides = read_json(first / "dataset.json").get("split") == "hidden_items"
+    hidden = data.item_degree == 0 if hides else None
     written = [
         read_table(folder_of("04_attributes") / "attributes.parquet", "attributes"),
         read_table(folder_of("05_summaries") / "summaries.parquet", "summaries"),
@@ -175,7 +177,7 @@ def prepare(
     shape = (data.n_users, data.n_items)
     ready = Prepared(
         data,
-        Study(data.train, validation, test, *shape, taste, data.like_threshold),
+        Study(data.train, validation, test, *shape, taste, data.like_threshold, hidden=hidden),
         read_table(asked / "interactions.parquet", "added"),
         said,
         {kind: features.encode(made.documents, encode) for kind, made in said.items()},

@@ -31,7 +31,14 @@ from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import Study, collect, inside, load_lists, save_lists
+from dallrec_core.experiment.scores import (
+    HIDDEN,
+    Study,
+    collect,
+    inside,
+    load_lists,
+    save_lists,
+)
 from dallrec_core.recommenders import training
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
@@ -208,7 +215,7 @@ def _train(
 ) -> None:
     """Train what is not finished, the dearest first."""
     todo: dict[Path, Job] = {}
-    endings = [".npz", ".json"] + [GUESSES] * guessing
+    endings = [".npz", ".json"] + [GUESSES] * guessing + [HIDDEN] * (study.hidden is not None)
     for job in needed:
         path = path_of(study, job, folder)
         if not all(path.with_suffix(ending).is_file() for ending in endings):
@@ -278,6 +285,9 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
             )  # fmt: skip
             model.eval()
             save_lists(rank(model, study.seen, study.test_users, DEPTH), path)
+            if study.hidden is not None:
+                alone = rank(model, study.seen, study.test_users, DEPTH, study.hidden)
+                save_lists(alone, path.with_suffix(HIDDEN))
             if guessing:
                 everybody = rank(model, study.train, np.arange(study.n_users), DEPTH)
                 save_lists(everybody, path.with_suffix(GUESSES))

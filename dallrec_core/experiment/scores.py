@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dallrec_core.experiment.grid import Training
 
 
+HIDDEN = ".hidden"
+"""Suffix of the file with the hidden items alone, ranked for the test users."""
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """The data that all cells share."""
@@ -43,6 +47,8 @@ class Study:
     "Of likes, as `data.base.likes` takes it; NaN: what users like is not told apart."
     item_groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     "Masks [N] of groups of items by name; each adds the metric recall@K[name]."
+    hidden: np.ndarray | None = None
+    "Mask [N] of the items that a split hides from training; they are ranked among themselves, too."
 
     @property
     def seen(self) -> pd.DataFrame:
@@ -84,6 +90,7 @@ def score_arm(
     direct: pd.DataFrame,
     ks: Sequence[int] = (10, 20, 50),
     variants_at: int = 20,
+    hidden: Ranking | None = None,
 ) -> pd.DataFrame:
     """Return all metrics of one cell, one row per user, one column per metric.
 
@@ -96,6 +103,8 @@ def score_arm(
     - `recall@K|no-direct-hits`, `ndcg@K|no-direct-hits`: test pairs that some arm added are taken
       out of the ranking and of the test, for every arm alike;
     - `recall@K[liked]`: recall among the test items that the user liked, where ratings tell;
+    - `recall@K|hidden`, `ndcg@K|hidden`: hidden items alone are ranked and looked for; and
+      `recall@K[hidden]` (at every K) is how many of them stand in the lists of all items;
     - `preference@K`: see `evaluation.preference_at_k`, where tastes are known.
 
     Args:
@@ -105,16 +114,23 @@ def score_arm(
         direct: the test pairs that are among the edges some arm added.
         ks: lengths K of the list.
         variants_at: the K of the variants.
+        hidden: lists of the study's hidden items, where it has some.
 
     Raises:
         UserError: when so many edges were added for a user that the stored list is too short.
     """
     groups = evaluation.cold_and_warm(study.train, study.n_items) | dict(study.item_groups)
+    if study.hidden is not None:
+        groups["hidden"] = study.hidden
     table = evaluation.score(ranking, study.test, study.n_items, ks, item_groups=groups)
     test_left = study.test[~inside(study.test, direct, study.n_items)]
-    variants = [("masked", added, study.test), ("no-direct-hits", direct, test_left)]
-    for name, taken_out, test in variants:
-        part = _shortened(ranking, taken_out, study.n_items, variants_at)
+    variants = {
+        "masked": (_shortened(ranking, added, study.n_items, variants_at), study.test),
+        "no-direct-hits": (_shortened(ranking, direct, study.n_items, variants_at), test_left),
+    }
+    if hidden is not None and study.hidden is not None:
+        variants["hidden"] = hidden, study.test[study.hidden[study.test["item"]]]
+    for name, (part, test) in variants.items():
         found = evaluation.score(part, test, study.n_items, (variants_at,)).set_index("user")
         for metric in (f"recall@{variants_at}", f"ndcg@{variants_at}"):
             table[f"{metric}|{name}"] = table["user"].map(found[metric])
@@ -186,7 +202,8 @@ def collect(
     for one, arm, path in finished:
         ranking, record = load_lists(path), read_json(path.with_suffix(".json"))
         names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
-        table = score_arm(study, ranking, arm.edges, direct, ks, variants_at)
+        hidden = None if study.hidden is None else load_lists(path.with_suffix(HIDDEN))
+        table = score_arm(study, ranking, arm.edges, direct, ks, variants_at, hidden)
         scores.append(evaluation.to_long(table).assign(run=one.run, **names))
         measured = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
         runs.append(

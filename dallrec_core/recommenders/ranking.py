@@ -78,7 +78,13 @@ class Ranking:
 
 
 @torch.no_grad()
-def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100) -> Ranking:
+def rank(
+    model: Scored,
+    known: pd.DataFrame,
+    users: np.ndarray,
+    depth: int = 100,
+    among: np.ndarray | None = None,
+) -> Ranking:
     """Rank all items for `users`, leaving out those they are known to have.
 
     Args:
@@ -86,6 +92,7 @@ def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100
         known: columns user, item: pairs that are not ranked (train, and validation at test time).
         users: int64 [n].
         depth: length of the lists.
+        among: mask [N] of the items that are ranked; None for all.
 
     Raises:
         UserError: when a score is NaN.
@@ -101,6 +108,8 @@ def rank(model: Scored, known: pd.DataFrame, users: np.ndarray, depth: int = 100
         rows, columns = pairs.of(part)
         own = torch.from_numpy(rows * n_items + columns)
         scores.view(-1).index_fill_(0, own, -torch.inf)
+        if among is not None:
+            scores[:, torch.from_numpy(~among)] = -torch.inf
         best = top_items(scores, min(depth, n_items))
         items[start : start + len(part), : best.shape[1]] = best
     return Ranking(users, items)

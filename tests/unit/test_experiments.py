@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from distributed import Client, LocalCluster
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ from dallrec_core.experiment.controls import listed
 from dallrec_core.experiment.grid import Training
 from dallrec_core.experiment.scores import inside, load_lists, score_arm
 from dallrec_core.recommenders import Graph, training
-from dallrec_core.recommenders.ranking import Ranking
+from dallrec_core.recommenders.ranking import Ranking, rank
 from dallrec_core.recommenders.training import TrainSettings
 
 U, N = 40, 130
@@ -114,6 +115,29 @@ def test_conventions_by_hand():
         assert liked is not None and liked["item"].tolist() == items
     nothing = score_arm(study, ranking, added[:0], direct, (2,), 2)
     assert nothing["recall@2|masked"].equals(nothing["recall@2"])
+
+
+def test_hidden_items_are_ranked_among_themselves(study, tmp_path):
+    hidden = np.arange(N) % 4 == 0
+    train, validation = (part[~hidden[part["item"]]] for part in (study.train, study.validation))
+    table = np.random.default_rng(3).random((U, N)).astype(np.float32)
+    study = replace(study, train=train, validation=validation, hidden=hidden)
+    among = rank(torch.tensor(table), study.seen, study.test_users, 5, hidden).items
+    for user, items in zip(study.test_users, among, strict=True):
+        best = np.argsort(-np.where(hidden, table[user], -np.inf))[:5]
+        assert items.tolist() == best.tolist()
+    scores, _, _ = run_grid(
+        study, {"base": Arm()}, planned(["base"], ["Popularity"]), tmp_path, jobs=1, variants_at=5
+    )
+    found = scores.pivot(index="user", columns="metric", values="value")
+    # nobody has rated them, so Popularity lists them by their codes
+    test = study.test[hidden[study.test["item"]]].groupby("user")["item"].agg(set)
+    first = set(np.flatnonzero(hidden)[:5])
+    expected = test.map(lambda wanted: len(wanted & first) / len(wanted))
+    known = found["recall@5|hidden"].dropna()
+    np.testing.assert_allclose(known.loc[expected.index], expected)
+    assert len(known) == len(expected)
+    assert (found["recall@10[hidden]"].dropna() <= 1).all() and "ndcg@5|hidden" in found
 
 
 def test_each_seed_takes_a_dealing_of_its_own(study, arms, tmp_path):
