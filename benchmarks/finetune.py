@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -90,6 +90,7 @@ def measure(
                 model, arguments, train_dataset=rows[: PER_USER * (n + 1)], callbacks=[watch],
                 **options,
             )  # fmt: skip
+            made.remove_callback(PrinterCallback)
             made.train()
             return made, watch.seconds
 
@@ -106,8 +107,8 @@ def measure(
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
     head = lm.model.get_output_embeddings().weight.numel()
     inner = weights - (1 if lm.model.config.tie_word_embeddings else 2) * head
-    tokens = sum(int((shared(rows[i : i + PER_USER])["owners"] >= 0).sum())
-                 for i in range(0, len(rows), PER_USER)) * PER_USER / len(rows)  # fmt: skip
+    steps_of = [shared(rows[i : i + PER_USER]) for i in range(0, len(rows), PER_USER)]
+    tokens = sum(int((step["owners"] >= 0).sum()) for step in steps_of) / len(steps_of)
     answers = sum(label >= 0 for label in rows[0]["labels"]) * PER_USER
     # forward, and backward to the activations: the weights themselves stay as they are
     operations = 2 * 2.0 * (inner * tokens + head * answers)
