@@ -97,7 +97,7 @@ def costs(run: str, dataset: str) -> pd.DataFrame:
     """Return what page 2 asked and read, with commit and date of the run."""
     page = run_dir(run) / "02_finetune"
     ledger = read_table(page / "ledger.parquet", "ledger")
-    shown = ledger[["task", "questions", "tokens_in", "tokens_out", "saved_by_prefix"]]
+    shown = ledger[["task", "questions", "tokens_in", "tokens_out"]]
     table = shown.rename(columns=lambda name: name.replace("_", " "))
     numbers = table.columns[1:]
     table[numbers] = table[numbers].map("{:,}".format)

@@ -33,10 +33,13 @@ class AnswerTrainer(Trainer):
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
         owners = inputs.pop("owners", None)
+        counts = usage()
         read = inputs["attention_mask"] if owners is None else owners >= 0
-        usage().tokens_in += int(read.sum())
+        counts.tokens_in += int(read.sum())
         if owners is not None:
             inputs["attention_mask"] = visible(owners, owners.shape[1])
+            others = owners.amax(dim=1) - 1  # that share what the first has read
+            counts.saved_by_prefix += int((others * (owners == 0).sum(dim=1)).sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
         bare = self.accelerator.unwrap_model(model)
         with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):

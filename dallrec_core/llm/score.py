@@ -31,13 +31,10 @@ from dallrec_core.llm.packing import (
 )
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
-Question = str | tuple[str, str]
-"""An instruction, whole or as (prefix shared with other questions, own suffix)."""
-
 
 def p_yes(
     lm: LanguageModel | ServedModel,
-    prompts: Sequence[Question],
+    prompts: Sequence[str | tuple[str, str]],
     yes: Sequence[str],
     no: Sequence[str],
     *,
@@ -51,8 +48,8 @@ def p_yes(
     Args:
         lm: the model, loaded or served; the chat template or Alpaca form is put around each
             instruction here (by the server, where it is served).
-        prompts: `[n]` instructions; of (prefix, suffix) pairs each different prefix is read once,
-            and the result is that of the whole texts to 1e-4 (float32).
+        prompts: `[n]` instructions, whole or as (prefix shared with others, own suffix): each
+            different prefix is read once, and the result is that of the whole texts to 1e-4 (float32).
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.

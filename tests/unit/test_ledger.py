@@ -13,7 +13,7 @@ from dallrec_core.book import generated
 from dallrec_core.chain import artefacts
 from dallrec_core.chain.pages import find_page
 from dallrec_core.llm.cache import AnswerCache
-from dallrec_core.llm.examples import encode_examples
+from dallrec_core.llm.examples import Collate, encode_examples
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generate import generate
 from dallrec_core.llm.ledger import COUNTS, Ledger, Usage, ledger_table, usage
@@ -81,12 +81,16 @@ def test_writing_and_tuning_are_counted(tmp_path: Path) -> None:
     wrote = sum(answer.tokens for answer in answers)
     assert first == Usage(questions=6, tokens_in=read, tokens_out=wrote) and wrote > 0
     assert second == Usage(questions=6, from_cache=6, saved_by_cache=read + wrote)
-    examples = [{"instruction": f"Question {i}?", "output": "yes"} for i in range(5)]
-    settings = LoraSettings(epochs=3, batch_size=2)
+    examples = [{"instruction": f"{i % 3} and {i}?", "output": "yes"} for i in range(5)]
+    settings = LoraSettings(epochs=3, batch_size=5)
     with ledger.task("tuning") as counts:
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", settings, task="t", device="cpu")
     rows = encode_examples(tiny_model(), examples, 0, "t")
-    assert counts == Usage(questions=5, tokens_in=3 * sum(len(row["input_ids"]) for row in rows))
+    all_read = 3 * sum(len(row["input_ids"]) for row in rows)
+    saved = counts.saved_by_prefix
+    assert counts == Usage(questions=5, tokens_in=all_read - saved, saved_by_prefix=saved)
+    given = Collate(tiny_model().pad_id, share=True)(rows)["owners"]
+    assert all_read - saved == 3 * int((given >= 0).sum()) < all_read
 
 
 def test_a_ledger_adds_up_by_task_and_times_never_reach_a_digest(tmp_path: Path) -> None:
