@@ -49,7 +49,8 @@ def p_yes(
         lm: the model, loaded or served; the chat template or Alpaca form is put around each
             instruction here (by the server, where it is served).
         prompts: `[n]` instructions, whole or as (prefix shared with others, own suffix): each
-            different prefix is read once, and the result is that of the whole texts to 1e-4 (float32).
+            different prefix is read once, and the result is that of the whole texts to 1e-4
+            (float32).
         yes: spellings of the positive answer.
         no: spellings of the negative answer.
         cache: where answers are kept; questions found there are not asked.
