@@ -22,7 +22,7 @@ class AnswerTrainer(Trainer):
     """Batches examples that begin alike; computes logits only where an answer is to be learnt."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         # whole steps, so that small batches, one after another or in several processes, equal a
         # large one; the trainer's own `group_by_length` takes other examples for each such split
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps

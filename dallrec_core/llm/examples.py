@@ -81,7 +81,7 @@ def encode_examples(
     end = lm.tokenizer.eos_token_id
     if end is None:
         raise UserError(f"model '{lm.name}': its tokenizer has no end token to learn")
-    rows = []
+    rows: list[dict[str, Any]] = []
     prompts = lm.encode([render(lm, instruction_text(example)) for example in examples])
     for prompt, example, number in zip(prompts, examples, alike(prompts), strict=True):
         answer = [*lm.encode_answer(example["output"]), end]
