@@ -19,7 +19,7 @@ import pandas as pd
 from dallrec_core import llm
 from dallrec_core.augmentation import Asker, interactions, load_data, load_truth
 from dallrec_core.augmentation.candidates import counting_scores, mean_ratings
-from dallrec_core.chain.artefacts import atomic, read_json, read_table
+from dallrec_core.chain.artefacts import atomic, read_json
 from dallrec_core.chain.places import run_dir, runs_dir
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -60,7 +60,7 @@ def answers(run: str) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 
 def curve(run: str, dataset: str) -> pd.DataFrame:
-    """Return the AUC of every way to answer, and what it gains over the untuned model."""
+    """Return the AUC of every way to answer, and its distance from two of them."""
     pairs, said = answers(run)
     liked, users = pairs["liked"].to_numpy(), pairs["user"].to_numpy()
     rows_of = [np.flatnonzero(users == user) for user in np.unique(users)]
@@ -69,15 +69,17 @@ def curve(run: str, dataset: str) -> pd.DataFrame:
         drawn = np.concatenate([rows_of[i] for i in rng.integers(len(rows_of), size=len(rows_of))])
         resampled.append([interactions.auc_of(liked[drawn], s[drawn]) for s in said.values()])
     draws, rows = np.array(resampled), []
-    untuned = interactions.auc_of(liked, next(iter(said.values())))
-    for column, (name, scores) in enumerate(said.items()):
-        auc = interactions.auc_of(liked, scores)
+    aucs = [interactions.auc_of(liked, scores) for scores in said.values()]
+    others = {"more than as it came": 0, "more than counting": list(said).index("counting rule")}
+    for column, (name, auc) in enumerate(zip(said, aucs, strict=True)):
         low, high = np.quantile(draws[:, column], [0.025, 0.975])
-        less, more = np.quantile(draws[:, column] - draws[:, 0], [0.025, 0.975])
-        gain = f"{auc - untuned:+.3f} ({less:+.3f} to {more:+.3f})" if column else ""
         row = {"data": dataset, "who answers": name, "pairs": f"{len(pairs):,}"}
         row |= {"AUC": f"{auc:.3f}", "95 % interval": f"{low:.3f} to {high:.3f}"}
-        rows.append(row | {"more than as it came": gain})
+        for words, other in others.items():
+            less, more = np.quantile(draws[:, column] - draws[:, other], [0.025, 0.975])
+            found = f"{auc - aucs[other]:+.3f} ({less:+.3f} to {more:+.3f})"
+            row[words] = found if column != other else ""
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -93,24 +95,22 @@ def tasks(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def costs(run: str, dataset: str) -> pd.DataFrame:
-    """Return what page 2 asked and read, with commit and date of the run."""
-    page = run_dir(run) / "02_finetune"
-    ledger = read_table(page / "ledger.parquet", "ledger")
-    shown = ledger[["task", "questions", "tokens_in", "tokens_out"]]
-    table = shown.rename(columns=lambda name: name.replace("_", " "))
-    numbers = table.columns[1:]
-    table[numbers] = table[numbers].map("{:,}".format)
-    return table.assign(data=dataset)[["data", *table.columns]]
+def origin(run: str, dataset: str) -> pd.DataFrame:
+    """Return where the figures come from: commit, date, and how the model was tuned and asked."""
+    made = read_json(run_dir(run) / "02_finetune" / "manifest.json")
+    values = made["parts"]["parameters"]
+    names = ("language_model", "dtype", "per_user", "epochs", "learning_rate", "lora_rank", "seed")
+    row = {"data": dataset, "commit": made["commit"], "date": made["finished"][:10]}
+    return pd.DataFrame([row | {name.replace("_", " "): values[name] for name in names}])
 
 
 def main(runs: list[str]) -> None:
-    made: dict[str, list[pd.DataFrame]] = {"curve": [], "tasks": [], "costs": []}
+    made: dict[str, list[pd.DataFrame]] = {"curve": [], "tasks": [], "origin": []}
     for run in runs:
         dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
         made["curve"].append(curve(run, dataset))
         made["tasks"].append(tasks(run, dataset))
-        made["costs"].append(costs(run, dataset))
+        made["origin"].append(origin(run, dataset))
     for name, tables in made.items():
         with atomic(BOOK / f"real_{name}.csv") as partial:
             pd.concat(tables).to_csv(partial, index=False)

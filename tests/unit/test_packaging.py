@@ -150,6 +150,23 @@ def test_the_readme_has_the_badges_and_the_two_commands() -> None:
     assert re.search(r"^make test\b", readme, re.MULTILINE)
 
 
+def test_the_page_about_a_real_model_says_what_its_table_shows() -> None:
+    table = pd.read_csv(ROOT / "book" / "real_curve.csv", index_col="who answers")
+    bounds = table["95 % interval"].str.extract(r"(.*) to (.*)").astype(float)
+    more, counting = (
+        table[name].str.extract(r"\((.*) to (.*)\)").astype(float)
+        for name in ("more than as it came", "more than counting")
+    )
+    page, tuned = text("book/real.md"), [f"SmolLM2 after {n} examples" for n in ("256", "1,024")]
+    few = ["SmolLM2 as it came", "SmolLM2 after 16 examples", "SmolLM2 after 64 examples"]
+    assert "no better than a coin" in page and "comes as far as the counting rule" in page
+    assert (bounds.loc[few, 0] < 0.5).all() and (bounds.loc[few, 1] > 0.5).all()
+    assert (bounds.loc[tuned, 0] > 0.5).all() and (more.loc[few[1:] + tuned, 0] > 0).all()
+    assert (counting.loc[few + tuned[:1], 1] < 0).all()
+    assert counting.loc[tuned[1], 0] < 0 < counting.loc[tuned[1], 1]
+    assert counting.loc["the item's mean rating", 1] < 0 < counting.loc["oracle", 0]
+
+
 def test_the_page_about_movielens_says_what_its_table_shows() -> None:
     runs, means, effects = (
         pd.read_csv(ROOT / "book" / f"movielens_{name}.csv")
