@@ -15,24 +15,29 @@ from dallrec_core.llm.adapters import mark_complete
 from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import head_on, processes
+from dallrec_core.llm.packing import visible
 
 
 class AnswerTrainer(Trainer):
-    """Batches examples of similar length; computes logits only where an answer is to be learnt."""
+    """Batches examples that begin alike; computes logits only where an answer is to be learnt."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
         rows = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [len(row["input_ids"]) for row in rows]  # type: ignore[union-attr]
         # whole steps, so that small batches, one after another or in several processes, equal a
         # large one; the trainer's own `group_by_length` takes other examples for each such split
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return Buckets(lengths, step * self.args.world_size, self.args.seed)
+        return Buckets(rows, step * self.args.world_size, self.args.seed)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model, with its output layer on the answers, and return the loss."""
-        usage().tokens_in += int(inputs["attention_mask"].sum())
+        if "owners" in inputs:
+            owners = inputs.pop("owners")
+            inputs["attention_mask"] = visible(owners, owners.shape[1])
+            usage().tokens_in += int((owners >= 0).sum())
+        else:
+            usage().tokens_in += int(inputs["attention_mask"].sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
         bare = self.accelerator.unwrap_model(model)
         with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import LanguageModel, pad, render
+from dallrec_core.llm.packing import Group, alike, group_rows
 
 Example = Mapping[str, Any]
 """An Alpaca record: `instruction`, optional `input`, and `output`."""
@@ -67,8 +68,10 @@ def instruction_text(example: Example) -> str:
 
 def encode_examples(
     lm: LanguageModel, examples: Sequence[Example], max_length: int, where: str
-) -> list[dict[str, list[int]]]:
+) -> list[dict[str, Any]]:
     """Turn examples into token ids and labels, the labels of the prompt being ignored.
+
+    Examples with the same number `alike` begin alike, such as those about one user.
 
     Raises:
         UserError: when examples are longer than the model (or `max_length`) allows, naming the
@@ -79,9 +82,10 @@ def encode_examples(
         raise UserError(f"model '{lm.name}': its tokenizer has no end token to learn")
     rows = []
     prompts = lm.encode([render(lm, instruction_text(example)) for example in examples])
-    for prompt, example in zip(prompts, examples, strict=True):
+    for prompt, example, number in zip(prompts, examples, alike(prompts), strict=True):
         answer = [*lm.encode_answer(example["output"]), end]
-        rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+        labels = [IGNORED] * len(prompt) + answer
+        rows.append({"input_ids": prompt + answer, "labels": labels, "alike": number})
     limit = min(max_length or lm.max_tokens, lm.max_tokens)
     long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > limit]
     if long:
@@ -94,14 +98,15 @@ def encode_examples(
 
 
 class Buckets(torch.utils.data.Sampler[int]):
-    """An order of examples in which those of one batch are about equally long.
+    """An order of examples in which those of one batch begin alike, or are about equally long.
 
-    Examples are shuffled, sorted by length in pools of a few batches, and the batches shuffled, so
-    that little is padded and yet every epoch has other batches. The order is drawn from seed and
-    epoch alone: a continued run finds it again.
+    Examples are shuffled, those that are alike are put together, pools of a few batches are sorted
+    by length, and the batches shuffled, so that much is shared, little is padded, and yet every
+    epoch has other batches. The order is drawn from seed and epoch alone: a continued run finds it
+    again.
 
     Args:
-        lengths: of the examples, in tokens.
+        rows: the examples, as `encode_examples` makes them.
         batch_size: examples per batch.
         seed: of the order.
     """
@@ -109,8 +114,13 @@ class Buckets(torch.utils.data.Sampler[int]):
     POOL = 4
     """Batches that are sorted together."""
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, rows: Sequence[dict[str, Any]], batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+        longest: dict[int, int] = {}
+        for row in rows:
+            length = len(row["input_ids"])
+            longest[row["alike"]] = max(length, longest.get(row["alike"], 0))
+        self.longest = longest
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose order is wanted next."""
@@ -118,16 +128,20 @@ class Buckets(torch.utils.data.Sampler[int]):
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.lengths)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[int]:
         """Positions of all examples, batch behind batch; only the last one is not full."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(len(self.lengths)).tolist()
+        groups = [row["alike"] for row in self.rows]
+        order = rng.permutation(len(groups)).tolist()
+        drawn = {group: rank for rank, group in enumerate(dict.fromkeys(groups[i] for i in order))}
+        order.sort(key=lambda i: drawn[groups[i]])
         pool = self.POOL * self.batch_size
         for start in range(0, len(order), pool):
             order[start : start + pool] = sorted(
-                order[start : start + pool], key=lambda i: self.lengths[i]
+                order[start : start + pool],
+                key=lambda i: (self.longest[groups[i]], drawn[groups[i]]),
             )
         full = len(order) // self.batch_size
         for batch in [*rng.permutation(full).tolist(), full]:
@@ -136,15 +150,36 @@ class Buckets(torch.utils.data.Sampler[int]):
 
 @dataclass(frozen=True)
 class Collate:
-    """Pads a batch on the right: `input_ids`, `labels` and `attention_mask`, each `[B, T]`."""
+    """Makes tensors `[B, T]` of examples: `input_ids`, `labels`, and what a token may see.
+
+    Each example is a row, padded on the right, with its `attention_mask`. Where examples share a
+    beginning they share a row, which has `position_ids` and `owners` (see `packing.visible`)
+    instead.
+    """
 
     fill: int
     """Token id to fill rows with."""
+    share: bool = False
+    """Whether the model can read packed rows."""
 
-    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Make tensors of `rows`."""
-        return {
-            "input_ids": pad([row["input_ids"] for row in rows], self.fill),
-            "labels": pad([row["labels"] for row in rows], IGNORED),
-            "attention_mask": pad([[1] * len(row["labels"]) for row in rows], 0),
+        labels = [row["alike"] if self.share else "" for row in rows]
+        prompts = [row["input_ids"][: row["labels"].count(IGNORED)] for row in rows]
+        groups = [
+            Group(g.prefix, [(i, rows[i]["input_ids"][len(g.prefix) :]) for i, _ in g.rows])
+            for g in group_rows(list(enumerate(prompts)), labels)
+        ]
+        learnt = [[t for i, own in g.rows for t in rows[i]["labels"][-len(own) :]] for g in groups]
+        owners = pad([[0] * len(g.prefix) + g.owners for g in groups], -1)
+        batch = {
+            "input_ids": pad([[*g.prefix, *g.tokens] for g in groups], self.fill),
+            "labels": pad(
+                [[IGNORED] * len(g.prefix) + own for g, own in zip(groups, learnt, strict=True)],
+                IGNORED,
+            ),
         }
+        if not any(group.prefix for group in groups):
+            return batch | {"attention_mask": (owners >= 0).long()}
+        places = pad([[*range(len(g.prefix)), *g.places] for g in groups], 0)
+        return batch | {"owners": owners, "position_ids": places}

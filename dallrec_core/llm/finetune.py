@@ -22,6 +22,7 @@ from dallrec_core.llm.checkpoints import enough_memory, explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, processes, quiet
+from dallrec_core.llm.packing import can_share
 
 _LOG_ROWS = 200  # at most this many losses are logged
 
@@ -148,7 +149,7 @@ def finetune(
         trainer = AnswerTrainer(
             model=with_lora(lm, settings),
             args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
-            data_collator=Collate(lm.pad_id),
+            data_collator=Collate(lm.pad_id, share=can_share(lm)),
             train_dataset=train,  # type: ignore[arg-type]
             eval_dataset=held or None,  # type: ignore[arg-type]
             compute_loss_func=answer_loss,

@@ -1,16 +1,12 @@
 """Ask yes/no questions: the probability of *yes* from one forward pass, without generation.
 
-Questions about one user share a long beginning, the history. Its keys and values are computed once.
-What follows it, the questions' own short ends, is packed into few rows: a mask hides the
-neighbours, so that neither the history is copied for each question nor the ends are padded.
+Questions about one user share a long beginning, the history. Its keys and values are computed once,
+and what follows it, the questions' own short ends, is packed into few rows (see `packing`).
 """
 
 from __future__ import annotations
 
-import os.path
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -23,12 +19,11 @@ from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
 from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, head_on, pad, quiet, tokenize
+from dallrec_core.llm.packing import Group, batches, can_share, group_rows, only, visible
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 Question = str | tuple[str, str]
 """An instruction, whole or as (prefix shared with other questions, own suffix)."""
-
-_ROW = 192  # tokens of questions per row; more would mostly attend to what the mask hides
 
 
 def p_yes(
@@ -105,12 +100,12 @@ def _loaded(
     texts = [prefix + suffix for prefix, suffix in pairs]
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
-        counts, shared = usage(), _can_share(lm)
+        counts, shared = usage(), can_share(lm)
         rows = dict(tokenize(lm, texts, unique))
         counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
         groups = group_rows(list(rows.items()), [pairs[i][0] if shared else "" for i in unique])
         for planned in own(batches(groups, batch_tokens)):
-            if batch := _only(planned, missing):
+            if batch := only(planned, missing):
                 found = _ask(lm, batch, words)
                 read = sum(map(len, {g.prefix for g in batch})) + sum(g.width for g in batch)
                 counts.tokens_in += read
@@ -150,94 +145,7 @@ def _ask(
     return dict(zip(positions, found, strict=True))
 
 
-# ---------------------------------------------------------------- groups and batches
-
-
-@dataclass(frozen=True)
-class Group:
-    """Questions that share a prefix and a row behind it; without a prefix each has its own row."""
-
-    prefix: tuple[int, ...]
-    rows: list[tuple[int, list[int]]]
-    """(position of the question, its tokens after the prefix)."""
-
-    @property
-    def width(self) -> int:
-        """Tokens of all that stands behind the prefix."""
-        return sum(len(tokens) for _, tokens in self.rows)
-
-
-def group_rows(rows: list[tuple[int, list[int]]], prefixes: Sequence[str]) -> list[Group]:
-    """Group (position, tokens) rows of the same prefix text; "" stands alone.
-
-    What their tokens have in common is shared, but for each row's last token, which must be read.
-    """
-    members: dict[str, list[tuple[int, list[int]]]] = defaultdict(list)
-    for row, prefix in zip(rows, prefixes, strict=True):
-        members[prefix].append(row)
-    groups = [Group((), [row]) for row in members.pop("", [])]
-    for alike in members.values():
-        most = min(len(tokens) for _, tokens in alike) - 1
-        size = min(most, len(os.path.commonprefix([tokens for _, tokens in alike])))
-        size = size if len(alike) > 1 else 0
-        ends = [(position, tokens[size:]) for position, tokens in alike]
-        groups += (
-            [Group(tuple(alike[0][1][:size]), ends)] if size else [Group((), [e]) for e in ends]
-        )
-    return groups
-
-
-def batches(groups: list[Group], budget: int) -> Iterator[list[Group]]:
-    """Fill batches with rows of similar width up to `budget` = rows x tokens per row.
-
-    The rows of one prefix stay together as far as they fit.
-    """
-    batch: list[Group] = []
-    wide = 0
-    ordered = sorted(groups, key=lambda g: (-len(g.prefix), -g.width, g.rows[0][0]))
-    for row in (part for group in ordered for part in _split(group, budget)):
-        wider = max(wide, row.width)
-        # Sorted by prefix, so the first is the longest; padded apart, so widths add up.
-        cost = (len(batch) + 1) * (len((batch or [row])[0].prefix) + wider)
-        if batch and (cost > budget or bool(row.prefix) != bool(batch[0].prefix)):
-            yield batch
-            batch, wider = [], row.width
-        batch.append(row)
-        wide = wider
-    if batch:
-        yield batch
-
-
-def _split(group: Group, budget: int) -> Iterator[Group]:
-    """Cut a group into rows of nearly equal width, about `_ROW` tokens each."""
-    longest = max(len(tokens) for _, tokens in group.rows)
-    count = -(-group.width // max(min(_ROW, budget - len(group.prefix)), longest))
-    size = -(-len(group.rows) // count)
-    for start in range(0, len(group.rows), size):
-        yield Group(group.prefix, group.rows[start : start + size])
-
-
-def _only(batch: list[Group], missing: set[int]) -> list[Group]:
-    """The batch without the questions whose answers are known."""
-    kept = [Group(g.prefix, [row for row in g.rows if row[0] in missing]) for g in batch]
-    return [group for group in kept if group.rows]
-
-
 # ---------------------------------------------------------------- one forward pass
-
-
-def _can_share(lm: LanguageModel) -> bool:
-    """Tell whether questions may be packed behind a prefix: rotary positions and plain caches.
-
-    Windows, states and biases by distance (ALiBi) are computed from a question's place in its row,
-    which packing changes.
-    """
-    config = lm.model.config.get_text_config(decoder=True)
-    rotary = any(name.endswith("rotary_emb") for name, _ in lm.model.named_modules())
-    masked = getattr(config, "_attn_implementation", "") in ("sdpa", "eager")
-    layers = DynamicCache(config=config).layers
-    plain = all(type(layer).__name__ == "DynamicLayer" for layer in layers)
-    return rotary and masked and plain and not getattr(config, "alibi", False)
 
 
 @torch.inference_mode()
@@ -247,35 +155,21 @@ def last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
     A group is one row: its questions stand behind one another. Rows are padded on the right: with
     causal attention no real token ever sees a later one, so results do not depend on the batch.
     """
-    rows = [[t for _, tokens in group.rows for t in tokens] for group in batch]
-    ids = pad(rows, lm.pad_id, device=lm.device)
+    ids = pad([group.tokens for group in batch], lm.pad_id, device=lm.device)
     sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
     ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
-    options = _behind(lm, batch, sizes, ids) if batch[0].prefix else {"use_cache": False}
+    options = _behind(lm, batch) if batch[0].prefix else {"use_cache": False}
     with head_on(lm.model, _at(ends)):
         return lm.model(input_ids=ids, **options).logits[:, 0].float()
 
 
-def _behind(
-    lm: LanguageModel, batch: list[Group], sizes: list[list[int]], ids: torch.Tensor
-) -> dict[str, Any]:
-    """What the model needs to read rows `ids` `[B, W]` behind their prefixes.
-
-    A question sees the prefix and itself, not its neighbours in the row, and counts its positions
-    from the prefix on.
-    """
-    past = _prefixes(lm, batch)
-    here = ids.device
-    owners = [[i for i, n in enumerate(each) for _ in range(n)] for each in sizes]
-    question = pad(owners, -1, device=here)
-    place = pad([[i for n in each for i in range(n)] for each in sizes], 0, device=here)
-    causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=here).tril()
-    start = torch.tensor([[len(group.prefix)] for group in batch], device=here)
-    in_prefix = (torch.arange(past.get_seq_length(), device=here) < start)[:, None]
-    same = (question[:, :, None] == question[:, None]) & causal
-    seen = torch.cat([in_prefix.expand(-1, ids.shape[1], -1), same], dim=-1)
-    mask = torch.where(seen, 0.0, torch.finfo(lm.dtype).min).to(lm.dtype)
-    return {"past_key_values": past, "attention_mask": mask[:, None], "position_ids": start + place}
+def _behind(lm: LanguageModel, batch: list[Group]) -> dict[str, Any]:
+    """What the model needs to read the rows of a batch behind their prefixes."""
+    prefixes = pad([[0] * len(group.prefix) for group in batch], -1)
+    owners = pad([group.owners for group in batch], -1)
+    places = pad([group.places for group in batch], 0, device=lm.device)
+    mask = visible(torch.cat([prefixes, owners], dim=1).to(lm.device), owners.shape[1])
+    return {"past_key_values": _prefixes(lm, batch), "attention_mask": mask, "position_ids": places}
 
 
 def _prefixes(lm: LanguageModel, batch: list[Group]) -> Cache:

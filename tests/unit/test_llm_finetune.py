@@ -18,8 +18,10 @@ from llm_support import tiny_checkpoint, tiny_model
 from dallrec_core.errors import UserError
 from dallrec_core.llm import answer_trainer
 from dallrec_core.llm import finetune as module
+from dallrec_core.llm.answer_trainer import AnswerTrainer, answer_loss
 from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
-from dallrec_core.llm.finetune import LoraSettings, finetune
+from dallrec_core.llm.finetune import LoraSettings, _arguments, finetune, with_lora
+from dallrec_core.llm.ledger import Ledger
 from dallrec_core.llm.load import load, render
 from dallrec_core.llm.score import p_yes
 
@@ -166,7 +168,8 @@ def test_the_input_field_follows_the_instruction() -> None:
 
 def test_buckets_hold_every_example_once_and_pad_little() -> None:
     lengths = np.random.default_rng(0).integers(20, 300, 200)
-    sampler, orders = Buckets(lengths.tolist(), 8, seed=3), []
+    rows = [{"input_ids": [0] * n, "alike": i} for i, n in enumerate(lengths)]
+    sampler, orders = Buckets(rows, 8, seed=3), []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
         orders.append(np.reshape(list(sampler), (25, 8)))
@@ -176,6 +179,69 @@ def test_buckets_hold_every_example_once_and_pad_little() -> None:
     assert not {*map(frozenset, first)} & {*map(frozenset, second)}  # other batches
     padded, in_file_order = lengths[first].max(axis=1), lengths.reshape(25, 8).max(axis=1)
     assert padded.sum() < 0.75 * in_file_order.sum()
+
+
+ABOUT_USERS = [
+    {
+        "instruction": f"{user} viewers liked {'Heat (1995) (Crime); ' * (3 + user)}. Film {item}?",
+        "output": ("yes", "no", "No, not that")[(user + item) % 3],
+    }
+    for item in range(4)  # the users' questions stand apart in the file
+    for user in range(4)
+    if item <= user
+]
+
+
+def test_buckets_bring_those_together_that_begin_alike() -> None:
+    rows = [{"input_ids": [0] * (20 + i), "alike": i % 25} for i in range(200)]
+    sampler = Buckets(rows, 8, seed=0)
+    batches = np.reshape(list(sampler), (25, 8))
+    assert all(len(set(batch % 25)) == 1 for batch in batches)
+    assert sorted(batches.flat) == list(range(200))
+
+
+def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path: Path) -> None:
+    lm = tiny_model()
+    rows = encode_examples(lm, ABOUT_USERS, 0, "toy")
+    assert len({row["alike"] for row in rows}) == 4
+    found = []
+    for share in (True, False):
+        batch = Collate(lm.pad_id, share=share)(rows)
+        assert len(batch["input_ids"]) == (4 if share else len(rows))
+        torch.manual_seed(0)
+        drawn = {"init_lora_weights": False}  # or the gradients of one half would be zero
+        settings = LoraSettings(dropout=0.0, extra=drawn)
+        trainer = AnswerTrainer(
+            model=with_lora(load(str(tiny_checkpoint()), device="cpu"), settings),
+            args=_arguments(lm, settings, tmp_path, len(rows), evaluate=False),
+            compute_loss_func=answer_loss,
+        )
+        with Ledger("toy").task("toy") as counts:
+            loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        named = trainer.model.named_parameters()
+        grads = {name: p.grad for name, p in named if p.grad is not None}
+        found.append((loss.item(), grads, counts.tokens_in))
+    (loss, grads, read), (expected, others, alone) = found
+    assert loss == pytest.approx(expected, abs=1e-4) and read < 0.6 * alone
+    assert len(grads) == len(others) == 28
+    for name, grad in grads.items():
+        assert grad.abs().max() > 1e-3
+        torch.testing.assert_close(grad, others[name], atol=1e-4, rtol=1e-4)
+
+
+def test_shared_training_is_unshared_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LoraSettings(epochs=3, learning_rate=1e-2, batch_size=4, dropout=0.0)
+    logs = []
+    for share in (True, False):
+        monkeypatch.setattr(module, "can_share", lambda lm, share=share: share)
+        what = {"task": "toy", "held_out": ABOUT_USERS, "device": "cpu"}
+        out = tmp_path / str(share)
+        logs.append(finetune(str(tiny_checkpoint()), ABOUT_USERS, out, settings, **what))
+    pd.testing.assert_frame_equal(*logs, atol=1e-4, rtol=1e-4)
+    assert logs[0]["eval_loss"].dropna().iloc[-1] < 0.7 * logs[0]["eval_loss"].iloc[0]
 
 
 def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
