@@ -189,6 +189,22 @@ def counting_scores(data: TrainingView, pairs: pd.DataFrame) -> np.ndarray:
     return out
 
 
+def mean_ratings(data: TrainingView, pairs: pd.DataFrame) -> np.ndarray:
+    """The mean rating that others gave the item in training; float64 [n].
+
+    The mean of all ratings where nobody else did; zeros where the data have no ratings.
+    """
+    rated, items = data.train.dropna(subset="rating"), pairs["item"]
+    own = pairs[["user", "item"]].merge(rated, "left", ["user", "item"])["rating"].to_numpy()
+    sums, counts = (
+        np.bincount(rated["item"], weights, minlength=data.n_items)[items]
+        for weights in (rated["rating"], None)
+    )
+    others = counts - ~np.isnan(own)
+    means = (sums - np.nan_to_num(own)) / np.maximum(others, 1)
+    return np.where(others > 0, means, np.nan_to_num(rated["rating"].mean()))
+
+
 def random_users(data: TrainingView, rounds: int, seed: int = 0) -> np.ndarray:
     """Users to ask about each item, round by round; int64 [N, rounds], -1 where none is left.
 

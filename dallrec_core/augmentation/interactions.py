@@ -28,12 +28,15 @@ STRATEGIES = ("candidates", "cold_items", "paper")
 # ---------------------------------------------------------------- examples and held-out pairs
 
 
-def parts(data: TrainingView, n: int = 64, held_out: int = 200, seed: int = 0) -> Parts:
+def parts(
+    data: TrainingView, n: int = 64, held_out: int = 200, seed: int = 0, per_user: int = 1
+) -> Parts:
     """Draw training pairs for fine-tuning and others for evaluation, half liked, half not.
 
-    One pair per user as long as users last; held-out pairs come from users without an example where
-    possible. Where disliked pairs run short (or no ratings exist), unseen items drawn uniformly
-    stand in for them (``origin`` is "drawn" instead of "rated").
+    Up to `per_user` pairs of one user, who is then read once for them, and more only when users run
+    out; at least half of what a user liked stays to be shown. Held-out pairs come from users
+    without an example where possible. Where disliked pairs run short (or no ratings exist), unseen
+    items drawn uniformly stand in for them (``origin`` is "drawn" instead of "rated").
 
     Returns:
         two frames with user, item (int32), liked (bool), origin, and remarks.
@@ -42,13 +45,13 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 200, seed: int = 0) -
         UserError: if no user has two liked training items.
     """
     users = np.random.default_rng([seed, 0]).permutation(np.flatnonzero(data.user_degree >= 2))
-    taken: set[tuple[int, int]] = set()
-    examples = _draw(data, n, users, taken, np.random.default_rng([seed, 1]))
+    taken: dict[int, set[int]] = {}
+    examples = _draw(data, n, users, per_user, taken, np.random.default_rng([seed, 1]))
     if examples["liked"].nunique() < 2:
         raise UserError("no training user has enough liked items to make yes and no examples")
     shown = np.isin(users, examples["user"])
     users = np.concatenate([users[~shown], users[shown]])
-    others = _draw(data, held_out, users, taken, np.random.default_rng([seed, 2]))
+    others = _draw(data, held_out, users, per_user, taken, np.random.default_rng([seed, 2]))
     notes = _shortages("examples", examples, n) + _shortages("held-out pairs", others, held_out)
     if both := len(set(examples["user"]) & set(others["user"])):
         notes.append(f"{both} users have both an example and a held-out pair")
@@ -59,21 +62,22 @@ def _draw(
     data: TrainingView,
     n: int,
     users: np.ndarray,
-    taken: set[tuple[int, int]],
+    per_user: int,
+    taken: dict[int, set[int]],
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Draw n pairs that are not taken yet, and take them."""
     want = {True: n - n // 2, False: n // 2}
     rows: list[tuple[int, int, bool, str]] = []
     for origin in ("rated", "rated", "rated", "drawn", "drawn", "drawn"):  # passes over all users
-        for user in users.tolist():
+        for user in np.repeat(users, per_user).tolist():
+            gone = taken.setdefault(user, set())
             for liked in sorted((k for k in want if want[k]), key=lambda k: -want[k]):
-                pool = _pool(data, user, liked, origin, rng).tolist()
-                free = [item for item in pool if (user, item) not in taken]
-                if free:
-                    item = free[int(rng.integers(len(free)))]
+                pool = _pool(data, user, liked, origin, gone, rng)
+                if pool:
+                    item = pool[int(rng.integers(len(pool)))]
                     want[liked] -= 1
-                    taken.add((user, item))
+                    gone.add(item)
                     rows.append((user, item, liked, "rated" if liked else origin))
                     break
     frame = pd.DataFrame(rows, columns=["user", "item", "liked", "origin"])
@@ -81,16 +85,24 @@ def _draw(
 
 
 def _pool(
-    data: TrainingView, user: int, liked: bool, origin: str, rng: np.random.Generator
-) -> np.ndarray:
-    """Items to draw a pair of this user from; a like must remain to be shown beside it."""
+    data: TrainingView,
+    user: int,
+    liked: bool,
+    origin: str,
+    gone: set[int],
+    rng: np.random.Generator,
+) -> list[int]:
+    """Items to draw a pair of this user from; half of the likes must remain to be shown."""
     likes, dislikes = data.tastes(user)
     if len(likes) < 1 + liked:
-        return likes[:0]
-    if liked or origin == "rated":
-        return likes if liked else dislikes
-    drawn = rng.integers(0, data.n_items, size=20)
-    return drawn[~data.seen(np.array(user), drawn)]
+        return []
+    rated = likes if liked else dislikes
+    if not liked and origin == "drawn":
+        drawn = rng.integers(0, data.n_items, size=20)
+        rated = drawn[~data.seen(np.array(user), drawn)]
+    elif 2 * sum(item in gone for item in rated.tolist()) >= len(rated) - liked:
+        return []
+    return [item for item in rated.tolist() if item not in gone]
 
 
 def _shortages(name: str, frame: pd.DataFrame, wanted: int) -> list[str]:
@@ -106,11 +118,11 @@ def instructions(
     data: TrainingView, pairs: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
     """Turn labelled training pairs (user, item, liked) into Alpaca records."""
-    records = []
-    for user, item, liked in pairs[["user", "item", "liked"]].itertuples(index=False):
-        answer = yes_no_answer(liked, data.noun, wording)
-        records.append(record(data.prompt(user, item, wording, seed).text, answer, wording))
-    return records
+    asked = zip(data.prompts(pairs, wording, seed), pairs["liked"], strict=True)
+    return [
+        record(prompt.text, yes_no_answer(liked, data.noun, wording), wording)
+        for prompt, liked in asked
+    ]
 
 
 def prompt_key(prompt: Prompt) -> str:
@@ -131,8 +143,7 @@ def ask(
     word any probability. Nothing is added yet: see `selection.select`.
     """
     users, items = pairs["user"].to_numpy("int32"), pairs["item"].to_numpy("int32")
-    both = zip(users.tolist(), items.tolist(), strict=True)
-    prompts = [data.prompt(user, item, asker.wording, seed) for user, item in both]
+    prompts = data.prompts(pairs, asker.wording, seed)
     p = asker.p_yes(prompts)
     answer = np.where(np.isnan(p), "unparsed", np.where(p >= 0.5, "yes", "no"))
     frame = pd.DataFrame({"user": users, "item": items, "answer": answer})
@@ -211,7 +222,8 @@ def evaluate(
 
     Returns:
         n, auc, accuracy, unparsed, counting_auc (attributes shared with the history, no language
-        model), oracle_auc; and the pairs with ``p_yes`` (for `selection.choose_threshold`).
+        model), rating_auc (the item's mean rating by others in training), oracle_auc; and the pairs
+        with ``p_yes`` (for `selection.choose_threshold`).
     """
     asked = ask(asker, data, pairs, seed)
     judged = pairs.reset_index(drop=True).assign(p_yes=asked["p_yes"], answer=asked["answer"])
@@ -222,6 +234,7 @@ def evaluate(
         "accuracy": float((judged["answer"] == np.where(liked, "yes", "no")).mean()),
         "unparsed": int((judged["answer"] == "unparsed").sum()),
         "counting_auc": auc_of(liked, candidates.counting_scores(data, judged)),
+        "rating_auc": auc_of(liked, candidates.mean_ratings(data, judged)),
     }
     if taste is not None:
         scores["oracle_auc"] = auc_of(liked, taste[judged["user"], judged["item"]])

@@ -155,9 +155,9 @@ class TrainingView:
         return self._texts[wording, target]
 
     def history(
-        self, user: int, wording: str, seed: int, without: int = -1
+        self, user: int, wording: str, seed: int, without: int | np.ndarray = -1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Liked and disliked training items to show for a user, never the one asked about.
+        """Liked and disliked training items to show for a user, never those asked about.
 
         The default wording shows up to eight of each, in an order drawn once per user and seed; the
         paper's shows the first five of each by item code (theirs go by file order, which leaks).
@@ -167,11 +167,22 @@ class TrainingView:
             likes = np.random.default_rng([seed, user, 0]).permutation(likes)
             dislikes = np.random.default_rng([seed, user, 1]).permutation(dislikes)
         most = prompts.HISTORY[wording]
-        return likes[likes != without][:most], dislikes[dislikes != without][:most]
+        shown = (items[~np.isin(items, without)][:most] for items in (likes, dislikes))
+        return next(shown), next(shown)
 
     def prompt(self, user: int, item: int, wording: str = "default", seed: int = 0) -> Prompt:
         """The question whether `user` would like `item`, with the user's training history."""
         return self.question(self.history(user, wording, seed, item), item, wording)
+
+    def prompts(self, pairs: pd.DataFrame, wording: str = "default", seed: int = 0) -> list[Prompt]:
+        """The questions about pairs (user, item), a user's all behind one history without them.
+
+        So a model reads the history once, and no answer stands in another question about the user.
+        """
+        asked = pairs.groupby("user")["item"].agg(np.array)
+        shown = {user: self.history(user, wording, seed, items) for user, items in asked.items()}
+        both = zip(pairs["user"].tolist(), pairs["item"].tolist(), strict=True)
+        return [self.question(shown[user], item, wording) for user, item in both]
 
     def question(
         self, history: tuple[np.ndarray, np.ndarray], item: int, wording: str = "default"

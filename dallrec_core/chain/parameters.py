@@ -79,6 +79,7 @@ TYPES: dict[str, Any] = {
     "train_fraction": Annotated[float, Field(gt=0, le=1)],
     "noun": Literal["movie", "book"],
     "quantize": Literal["none", "4bit"],
+    "dtype": Literal["auto", "float32", "bfloat16", "float16"],
     "wording": Literal["default", "paper"],
     "n_examples": Several,
     "02_finetune.epochs": Positive,
@@ -100,7 +101,9 @@ TYPES: dict[str, Any] = {
 :meta hide-value:
 """
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
-TYPES |= dict.fromkeys(("lora_rank", "batch_size", "gradient_accumulation", "budget"), Positive)
+TYPES |= dict.fromkeys(
+    ("lora_rank", "batch_size", "gradient_accumulation", "per_user", "budget"), Positive
+)
 TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
 TYPES |= dict.fromkeys(("epochs", "patience", "held_out", "min_interactions"), Count)
 TYPES |= dict.fromkeys(("max_items", "max_per_user", "jobs"), Count)

@@ -209,7 +209,8 @@ def _text_counts(
     """Look for held-out pairs in what the model was tuned on and in what it was asked."""
     data, model = ready.data, read_json(tuning / "model.json")
     records = read_instructions(tuning / "instructions" / "interactions.jsonl")
-    examples = parts(data, model["n_examples"], model["held_out"], model["seed"]).examples
+    drawn = [model[name] for name in ("n_examples", "held_out", "seed", "per_user")]
+    examples = parts(data, *drawn).examples
     named = in_instructions(records, examples, data, held_out, model["wording"])
     blind, seed = named["drawn"].sum(), 0
     if (asking / "rule.json").is_file():  # an imported table of answers has no rule and no items

@@ -271,7 +271,7 @@ def open_model(
     """Load the chosen model with its adapter, or connect to the server that has it.
 
     Args:
-        chosen: `language_model`, `revision` and `quantize`, as page 2 noted them; and its
+        chosen: `language_model`, `revision`, `quantize` and `dtype`, as page 2 noted them; and its
             `llm_backend`, if it asked a served model, which then has no adapters.
         task: name of the adapter's task. A server that lists a model of this name (vLLM:
             `--lora-modules`) is asked for it, any other for `language_model`.
@@ -287,7 +287,8 @@ def open_model(
     name, revision = chosen["language_model"], chosen["revision"]
     address = llm_backend or chosen.get("llm_backend", "")
     if not address:
-        return load(name, adapter=adapter, quantize=chosen["quantize"], revision=revision or None)
+        how = {"quantize": chosen["quantize"], "dtype": chosen["dtype"]}
+        return load(name, adapter=adapter, revision=revision or None, **how)
     from dallrec_core.llm.served import connect
 
     lm = connect(address, [task, name] if llm_backend else [name], revision=revision)

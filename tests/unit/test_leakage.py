@@ -57,7 +57,7 @@ def check(
 ) -> pd.DataFrame:
     """Write what pages 1 to 3 leave, and check it."""
     write_json({"split": split}, folder / "01_data" / "dataset.json")
-    model = {"n_examples": 20, "held_out": 10, "seed": 0, "wording": "default"}
+    model = {"n_examples": 20, "held_out": 10, "seed": 0, "per_user": 1, "wording": "default"}
     write_json(model, folder / "02_finetune" / "model.json")
     records = records or interactions.instructions(data, interactions.parts(data, 20, 10).examples)
     write_instructions(records, folder / "02_finetune" / "instructions" / "interactions.jsonl")

@@ -194,7 +194,7 @@ def test_texts_and_their_limits(tmp_path: Path) -> None:
 def test_the_task_is_preferred_to_its_base_model(
     local: LanguageModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = {"language_model": "standin", "revision": "", "quantize": "none"}
+    chosen = {"language_model": "standin", "revision": "", "quantize": "none", "dtype": "auto"}
     with serving(like_vllm(local, models=("standin", "summaries"))) as served:
         names = [
             open_model(chosen, t, None, served.url).name for t in ("interactions", "summaries")
