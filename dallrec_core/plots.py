@@ -109,15 +109,21 @@ def learning_curve(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
     """Draw how well yes and no are told apart after how many examples.
 
     Args:
-        table: columns examples (0 for the untuned model) and auc.
+        table: columns examples (0 for the untuned model) and auc, and low and high where intervals
+            are known.
         marks: AUC of what the curve is compared with, by name; drawn as dashed lines.
     """
     figure, (ax,) = _canvas(1, 3.4)
     places = np.arange(len(table))  # sizes are chosen by doubling, so equal steps are a log scale
     ax.plot(places, table["auc"], color=COLOURS["dallrec"], marker="o", markersize=9, linewidth=2.2)
+    if "low" in table:
+        _intervals(ax, places, table, ("auc", "low", "high"), ("dallrec", "o"))
+    # names stand at the end where the curve is farther from all of them
+    gap = [min((abs(end - each) for each in marks.values()), default=0) for end in table["auc"]]
+    at, side = (0.01, "left") if gap[0] > gap[-1] else (1.0, "right")
     for name, value in marks.items():
         ax.axhline(value, color=COLOURS["base"], linestyle="--", linewidth=1.3)
-        ax.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        ax.annotate(name, (at, value), xycoords=("axes fraction", "data"), ha=side, va="bottom")
     ax.set_xticks(places, [f"{n:,}" for n in table["examples"]])
     ax.set(xlabel="examples", ylabel="AUC on held-out pairs", ylim=(0.4, 1.02))
     return figure

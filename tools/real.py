@@ -5,7 +5,7 @@
 
 Each answer is taken from the store of answers, so that nothing is asked again. An interval is a
 bootstrap over users, whose pairs stay together; that of a gain draws the same users before and
-after. The tables are `book/real_*.csv`.
+after. The tables are `book/real_*.csv`, the picture `book/_static/real_curve.png`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from dallrec_core import llm
+from dallrec_core import llm, plots
 from dallrec_core.augmentation import Asker, interactions, load_data, load_truth
 from dallrec_core.augmentation.candidates import counting_scores, mean_ratings
 from dallrec_core.chain.artefacts import atomic, read_json
-from dallrec_core.chain.places import run_dir, runs_dir
+from dallrec_core.chain.pages import run_dir, runs_dir
 
 BOOK = Path(__file__).parents[1] / "book"
 DRAWS = 2000
@@ -83,6 +84,16 @@ def curve(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def picture(table: pd.DataFrame) -> Figure:
+    """Draw the AUC of the model over its examples, beside those who learn nothing."""
+    ours = table["who answers"].str.startswith("SmolLM2")
+    low, high = table["95 % interval"].str.split(" to ", expand=True).astype(float).T.to_numpy()
+    aucs = table.assign(auc=table["AUC"].astype(float), low=low, high=high)
+    number = table["who answers"].str.extract(r"after ([\d,]+)", expand=False)
+    aucs["examples"] = number.str.replace(",", "").fillna("0").astype(int)
+    return plots.learning_curve(aucs[ours], aucs[~ours].set_index("who answers")["auc"].to_dict())
+
+
 def tasks(run: str, dataset: str) -> pd.DataFrame:
     """Return what the other two lessons change."""
     found = read_json(run_dir(run) / "02_finetune" / "evaluation.json")
@@ -114,6 +125,10 @@ def main(runs: list[str]) -> None:
     for name, tables in made.items():
         with atomic(BOOK / f"real_{name}.csv") as partial:
             pd.concat(tables).to_csv(partial, index=False)
+    plots.use_style()
+    with atomic(BOOK / "_static" / "real_curve.png") as partial:
+        options = {"format": "png", "dpi": 144, "metadata": {"Software": None}}
+        picture(made["curve"][0]).savefig(partial, **options)
 
 
 if __name__ == "__main__":
