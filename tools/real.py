@@ -127,8 +127,8 @@ def main(runs: list[str]) -> None:
             pd.concat(tables).to_csv(partial, index=False)
     plots.use_style()
     with atomic(BOOK / "_static" / "real_curve.png") as partial:
-        options = {"format": "png", "dpi": 144, "metadata": {"Software": None}}
-        picture(made["curve"][0]).savefig(partial, **options)
+        figure = picture(made["curve"][0])
+        figure.savefig(partial, format="png", dpi=144, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -233,3 +234,10 @@ def test_the_makefile_explains_what_is_missing(option: str, message: str, tmp_pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode and message in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py")]), ids=lambda p: p.stem
+)
+def test_what_stands_beside_the_library_finds_what_it_imports(path: Path) -> None:
+    importlib.import_module(f"{path.parent.name}.{path.stem}")
