@@ -28,7 +28,10 @@ import pyarrow.parquet as pq
 from dallrec_core.errors import UserError
 
 BLANKS = ("", "-", "–", "—", "?", "n/a", "na", "nan", "null", "none", "\\n", "<na>")
-"""Cells that stand for nothing, in lower case."""
+"""Cells that stand for nothing, in lower case.
+
+:meta hide-value:
+"""
 AGAIN = "Delete the file to fetch it anew, or correct the line."
 """Remedy for lines of files that came from their publisher."""
 _TYPES = {"id": pa.dictionary(pa.int32(), pa.string()), "number": pa.float64()}
