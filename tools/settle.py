@@ -93,7 +93,7 @@ def added(model: Model, given: augmentation.TrainingView, rule: Mapping[str, Any
     graph = recommenders.Graph.from_frame(data.train, data.n_users, data.n_items)
     proposer = recommenders.build(rule["base"], graph)
     asked = interactions.augment(asker, data, budget=rule["budget"], base=proposer)
-    sizes = model.about["n_examples"], model.about["held_out"], model.about["seed"]
+    sizes = [model.about[k] for k in ("n_examples", "held_out", "seed", "per_user")]
     _, judged = interactions.evaluate(asker, data, interactions.parts(data, *sizes).held_out)
     choosing = selection.halves(judged)[0]
     method = rule["calibration_method"]
