@@ -3,18 +3,24 @@
     python tools/movielens.py
 
 One run per density, `<dataset>-<percent>`; what is finished is not trained again. The effects of
-both datasets are one family. The tables are `book/movielens_*.csv`.
+both datasets are one family. The tables are `book/movielens_*.csv`. The last of them holds the key
+of the code that made them; a test fails when that code has changed since. `--check` makes the
+smallest run anew and, when it shows the same rows as the tables, writes down the new key.
 """
 
 from __future__ import annotations
 
+import ast
+import datetime
 import itertools
+import sys
 from pathlib import Path
 
 import pandas as pd
 
+from dallrec_core.chain import freshness
 from dallrec_core.chain.artefacts import atomic, read_json, read_table
-from dallrec_core.chain.pages import run_dir
+from dallrec_core.chain.pages import PACKAGE, run_dir
 from dallrec_core.chain.parameters import Overrides, load_profile
 from dallrec_core.experiment import inference
 from dallrec_core.experiment.sweep import sweep
@@ -25,9 +31,39 @@ BACKBONES = {"ml-100k": ["MF-BPR", "NGCF", "LightGCN"], "ml-1m": ["MF-BPR", "Lig
 SEEDS = 3
 PERCENT = (5, 20, 100)
 """Densities: per cent of the training pairs that are kept."""
-ARMS = ["base", "dallrec", "zero_shot", "random", "popular", "self", "text_knn"]
-SHOWN = ["base", "random", "dallrec"]
+ARMS = [
+    "base", "dallrec", "zero_shot", "liked_only", "random", "popular", "self", "text_knn",
+    "coin", "counting", "counting_written",
+]  # fmt: skip
+SHOWN = ["base", "liked_only", "random", "coin", "counting", "dallrec"]
 """Arms whose mean recall is printed."""
+METRICS = {"recall@20": "effects", "recall@20[liked]": "liked"}
+"""Yardsticks, and the table of each."""
+MAKING = ["experiment", "recommenders", *(
+    f"augmentation/{name}.py"
+    for name in ("candidates", "interactions", "prompts", "selection", "view")
+)]  # fmt: skip
+"""Code whose change can change a figure of the tables."""
+
+
+def code_key() -> str:
+    """Return a hash of the code that makes the tables; its prose does not count."""
+    files = [
+        f for name in MAKING for f in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]
+    ]
+    trees = {}
+    for file in [*files, Path(__file__)]:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                node.body = [n for n in node.body if not _is_text(n)]
+        trees[file.name] = ast.dump(tree)
+    return freshness.key(trees)[:12]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def rows_of(dataset: str, percent: int) -> pd.DataFrame:
@@ -36,7 +72,7 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
     effects = read_table(folder / "sweep" / "effects.parquet", "effects")
     scores = read_table(folder / "sweep" / "scores.parquet", "scores")
     means = scores[scores["metric"] == "recall@20"].groupby(["backbone", "arm"])["value"].mean()
-    rows = effects[(effects["arm"] == "dallrec") & (effects["metric"] == "recall@20")]
+    rows = effects[(effects["arm"] == "dallrec") & effects["metric"].isin(METRICS)]
     train = read_table(folder / "01_data" / "train.parquet", "split")
     asked = read_table(folder / "03_interactions" / "interactions.parquet", "added")
     judged = read_json(folder / "03_interactions" / "calibration.json")
@@ -48,23 +84,29 @@ def rows_of(dataset: str, percent: int) -> pd.DataFrame:
         added=int(asked["added"].sum()),
         precision=f"{edge['precision']:.2f} ({edge['low']:.2f} to {edge['high']:.2f})",
         judged=edge["pairs"],
-        confirmed="yes" if judged["beats"]["guessing"] else "no",
+        **{f"beats_{rule}": "yes" if so else "no" for rule, so in judged["beats"].items()},
         **{arm: [means[name, arm] for name in rows["backbone"]] for arm in SHOWN},
     )
 
 
 def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the three tables of the page by name; all rows together are one family."""
+    """Return the tables of the page by name; all rows together are one family."""
     rows = inference.judged(rows)
-    runs, means, found = [], [], []
+    tables: dict[str, list[dict[str, object]]] = {
+        "runs": [],
+        "means": [],
+        "effects": [],
+        "liked": [],
+    }
     for row in rows.itertuples():
         # neither breaks over lines, so that the columns stay narrow
         data = {"data": f"{row.dataset.removeprefix('ml-').upper()},\u00a0{row.percent}\u00a0%"}
         added = {"training pairs": f"{row.pairs:,}", "added pairs": f"{row.added:,}"}
-        judged = {"judged": row.judged, "precision": row.precision, "confirmed": row.confirmed}
-        runs.append(data | added | judged)
-        values = {arm: f"{getattr(row, arm):.4f}" for arm in SHOWN}
-        means.append(data | {"backbone": row.backbone} | values)
+        judged = {"judged": row.judged, "precision": row.precision}
+        judged |= {"beats guessing": row.beats_guessing, "beats counting": row.beats_counting}
+        tables["runs"].append(data | added | judged)
+        values = {arm.replace("_", " "): f"{getattr(row, arm):.4f}" for arm in SHOWN}
+        tables["means"].append(data | {"backbone": row.backbone} | values)
         effect = {
             "over": row.over,
             "difference": f"{row.difference:+.4f}",
@@ -73,32 +115,52 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "MDE": f"{row.detectable:.4f}",
             "finding": row.verdict,
         }
-        found.append(data | {"backbone": row.backbone} | effect)
-    tables = {"runs": runs, "means": means, "effects": found}
+        tables[METRICS[row.metric]].append(data | {"backbone": row.backbone} | effect)
     return {name: pd.DataFrame(table).drop_duplicates() for name, table in tables.items()}
 
 
+def swept(dataset: str, percent: int) -> pd.DataFrame:
+    """Train what is not there of one density, and return its rows."""
+    density: Overrides = {
+        "01_data": {"split": "random", "train_fraction": percent / 100},
+        "02_finetune": {"curve_sizes": []},
+        "03_interactions": {"confirm": "nothing"},  # what a threshold alone would add
+    }
+    sweep(
+        f"{dataset}-{percent}",
+        [load_profile(dataset).parameters, density],
+        backbones=BACKBONES[dataset],
+        arms=ARMS,
+        seeds=SEEDS,
+        say=lambda line: print(line, flush=True),
+    )
+    return rows_of(dataset, percent)
+
+
+def stored(name: str) -> Path:
+    """Return the place of a table of the page."""
+    return BOOK / f"movielens_{name}.csv"
+
+
 def main() -> None:
-    rows = []
-    for dataset, percent in itertools.product(BACKBONES, PERCENT):
-        density: Overrides = {
-            "01_data": {"split": "random", "train_fraction": percent / 100},
-            "02_finetune": {"curve_sizes": []},
-            "03_interactions": {"confirm": "nothing"},  # what a threshold alone would add
-        }
-        sweep(
-            f"{dataset}-{percent}",
-            [load_profile(dataset).parameters, density],
-            backbones=BACKBONES[dataset],
-            arms=ARMS,
-            seeds=SEEDS,
-            say=lambda line: print(line, flush=True),
-        )
-        rows.append(rows_of(dataset, percent))
-    for name, table in laid_out(pd.concat(rows, ignore_index=True)).items():
-        with atomic(BOOK / f"movielens_{name}.csv") as partial:
+    rows = [swept(*each) for each in itertools.product(BACKBONES, PERCENT)]
+    tables = laid_out(pd.concat(rows, ignore_index=True))
+    made = {"commit": freshness.commit(), "date": f"{datetime.date.today()}", "key": code_key()}
+    for name, table in (tables | {"origin": pd.DataFrame([made])}).items():
+        with atomic(stored(name)) as partial:
             table.to_csv(partial, index=False)
 
 
+def check() -> None:
+    """Write down the present key if the first run still has the means that the table shows."""
+    now = laid_out(swept(next(iter(BACKBONES)), PERCENT[0]))["means"].astype(str)
+    then = pd.read_csv(stored("means"), dtype=str)
+    if not now.equals(then[then["data"] == now["data"][0]]):
+        sys.exit(f"the code makes other figures now:\n{now}\nrun it without --check")
+    origin = pd.read_csv(stored("origin"), dtype=str).assign(key=code_key())
+    with atomic(stored("origin")) as partial:
+        origin.to_csv(partial, index=False)
+
+
 if __name__ == "__main__":
-    main()
+    check() if "--check" in sys.argv else main()
