@@ -30,7 +30,7 @@ def write_run(run: str, overrides, only=None, force=False, say=print) -> None:
     layers = {page: values for layer in overrides for page, values in layer.items()}
     seed, folder = layers.get("03_interactions", {}).get("seed", 0), run_dir(run)
     edge = {"pairs": 9, "precision": 0.5, "low": 0.25, "high": 0.75}
-    judged = {"precision_at_edge": edge, "beats": {"guessing": False}}
+    judged = {"precision_at_edge": edge, "beats": {"guessing": False, "counting": False}}
     write_json(judged, folder / "03_interactions" / "calibration.json")
     part = np.digitize(np.random.default_rng(0).random(len(DATA.train)), [0.6, 0.8])
     train, validation, test = (DATA.train[part == k] for k in range(3))
@@ -166,15 +166,25 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
     monkeypatch.setattr(movielens, "PERCENT", (20,))
     monkeypatch.setattr(movielens, "SEEDS", 1)
     monkeypatch.setattr(movielens, "BOOK", runs)
-    movielens.main()
-    table, means = (pd.read_csv(runs / f"movielens_{name}.csv") for name in ("effects", "means"))
+    movielens.main([*movielens.BACKBONES])
+    names = ("effects", "liked", "means")
+    table, liked, means = (pd.read_csv(runs / f"movielens_{name}.csv") for name in names)
     # two datasets, over base and over the best control
     assert table["data"].tolist() == ["100K,\u00a020\u00a0%"] * 2 + ["1M,\u00a020\u00a0%"] * 2
+    assert liked["over"].tolist() == table["over"].tolist()
     assert (table["over"] == "base").sum() == 2 and set(table["backbone"]) == {"MF-BPR"}
     assert len(pd.read_csv(runs / "movielens_runs.csv")) == len(means) == 2
     raw = pd.concat(movielens.rows_of(dataset, 20) for dataset in movielens.BACKBONES)
     held = inference.judged(raw)["p_corrected"]
+    held = held[raw["metric"] == "recall@20"]
     told = table["p"].astype(str).str.removeprefix("< ").astype(float)
     np.testing.assert_allclose(told, np.maximum(held, 0.001), atol=5e-4)
     shift = table.loc[table["over"] == "base", "difference"].to_numpy()
     np.testing.assert_allclose(shift, means["dallrec"] - means["base"], atol=1.1e-4)
+    origin = pd.read_csv(runs / "movielens_origin.csv", dtype=str)
+    origin.assign(key="old").to_csv(runs / "movielens_origin.csv", index=False)
+    movielens.check()
+    assert pd.read_csv(runs / "movielens_origin.csv", dtype=str).equals(origin)
+    means.assign(dallrec=0).to_csv(runs / "movielens_means.csv", index=False)
+    with pytest.raises(SystemExit, match="the code makes other figures now"):
+        movielens.check()
