@@ -27,9 +27,8 @@ from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.comparison import COLUMNS, Part, compare, compare_parts
+from dallrec_core.experiment.comparison import COLUMNS, as_one_family, compare
 from dallrec_core.experiment.grid import run_grid, trainings
-from dallrec_core.experiment.inference import judged
 from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings
@@ -92,18 +91,17 @@ class Bench:
         arms = {"base": Arm(), "augmented": arm}
         scores, _ = self.scores(replace(study, item_groups=masks), arms)
         metric = self.metrics[0]
-        own = scores[scores["metric"] == metric]
-        of_user, parts = own["user"].map(users), []
-        for name in users.cat.categories:
-            labels = {"of": "user", "group": name, "metric": metric}
-            parts.append(Part(own[of_user == name], metric, "base", labels))
-        for name in (*masks, "cold", "warm"):
-            of, recall = "item" if name in masks else "warmth", f"recall@{self.k}"
-            labels = {"of": of, "group": name, "metric": recall}
-            part = scores[scores["metric"] == f"{recall}[{name}]"]
-            parts.append(Part(part, f"{recall}[{name}]", "base", labels))
-        parts = [part for part in parts if part.scores["user"].nunique() > 1]
-        return compare_parts(parts)
+        of_user, recall = scores["user"].map(users), f"recall@{self.k}"
+        groups_of = [("user", name, metric, of_user == name) for name in users.cat.categories]
+        groups_of += [("item", name, f"{recall}[{name}]", True) for name in masks]
+        groups_of += [("warmth", name, f"{recall}[{name}]", True) for name in ("cold", "warm")]
+        tables = []
+        for of, name, measured, inside in groups_of:
+            part = scores[inside & (scores["metric"] == measured)]
+            if part["user"].nunique() > 1:
+                labels = {"of": of, "group": name, "metric": measured.partition("[")[0]}
+                tables.append(compare(part, measured).assign(**labels))
+        return as_one_family(tables)
 
 
 def ladder(
@@ -132,7 +130,7 @@ def ladder(
         parts.append(table.assign(fraction=fraction, train=len(train)))
     if not parts:
         return pd.DataFrame(columns=[*COLUMNS, "variant", "added", "fraction", "train"])
-    return judged(pd.concat(parts, ignore_index=True))
+    return as_one_family(parts)
 
 
 def breaks_even(table: pd.DataFrame, x: str) -> float | None:
@@ -162,9 +160,9 @@ def price(effects: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     tokens = costs[["tokens_in", "tokens_out", "saved_by_cache"]].sum(axis=1)
     total = costs.assign(tokens=tokens)[["questions", "tokens", "seconds"]].sum()
     gain = effects["relative"].where(effects["verdict"] == "higher")
-    table = {"backbone": effects["backbone"], "gain in %": gain}
-    table |= {f"{name} per 1 %": value / gain for name, value in total.items()}
-    return pd.DataFrame(table).reset_index(drop=True)
+    table = pd.DataFrame({"backbone": effects["backbone"], "gain in %": gain})
+    table = table.assign(**{f"{name} per 1 %": value / gain for name, value in total.items()})
+    return table.reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- models of a chosen quality
@@ -211,9 +209,9 @@ def degraded(asked: pd.DataFrame, truth: Truth, auc: float, seed: int = 0) -> np
 
     if np.isnan(short(0)):
         raise UserError("of the pairs asked about, all or none are really liked: no AUC exists")
-    if auc == 1 or short(np.pi / 2) >= 0:
-        return mixed(0 if auc == 1 else np.pi / 2)
-    return mixed(bisect(short, 0, np.pi / 2, xtol=1e-4))
+    if auc == 1:
+        return mixed(0)
+    return mixed(np.pi / 2 if short(np.pi / 2) >= 0 else bisect(short, 0, np.pi / 2, xtol=1e-4))
 
 
 def surest(

@@ -31,14 +31,7 @@ from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import (
-    HIDDEN,
-    Study,
-    collect,
-    inside,
-    load_lists,
-    save_lists,
-)
+from dallrec_core.experiment.scores import HIDDEN, Study, collect, inside, load_lists, save_lists
 from dallrec_core.recommenders import training
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
@@ -153,20 +146,14 @@ def run_grid(
         if arm.guesses_of
     }
     _train(study, guides.values(), folder, jobs, scheduler, guessing=True)
-    complete = [
-        (t, _with_guesses(arm, path_of(study, guides[t.run], folder)) if t.run in guides else arm)
-        for t, arm in planned
-    ]
-    _train(study, complete, folder, jobs, scheduler)
-    finished = [(t, arm, path_of(study, (t, arm), folder)) for t, arm in complete]
+    finished = []
+    for t, arm in planned:
+        if t.run in guides:
+            lists = load_lists(path_of(study, guides[t.run], folder).with_suffix(GUESSES))
+            arm = replace(arm, edges=deal(arm.edges, listed(lists.users, lists.items)))
+        finished.append((t, arm, path_of(study, (t, arm), folder)))
+    _train(study, [(t, arm) for t, arm, _ in finished], folder, jobs, scheduler)
     return collect(study, finished, ks, variants_at)
-
-
-def _with_guesses(arm: Arm, path: Path) -> Arm:
-    """Put the guesses of a training in the place of an arm's items."""
-    lists = load_lists(path.with_suffix(GUESSES))
-    edges = deal(arm.edges, listed(lists.users, lists.items))
-    return replace(arm, edges=edges, guesses_of="")
 
 
 # ---------------------------------------------------------------- what identifies a training
@@ -176,7 +163,7 @@ def reduced(job: Job) -> Job:
     """Return a training and its arm without what its backbone does not read."""
     one, arm = job
     model = recommenders.model_class(one.backbone)
-    if arm.features and not model.uses_features:
+    if not model.uses_features:
         arm = replace(arm, features={})
     if model.closed_form or arm.negatives.empty or not one.settings.hard_negative_share:
         arm = arm if arm.negatives.empty else replace(arm, negatives=arm.negatives.iloc[:0])
@@ -214,13 +201,12 @@ def _train(
     guessing: bool = False,
 ) -> None:
     """Train what is not finished, the dearest first."""
+    endings = [".json"] + [GUESSES] * guessing + [HIDDEN] * (study.hidden is not None)
     todo: dict[Path, Job] = {}
-    endings = [".npz", ".json"] + [GUESSES] * guessing + [HIDDEN] * (study.hidden is not None)
     for job in needed:
-        path = path_of(study, job, folder)
-        if not all(path.with_suffix(ending).is_file() for ending in endings):
-            todo.setdefault(path, reduced(job))
-    dear = sorted(todo, key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
+        todo.setdefault(path_of(study, job, folder), reduced(job))
+    dear = [path for path in todo if not all(path.with_suffix(e).is_file() for e in endings)]
+    dear.sort(key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
     count = min(jobs or joblib.cpu_count(), len(dear))
     with _processes(count, scheduler):
         done = joblib.Parallel(return_as="generator_unordered")(
@@ -295,11 +281,6 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         raise UserError(f"{one.run}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{one.run}: {type(error).__name__}: {error}") from error
-    record = asdict(result) | {
-        "run": one.run,
-        "edges": len(graph.users),
-        "peak_mib": peak_mib(),
-        "settings": asdict(one.settings),
-        "history": result.history.to_dict("list"),
-    }
+    record = asdict(result) | {"run": one.run, "edges": len(graph.users), "peak_mib": peak_mib()}
+    record |= {"settings": asdict(one.settings), "history": result.history.to_dict("list")}
     write_json(record, path.with_suffix(".json"))  # last: its presence says that all is there
