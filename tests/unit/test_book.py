@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from tiny_book import cell, write_notebook
 
-from dallrec_core.book import build as book
-from dallrec_core.book.generated import INSERTIONS, repair
+from dallrec_core import book
+from dallrec_core.book import INSERTIONS, repair
 from dallrec_core.chain import artefacts
 from dallrec_core.chain.pages import PAGES
 from dallrec_core.errors import UserError
