@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dallrec_core.recommenders import baselines, grcn, lightgcn, mf_bpr, mmgcn, mmssl, ngcf, nmf
 from dallrec_core.recommenders.base import (
-    DotProduct, Features, Recommender, build, model_class, names,
+    DotProduct,
+    Features,
+    Recommender,
+    build,
+    model_class,
+    names,
 )  # fmt: skip
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.settings import settings_for

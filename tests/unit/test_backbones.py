@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 U, N = 8, 11
 SMALL = {"dim": 16}
 MORE = {
-    "NMF": [{"widths": (6, 4)}],
+    "NMF": [{"width": 6}],
     "LightGCN": [{"layers": 0}, {"layers": 1}],
     "NGCF": [{"normalisation": "row", "layers": 3}],
     "MMGCN": [{"combine": "concat", "layers": 3}],
