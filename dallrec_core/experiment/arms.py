@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -58,15 +58,9 @@ class Arm:
     @cached_property
     def digest(self) -> str:
         """Hash of the content; row order and an empty frame do not count."""
-        digest = hashlib.sha256()
-        if len(self.edges):
-            digest.update(self.insertion.encode() + frame_bytes(self.edges))
-        for name, matrix in sorted(self.features.items()):
-            digest.update(f"{name}{matrix.shape}{matrix.dtype}".encode() + matrix.tobytes())
-        for name, pairs in (("negatives", self.negatives), ("left out", self.left_out)):
-            if len(pairs):
-                digest.update(name.encode() + frame_bytes(pairs[["user", "item"]]))
-        return digest.hexdigest()
+        pairs = [frame_bytes(part[["user", "item"]]) for part in (self.negatives, self.left_out)]
+        how = self.insertion if len(self.edges) else ""
+        return str(joblib.hash([how, frame_bytes(self.edges), *pairs, dict(self.features)]))
 
 
 class Recipe(NamedTuple):

@@ -27,7 +27,7 @@ from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.comparison import COLUMNS, as_one_family, compare
+from dallrec_core.experiment.comparison import COLUMNS, as_one_family, compare, compare_groups
 from dallrec_core.experiment.grid import run_grid, trainings
 from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
@@ -90,17 +90,13 @@ class Bench:
         masks = {str(name): (items == name).to_numpy() for name in items.cat.categories}
         arms = {"base": Arm(), "augmented": arm}
         scores, _ = self.scores(replace(study, item_groups=masks), arms)
-        metric = self.metrics[0]
-        of_user, recall = scores["user"].map(users), f"recall@{self.k}"
-        groups_of = [("user", name, metric, of_user == name) for name in users.cat.categories]
-        groups_of += [("item", name, f"{recall}[{name}]", True) for name in masks]
-        groups_of += [("warmth", name, f"{recall}[{name}]", True) for name in ("cold", "warm")]
-        tables = []
-        for of, name, measured, inside in groups_of:
-            part = scores[inside & (scores["metric"] == measured)]
-            if part["user"].nunique() > 1:
-                labels = {"of": of, "group": name, "metric": measured.partition("[")[0]}
-                tables.append(compare(part, measured).assign(**labels))
+        tables = [compare_groups(scores, self.metrics[0], users).assign(of="user")]
+        for name in (*masks, "cold", "warm"):
+            recall = f"recall@{self.k}[{name}]"
+            if scores.loc[scores["metric"] == recall, "user"].nunique() > 1:
+                of = "item" if name in masks else "warmth"
+                labels = {"of": of, "group": name, "metric": f"recall@{self.k}"}
+                tables.append(compare(scores, recall).assign(**labels))
         return as_one_family(tables)
 
 
@@ -160,9 +156,9 @@ def price(effects: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     tokens = costs[["tokens_in", "tokens_out", "saved_by_cache"]].sum(axis=1)
     total = costs.assign(tokens=tokens)[["questions", "tokens", "seconds"]].sum()
     gain = effects["relative"].where(effects["verdict"] == "higher")
-    table = pd.DataFrame({"backbone": effects["backbone"], "gain in %": gain})
-    table = table.assign(**{f"{name} per 1 %": value / gain for name, value in total.items()})
-    return table.reset_index(drop=True)
+    table = {"backbone": effects["backbone"], "gain in %": gain}
+    table |= {f"{name} per 1 %": value / gain for name, value in total.items()}
+    return pd.DataFrame(table).reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- models of a chosen quality

@@ -133,7 +133,9 @@ def headline(
 def interval_texts(table: pd.DataFrame, digits: int = 4) -> list[str]:
     """Return difference and interval of each row in words that are not broken over lines."""
     rows = table[["difference", "low", "high"]].itertuples(index=False)
-    return [f"{d:+.{digits}f} ({a:+.{digits}f}\u00a0to\u00a0{b:+.{digits}f})" for d, a, b in rows]
+    number = f"{{:+.{digits}f}}"
+    form = f"{number} ({number}\u00a0to\u00a0{number})"
+    return [form.format(*row) for row in rows]
 
 
 def short_texts(table: pd.DataFrame) -> list[str]:
@@ -248,24 +250,23 @@ def user_quarters(train: pd.DataFrame, n_users: int) -> pd.Series:
 
 
 def compare_groups(
-    scores: pd.DataFrame, metrics: str | Sequence[str], groups: pd.Series, base: str = "base"
+    scores: pd.DataFrame, metrics: str | Sequence[str], groups: pd.Series
 ) -> pd.DataFrame:
-    """Compare arms inside groups of users; all groups are one family.
+    """Compare arms with base inside groups of users; all groups are one family.
 
     Args:
         scores: rows backbone, arm, seed, user, metric, value.
         metrics: one or more, for example "recall@20".
         groups: group of each user, indexed by user code; a category keeps its order.
-        base: the arm to compare with.
 
     Returns:
-        The columns of `compare` and `group`.
+        The columns of `compare` and `group`. Groups with fewer than two users are left out.
     """
     group_of = scores["user"].map(groups.astype(str))
-    names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
+    parts = {str(name): scores[group_of == str(name)] for name in groups.sort_values().unique()}
     table = as_one_family(
-        compare(scores[group_of == name], metrics, base).assign(group=name)
-        for name in names
-        if (group_of == name).any()
+        compare(part, metrics).assign(group=name)
+        for name, part in parts.items()
+        if part["user"].nunique() > 1
     )
     return table.sort_values(["backbone", "arm"], kind="stable", ignore_index=True)

@@ -9,9 +9,7 @@ can be added without training anything again.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -175,8 +173,7 @@ def path_of(study: Study, job: Job, folder: Path) -> Path:
     """Return the file of a training's ranked lists; equal trainings of two arms share it."""
     one, arm = reduced(job)
     parts = [one.backbone, one.seed, asdict(one.settings), study.digest, arm.digest]
-    parts += [_code(one.backbone), DEPTH, torch.__version__]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    key = joblib.hash([*parts, _code(one.backbone), DEPTH, torch.__version__])
     return folder / "trainings" / f"{key}.npz"
 
 
@@ -186,7 +183,7 @@ def _code(backbone: str) -> str:
     files = sorted(Path(recommenders.__file__).parent.glob("*.py"))
     if ":" in backbone:  # from a file of the user's own
         files.append(Path(inspect.getfile(recommenders.model_class(backbone))))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return str(joblib.hash([file.read_bytes() for file in files]))
 
 
 # ---------------------------------------------------------------- training
@@ -205,7 +202,7 @@ def _train(
     todo: dict[Path, Job] = {}
     for job in needed:
         todo.setdefault(path_of(study, job, folder), reduced(job))
-    dear = [path for path in todo if not all(path.with_suffix(e).is_file() for e in endings)]
+    dear = [path for path in todo if not all(path.with_suffix(end).is_file() for end in endings)]
     dear.sort(key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
     count = min(jobs or joblib.cpu_count(), len(dear))
     with _processes(count, scheduler):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -71,11 +71,8 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """Hash of all that can change a ranking; which items are in the test cannot."""
-        digest = hashlib.sha256(f"{self.n_users},{self.n_items}".encode())
-        for frame in (self.train, self.validation):
-            digest.update(frame_bytes(frame))
-        digest.update(self.test_users.tobytes())
-        return digest.hexdigest()
+        frames = frame_bytes(self.train), frame_bytes(self.validation)
+        return str(joblib.hash([self.n_users, self.n_items, *frames, self.test_users]))
 
 
 def inside(frame: pd.DataFrame, pairs: pd.DataFrame, n_items: int) -> np.ndarray:
