@@ -10,7 +10,7 @@ from dallrec_core.recommenders.base import (
     build,
     model_class,
     names,
-)  # fmt: skip
+)
 from dallrec_core.recommenders.graph import Graph
 from dallrec_core.recommenders.settings import settings_for
 from dallrec_core.recommenders.sparse import multiply
