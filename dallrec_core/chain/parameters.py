@@ -98,13 +98,11 @@ TYPES: dict[str, Any] = {
 
 :meta hide-value:
 """
+_AT_LEAST_ONE = "lora_rank batch_size gradient_accumulation per_user budget max_new_tokens"
+_NONE_OR_MORE = "epochs patience held_out min_interactions max_items max_per_user jobs"
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
-TYPES |= dict.fromkeys(
-    ("lora_rank", "batch_size", "gradient_accumulation", "per_user", "budget"), Positive
-)
-TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
-TYPES |= dict.fromkeys(("epochs", "patience", "held_out", "min_interactions"), Count)
-TYPES |= dict.fromkeys(("max_items", "max_per_user", "jobs"), Count)
+TYPES |= dict.fromkeys((*_AT_LEAST_ONE.split(), "fact_tokens"), Positive)
+TYPES |= dict.fromkeys(_NONE_OR_MORE.split(), Count)
 
 
 @dataclass(frozen=True)
