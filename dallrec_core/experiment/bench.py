@@ -239,14 +239,13 @@ def surest(
     return frame.head(n)[["user", "item"]].assign(weight=np.float32(weight)).reset_index(drop=True)
 
 
-def proposed(data: TrainingView, train: pd.DataFrame, budget: int, seed: int = 0) -> pd.DataFrame:
+def proposed(data: TrainingView, train: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Return the pairs (user, item) that EASE would ask about, had it seen only `train`.
 
     Args:
         data: sizes and items; its own training interactions are not looked at.
         train: columns user, item, rating: what is left to learn from.
         budget: most pairs.
-        seed: as for `candidates.candidates`.
     """
     base = build("EASE", Graph.from_frame(train, data.n_users, data.n_items))
-    return candidates(replace(data, train=train), base, budget=budget, seed=seed)
+    return candidates(replace(data, train=train), base, budget=budget)

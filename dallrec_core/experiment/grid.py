@@ -257,7 +257,7 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
             observed, study.n_users, study.n_items,
             extra=arm.edges, insertion=arm.insertion, negatives=arm.negatives,
         )  # fmt: skip
-        with training.threads(one.settings.threads):
+        with training.one_thread():
             # copies: what other processes are handed is a read-only map of one file
             features = {name: torch.tensor(rows) for name, rows in arm.features.items()}
             config = one.settings.model

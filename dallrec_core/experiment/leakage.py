@@ -123,7 +123,7 @@ def position_auc(users: np.ndarray, held_out: np.ndarray) -> float:
 
 
 def popularity(
-    users: np.ndarray, items: np.ndarray, held_out: np.ndarray, seed: int = 0
+    users: np.ndarray, items: np.ndarray, held_out: np.ndarray
 ) -> tuple[float, float, float]:
     """Compare how popularity agrees between test and rest with the same data dealt at random.
 
@@ -131,13 +131,12 @@ def popularity(
         users: user of each row, `[n]`, ascending.
         items: item of each row, `[n]`.
         held_out: whether the row went to test, bool `[n]`.
-        seed: of the deals.
 
     Returns:
         Pearson's correlation of the items' counts in test and rest; its mean when as many rows of
         each user are dealt to test at random; and the standard deviation between such deals.
     """
-    random, size = np.random.default_rng([seed, 61]), int(items.max()) + 1
+    random, size = np.random.default_rng([0, 61]), int(items.max()) + 1
 
     def correlation(flags: np.ndarray) -> float:
         test, rest = (np.bincount(items[part], minlength=size) for part in (flags, ~flags))
