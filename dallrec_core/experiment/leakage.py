@@ -184,8 +184,8 @@ def check(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
             found = inside(edges, of_split[name], n_items).sum()
             counts.append((f"edges of {arm} that are {name} pairs", found, len(edges), "counted"))
     rows = [(name, n, f"of {of:,}", verdict if n else "ok") for name, n, of, verdict in counts]
-    rows += _diagnostics(of_split, split)
-    table = pd.DataFrame(rows, columns=["check", "found", "beside", "verdict"])
+    columns = ["check", "found", "beside", "verdict"]
+    table = pd.DataFrame([*rows, *_diagnostics(of_split, split)], columns=columns)
     leaks = table.loc[table["verdict"] == LEAK, ["check", "found"]]
     if len(leaks):
         said = "; ".join(f"{name}: {found:g}" for name, found in leaks.itertuples(index=False))
