@@ -102,7 +102,7 @@ def run(
 @click.option("--force", is_flag=True, help="Build even when nothing has changed.")
 def book(run_name: str, force: bool) -> None:
     """Build the book from the executed notebooks of a run; print the path of its first page."""
-    from dallrec_core.book.build import build
+    from dallrec_core.book import build
 
     click.echo(build(run_name, force=force, say=click.echo))
 

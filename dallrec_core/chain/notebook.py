@@ -17,7 +17,7 @@ import pandas as pd
 
 from dallrec_core.chain import artefacts, freshness, pages
 from dallrec_core.chain.pages import Page, find_page, run_dir
-from dallrec_core.chain.parameters import check, page_parameters
+from dallrec_core.chain.parameters import check, own_parameters
 from dallrec_core.chain.run import CHAIN, locked, run_chain
 from dallrec_core.errors import UserError
 
@@ -123,8 +123,8 @@ def begin(page: str, names: dict[str, Any]) -> OpenPage:
             parameter is not of its type or out of bounds.
     """
     opened = OpenPage(find_page(page), names.get("run", pages.DEFAULT_RUN))
-    given = [name for name in page_parameters(opened.page) if name in names and name != "run"]
-    names.update(check(opened.page, {name: names[name] for name in given}))
+    given = {name: names[name] for name in own_parameters(opened.page) if name in names}
+    names.update(check(opened.page, given))
     run = opened.run
     by_hand = os.environ.get(CHAIN) != f"{run}/{opened.name}"
     absent = pages.lacking(opened.page, run)

@@ -98,13 +98,11 @@ TYPES: dict[str, Any] = {
 
 :meta hide-value:
 """
+_AT_LEAST_ONE = "lora_rank batch_size gradient_accumulation per_user budget max_new_tokens"
+_NONE_OR_MORE = "epochs patience held_out min_interactions max_items max_per_user jobs"
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
-TYPES |= dict.fromkeys(
-    ("lora_rank", "batch_size", "gradient_accumulation", "per_user", "budget"), Positive
-)
-TYPES |= dict.fromkeys(("max_new_tokens", "fact_tokens"), Positive)
-TYPES |= dict.fromkeys(("epochs", "patience", "held_out", "min_interactions"), Count)
-TYPES |= dict.fromkeys(("max_items", "max_per_user", "jobs"), Count)
+TYPES |= dict.fromkeys((*_AT_LEAST_ONE.split(), "fact_tokens"), Positive)
+TYPES |= dict.fromkeys(_NONE_OR_MORE.split(), Count)
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,6 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 
     try:
         return {name: read(**found) for name, found in papermill.inspect_notebook(notebook).items()}
-    except FileNotFoundError as error:
-        raise UserError(f"{notebook} does not exist") from error
     except Exception as error:  # nbformat, json, ast: whatever is wrong with the file
         raise UserError(f"{notebook} is not a notebook with parameters: {error}") from error
 
@@ -142,6 +138,11 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 def page_parameters(page: Page) -> dict[str, Parameter]:
     """Return the parameters of a page's notebook."""
     return read_parameters(notebooks_dir() / page.notebook)
+
+
+def own_parameters(page: Page) -> dict[str, Parameter]:
+    """Return the parameters of a page's notebook but for `run`, which says where results go."""
+    return {name: p for name, p in page_parameters(page).items() if name != "run"}
 
 
 def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,23 +159,18 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: saying what there is, or what the value should be.
     """
-    known = {name: p for name, p in page_parameters(page).items() if name != "run"}
-    fields: dict[str, Any] = {
-        name: (Annotated[_type(page, p), BeforeValidator(partial(from_text, p))], p.default)
-        for name, p in known.items()
-    }
-    model = pydantic.create_model(
-        page.name, __config__=pydantic.ConfigDict(extra="forbid", strict=True), **fields
-    )
+    known = own_parameters(page)
+    fields: dict[str, Any] = {}
+    for name, parameter in known.items():
+        bounded = TYPES.get(f"{page.name}.{name}") or TYPES.get(name)
+        kind = bounded or eval(parameter.kind)  # our own notebook, whose code is executed anyway
+        fields[name] = Annotated[kind, BeforeValidator(partial(from_text, parameter))], None
+    strict = pydantic.ConfigDict(extra="forbid", strict=True)
+    model = pydantic.create_model(page.name, __config__=strict, **fields)
     try:
         return model.model_validate(values).model_dump(exclude_unset=True)
     except pydantic.ValidationError as error:
         raise UserError(_explain(page, known, error)) from error
-
-
-def _type(page: Page, parameter: Parameter) -> Any:
-    bounded = TYPES.get(f"{page.name}.{parameter.name}") or TYPES.get(parameter.name)
-    return bounded or eval(parameter.kind)  # from our own notebook, whose code is executed anyway
 
 
 def _explain(page: Page, known: Mapping[str, Parameter], error: pydantic.ValidationError) -> str:
@@ -247,9 +243,9 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
 
 def resolve(page: Page, *layers: Overrides) -> dict[str, Any]:
     """Return every parameter of a page except `run`: defaults, then each layer over them."""
-    values = {name: p.default for name, p in page_parameters(page).items() if name != "run"}
+    values = {name: p.default for name, p in own_parameters(page).items()}
     for layer in layers:
-        values.update(layer.get(page.name, {}))
+        values |= layer.get(page.name, {})
     return values
 
 
@@ -288,24 +284,22 @@ def load_profile(name: str) -> Profile:
     """
     path = Path(name)
     if path.suffix not in (".yml", ".yaml"):
-        names = sorted(each.stem for each in (notebooks_dir() / "profiles").glob("*.yml"))
-        if name not in names:
-            listing = ", ".join(names)
-            raise UserError(
-                f"there is no profile '{name}'{guess(name, names)}; there are {listing}"
-            )
-        path = notebooks_dir() / "profiles" / f"{name}.yml"
+        ours = {each.stem: each for each in sorted((notebooks_dir() / "profiles").glob("*.yml"))}
+        if name not in ours:
+            meant = guess(name, ours)
+            raise UserError(f"there is no profile '{name}'{meant}; there are {', '.join(ours)}")
+        path = ours[name]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         profile = Profile.model_validate({"name": path.stem, **content})
         checked = [(find_page(key), values) for key, values in profile.parameters.items()]
         parameters = {page.name: check(page, values) for page, values in checked}
-    except OSError as error:
-        raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path} is not a profile: {place}: {first['msg']}") from error
+    except OSError as error:
+        raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, UserError) as error:
         raise UserError(f"profile {path}: {' '.join(str(error).split())}") from error
     return profile.model_copy(update={"parameters": parameters})

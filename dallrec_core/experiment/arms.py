@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -43,8 +43,8 @@ class Arm:
     left_out: pd.DataFrame = field(default_factory=_no_pairs)
     "Observed pairs that are not trained on, columns user, item; they can be drawn as negatives."
     deals: tuple[pd.DataFrame, ...] = ()
-    """Other dealings of `edges`, where chance chose them: training seed s takes number s, so that
-    the differences between seeds hold the luck of the dealing too."""
+    """Dealings of `edges`, where chance chose them: training seed s takes number s, so that the
+    differences between seeds hold the luck of the dealing too."""
     guesses_of: str = ""
     """Name of an arm. The items of `edges` are then replaced by the best guesses of the same
     backbone, trained on that arm with the same seed; so each training has edges of its own."""
@@ -58,15 +58,9 @@ class Arm:
     @cached_property
     def digest(self) -> str:
         """Hash of the content; row order and an empty frame do not count."""
-        digest = hashlib.sha256()
-        if len(self.edges):
-            digest.update(self.insertion.encode() + frame_bytes(self.edges))
-        for name, matrix in sorted(self.features.items()):
-            digest.update(f"{name}{matrix.shape}{matrix.dtype}".encode() + matrix.tobytes())
-        for name, pairs in (("negatives", self.negatives), ("left out", self.left_out)):
-            if len(pairs):
-                digest.update(name.encode() + frame_bytes(pairs[["user", "item"]]))
-        return digest.hexdigest()
+        pairs = [frame_bytes(part[["user", "item"]]) for part in (self.negatives, self.left_out)]
+        how = self.insertion if len(self.edges) else ""
+        return str(joblib.hash([how, frame_bytes(self.edges), *pairs, dict(self.features)]))
 
 
 class Recipe(NamedTuple):
@@ -174,10 +168,10 @@ def prepare(
         said["true_attributes"] = features.known(data, truth.items)
     encode = features.open_encoder(encoder, seed=seed)
     named = _if_there(asked / "items.parquet", "items")
-    shape = (data.n_users, data.n_items)
+    about = (data.n_users, data.n_items, taste, data.like_threshold)
     ready = Prepared(
         data,
-        Study(data.train, validation, test, *shape, taste, data.like_threshold, hidden=hidden),
+        Study(data.train, validation, test, *about, hidden=hidden),
         read_table(asked / "interactions.parquet", "added"),
         said,
         {kind: features.encode(made.documents, encode) for kind, made in said.items()},
@@ -228,19 +222,20 @@ def build(names: Sequence[str], ready: Prepared, *, seed: int = 0) -> dict[str, 
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
         raise UserError(f"arm '{unknown[0]}' is unknown; use {', '.join(ARMS)}")
-    answers = ready.answers
-    return {
-        name: Arm(
-            _edges(recipe.edges, ready, seed),
-            _features(recipe.features, ready, seed),
-            negatives=controls.no_answers(answers) if recipe.negatives else _no_pairs(),
-            left_out=ready.data.disliked if recipe.liked_only else _no_pairs(),
-            deals=_deals(recipe.edges, ready, seed) if recipe.edges in DEALT else (),
-            guesses_of="base" if recipe.edges == "self" else "",
-        )
-        for name, recipe in RECIPES.items()
-        if name in names
-    }
+    made = {}
+    for name, recipe in RECIPES.items():
+        if name in names:
+            times = DEALS if recipe.edges in DEALT else 1
+            deals = tuple(_edges(recipe.edges, ready, seed + deal) for deal in range(times))
+            made[name] = Arm(
+                deals[0],
+                _features(recipe.features, ready, seed),
+                negatives=controls.no_answers(ready.answers) if recipe.negatives else _no_pairs(),
+                left_out=ready.data.disliked if recipe.liked_only else _no_pairs(),
+                deals=deals,
+                guesses_of="base" if recipe.edges == "self" else "",
+            )
+    return made
 
 
 def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
@@ -272,10 +267,6 @@ def _edges(kind: str, ready: Prepared, seed: int) -> pd.DataFrame:
         assert ready.held_back is not None
         return controls.held_back_edges(added, ready.held_back, seed)
     return added  # written; and self, where each training puts its own guesses in their place
-
-
-def _deals(kind: str, ready: Prepared, seed: int) -> tuple[pd.DataFrame, ...]:
-    return tuple(_edges(kind, ready, seed + deal) for deal in range(DEALS))
 
 
 def _features(kind: str, ready: Prepared, seed: int) -> Features:

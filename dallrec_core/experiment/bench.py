@@ -27,9 +27,8 @@ from dallrec_core.augmentation.view import TrainingView, Truth
 from dallrec_core.data.splits import thin
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
-from dallrec_core.experiment.comparison import COLUMNS, Part, compare, compare_parts
+from dallrec_core.experiment.comparison import COLUMNS, as_one_family, compare, compare_groups
 from dallrec_core.experiment.grid import run_grid, trainings
-from dallrec_core.experiment.inference import judged
 from dallrec_core.experiment.scores import Study
 from dallrec_core.recommenders import Graph, build, evaluation
 from dallrec_core.recommenders.training import TrainSettings
@@ -91,19 +90,14 @@ class Bench:
         masks = {str(name): (items == name).to_numpy() for name in items.cat.categories}
         arms = {"base": Arm(), "augmented": arm}
         scores, _ = self.scores(replace(study, item_groups=masks), arms)
-        metric = self.metrics[0]
-        own = scores[scores["metric"] == metric]
-        of_user, parts = own["user"].map(users), []
-        for name in users.cat.categories:
-            labels = {"of": "user", "group": name, "metric": metric}
-            parts.append(Part(own[of_user == name], metric, "base", labels))
+        tables = [compare_groups(scores, self.metrics[0], users).assign(of="user")]
         for name in (*masks, "cold", "warm"):
-            of, recall = "item" if name in masks else "warmth", f"recall@{self.k}"
-            labels = {"of": of, "group": name, "metric": recall}
-            part = scores[scores["metric"] == f"{recall}[{name}]"]
-            parts.append(Part(part, f"{recall}[{name}]", "base", labels))
-        parts = [part for part in parts if part.scores["user"].nunique() > 1]
-        return compare_parts(parts)
+            recall = f"recall@{self.k}[{name}]"
+            if scores.loc[scores["metric"] == recall, "user"].nunique() > 1:
+                of = "item" if name in masks else "warmth"
+                labels = {"of": of, "group": name, "metric": f"recall@{self.k}"}
+                tables.append(compare(scores, recall).assign(**labels))
+        return as_one_family(tables)
 
 
 def ladder(
@@ -132,7 +126,7 @@ def ladder(
         parts.append(table.assign(fraction=fraction, train=len(train)))
     if not parts:
         return pd.DataFrame(columns=[*COLUMNS, "variant", "added", "fraction", "train"])
-    return judged(pd.concat(parts, ignore_index=True))
+    return as_one_family(parts)
 
 
 def breaks_even(table: pd.DataFrame, x: str) -> float | None:
@@ -211,9 +205,9 @@ def degraded(asked: pd.DataFrame, truth: Truth, auc: float, seed: int = 0) -> np
 
     if np.isnan(short(0)):
         raise UserError("of the pairs asked about, all or none are really liked: no AUC exists")
-    if auc == 1 or short(np.pi / 2) >= 0:
-        return mixed(0 if auc == 1 else np.pi / 2)
-    return mixed(bisect(short, 0, np.pi / 2, xtol=1e-4))
+    if auc == 1:
+        return mixed(0)
+    return mixed(np.pi / 2 if short(np.pi / 2) >= 0 else bisect(short, 0, np.pi / 2, xtol=1e-4))
 
 
 def surest(
@@ -245,14 +239,13 @@ def surest(
     return frame.head(n)[["user", "item"]].assign(weight=np.float32(weight)).reset_index(drop=True)
 
 
-def proposed(data: TrainingView, train: pd.DataFrame, budget: int, seed: int = 0) -> pd.DataFrame:
+def proposed(data: TrainingView, train: pd.DataFrame, budget: int) -> pd.DataFrame:
     """Return the pairs (user, item) that EASE would ask about, had it seen only `train`.
 
     Args:
         data: sizes and items; its own training interactions are not looked at.
         train: columns user, item, rating: what is left to learn from.
         budget: most pairs.
-        seed: as for `candidates.candidates`.
     """
     base = build("EASE", Graph.from_frame(train, data.n_users, data.n_items))
-    return candidates(replace(data, train=train), base, budget=budget, seed=seed)
+    return candidates(replace(data, train=train), base, budget=budget)

@@ -6,7 +6,7 @@ What a difference is worth says `inference`; here is what is compared with what,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -62,16 +62,16 @@ def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) ->
         UserError: as `compare` does.
     """
     scores, best = without_repeats(scores, runs), best_controls(runs)
-    parts = []
+    tables = []
     for metric in metrics:
-        parts.append(Part(scores, metric, "base", {"over": "base"}))
+        tables.append(compare(scores, metric).assign(over="base"))
         for backbone, of_backbone in scores.groupby("backbone", sort=False):
             ours = [("dallrec", best.get(str(backbone))), ("dallrec", "zero_shot")]
             for arm, rival in dict.fromkeys([*ours, *RIVALS.items()]):
                 pair = of_backbone[of_backbone["arm"].isin((arm, rival))]
                 if rival and pair["arm"].nunique() == 2:
-                    parts.append(Part(pair, metric, rival, {"over": rival}))
-    table = compare_parts(parts)
+                    tables.append(compare(pair, metric, rival).assign(over=rival))
+    table = as_one_family(tables)
     families = table["arm"].map({"dallrec": 0, **dict.fromkeys(RIVALS, 1)}).fillna(2)
     return pd.concat([judged(table[families == family]) for family in range(3)])
 
@@ -101,13 +101,10 @@ def effect_table(
     )
     keys = ["backbone", "arm", "over", "yardstick"]
     rows = rows.sort_values(keys, key=lambda key: pd.factorize(key)[0], kind="stable")
-    same = {"arm": rows["arm"].nunique() == 1}
-    # the name of a best control is news, whatever it is
-    told = rows["arm"].nunique() > 1 or rows["over"].isin(("base", "zero_shot")).all()
-    same |= {"over": told and rows["over"].nunique() == 1}
-    same |= {"yardstick": rows["metric"].nunique() == 1}
-    shown = [key for key in keys if not same.get(key)]
-    return rows.set_index(shown)[list(columns)]
+    told = {"backbone", *(key for key in keys if rows[key].nunique() > 1)}
+    if "arm" not in told and not rows["over"].isin(("base", "zero_shot")).all():
+        told.add("over")  # the name of a best control is news, whatever it is
+    return rows.set_index([key for key in keys if key in told])[list(columns)]
 
 
 def headline(
@@ -124,22 +121,21 @@ def headline(
     fields += ["users", "seeds"]
     found: dict[str, dict[str, Any]] = {}
     for row in table.to_dict("records"):
-        of_backbone = found.setdefault(row["backbone"], {metric: {} for metric in metrics})
-        rivals = {"base": "base", "best control": best.get(row["backbone"])}
-        for side, rival in (rivals | {"zero_shot": "zero_shot"}).items():
-            if rival == row["over"]:
-                effect = {field: row[field] for field in fields}
-                of_backbone[row["metric"]][f"over {side}"] = effect
+        sides = found.setdefault(row["backbone"], {metric: {} for metric in metrics})[row["metric"]]
+        effect = {field: row[field] for field in fields}
+        if row["over"] == best.get(row["backbone"]):
+            sides["over best control"] = effect
+        if row["over"] in ("base", "zero_shot"):
+            sides[f"over {row['over']}"] = effect
     return found
 
 
 def interval_texts(table: pd.DataFrame, digits: int = 4) -> list[str]:
     """Return difference and interval of each row in words that are not broken over lines."""
-    ends = zip(table["difference"], table["low"], table["high"], strict=True)
-    return [
-        f"{mean:+.{digits}f} ({low:+.{digits}f}\u00a0to\u00a0{high:+.{digits}f})"
-        for mean, low, high in ends
-    ]
+    rows = table[["difference", "low", "high"]].itertuples(index=False)
+    number = f"{{:+.{digits}f}}"
+    form = f"{number} ({number}\u00a0to\u00a0{number})"
+    return [form.format(*row) for row in rows]
 
 
 def short_texts(table: pd.DataFrame) -> list[str]:
@@ -178,12 +174,10 @@ def compare(scores: pd.DataFrame, metrics: str | Sequence[str], base: str = "bas
             if base not in arms:
                 known = ", ".join(map(str, arms))
                 raise UserError(f"{backbone} has no arm '{base}'; it has {known}")
-            of = {"metric": metric, "backbone": backbone}
-            rows += [
-                of | {"arm": arm} | _compared(arms[base], values, f"{backbone}, arm '{arm}'")
-                for arm, values in arms.items()
-                if arm != base
-            ]
+            reference = arms.pop(base)
+            for arm, values in arms.items():
+                about = {"metric": metric, "backbone": backbone, "arm": arm}
+                rows.append(about | _compared(reference, values, f"{backbone}, arm '{arm}'"))
     return judged(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -199,22 +193,8 @@ users and seeds are what was compared: where seeds is 1, the interval is for tha
 """
 
 
-class Part(NamedTuple):
-    """One of several comparisons that make a table."""
-
-    scores: pd.DataFrame
-    """as for `compare`"""
-    metrics: str | Sequence[str]
-    """what is compared"""
-    base: str
-    """the arm to compare with"""
-    labels: dict[str, str]
-    """columns of its rows, and what they say"""
-
-
-def compare_parts(parts: Iterable[Part]) -> pd.DataFrame:
-    """Return `compare` of every part, labelled; all rows together are one family."""
-    tables = [compare(*part[:3]).assign(**part.labels) for part in parts]
+def as_one_family(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables of `compare`, and judge all their rows as one family."""
     return judged(pd.concat(tables, ignore_index=True))
 
 
@@ -230,10 +210,10 @@ def _compared(base: pd.DataFrame, other: pd.DataFrame, what: str) -> dict[str, A
         raise UserError(f"{what} has other seeds or users than the base arm; run both alike")
     means = first.loc[repeats].to_numpy(), second.loc[repeats].to_numpy()
     difference, se, df = crossed(means[1] - means[0])
-    reference = float(means[0].mean())
+    reference, value = (float(each.mean()) for each in means)
     return {
         "base": reference,
-        "other": float(means[1].mean()),
+        "other": value,
         "difference": difference,
         "relative": 100 * difference / reference if reference else float("nan"),
         "se": se,
@@ -270,24 +250,23 @@ def user_quarters(train: pd.DataFrame, n_users: int) -> pd.Series:
 
 
 def compare_groups(
-    scores: pd.DataFrame, metrics: str | Sequence[str], groups: pd.Series, base: str = "base"
+    scores: pd.DataFrame, metrics: str | Sequence[str], groups: pd.Series
 ) -> pd.DataFrame:
-    """Compare arms inside groups of users; all groups are one family.
+    """Compare arms with base inside groups of users; all groups are one family.
 
     Args:
         scores: rows backbone, arm, seed, user, metric, value.
         metrics: one or more, for example "recall@20".
         groups: group of each user, indexed by user code; a category keeps its order.
-        base: the arm to compare with.
 
     Returns:
-        The columns of `compare` and `group`.
+        The columns of `compare` and `group`. Groups with fewer than two users are left out.
     """
     group_of = scores["user"].map(groups.astype(str))
-    names = dict.fromkeys(str(name) for name in groups.sort_values().unique())
-    table = compare_parts(
-        Part(scores[group_of == name], metrics, base, {"group": name})
-        for name in names
-        if (group_of == name).any()
+    parts = {str(name): scores[group_of == str(name)] for name in groups.sort_values().unique()}
+    table = as_one_family(
+        compare(part, metrics).assign(group=name)
+        for name, part in parts.items()
+        if part["user"].nunique() > 1
     )
     return table.sort_values(["backbone", "arm"], kind="stable", ignore_index=True)

@@ -32,8 +32,8 @@ def written(answers: pd.DataFrame) -> pd.DataFrame:
         answers: schema `added`; a column weight, where there is one, is the edges' weight, else 1.
     """
     added = answers[answers["added"]]
-    weight = added["weight"] if "weight" in added else 1
-    return added[["user", "item"]].assign(weight=weight).astype({"weight": np.float32})
+    edges = added[["user", "item"]].assign(weight=added.get("weight", 1))
+    return edges.astype({"weight": np.float32})
 
 
 def best(to_match: pd.DataFrame, scores: Scored, known: pd.DataFrame) -> pd.DataFrame:
@@ -157,18 +157,12 @@ def features(
         written: features by modality, each float32 [N, width].
         kind: one of `FEATURES`.
         seed: of the permutation or the noise.
-
-    Raises:
-        UserError: for an unknown kind.
     """
-    if kind not in FEATURES:
-        raise UserError(f"feature control '{kind}' is unknown; use {', '.join(FEATURES)}")
-    made = {}
+    made = dict(written)
     for position, (name, matrix) in enumerate(sorted(written.items())):
         length = np.linalg.norm(matrix, axis=1, keepdims=True)
         if kind == "shuffled":
-            order = np.random.default_rng([seed, 30]).permutation(len(matrix))
-            made[name] = matrix[order]
+            made[name] = matrix[np.random.default_rng([seed, 30]).permutation(len(matrix))]
         elif kind == "constant":
             value = length.mean() / np.sqrt(matrix.shape[1])
             made[name] = np.full(matrix.shape, value, np.float32)
@@ -176,7 +170,7 @@ def features(
             rows = np.random.default_rng([seed, 31, position]).standard_normal(matrix.shape)
             rows *= length / np.linalg.norm(rows, axis=1, keepdims=True)
             made[name] = rows.astype(np.float32)
-    return {name: made[name] for name in written}
+    return made
 
 
 # ---------------------------------------------------------------- dealing edges out
@@ -200,8 +194,8 @@ def deal(to_match: pd.DataFrame, choices: pd.DataFrame) -> pd.DataFrame:
         user, item (int32), weight (float32), by user and item; fewer than `to_match` where a user's
         choices run out.
     """
-    to_match = to_match if "weight" in to_match else to_match.assign(weight=1)
-    wanted = to_match.sort_values(["user", "weight", "item"], ascending=[True, False, True])
+    wanted = to_match.assign(weight=to_match.get("weight", 1))
+    wanted = wanted.sort_values(["user", "weight", "item"], ascending=[True, False, True])
     wanted = wanted[["user", "weight"]].assign(place=wanted.groupby("user").cumcount())
     offered = choices[["user", "item"]].assign(place=choices.groupby("user").cumcount())
     made = wanted.merge(offered, on=["user", "place"])[["user", "item", "weight"]]

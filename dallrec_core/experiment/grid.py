@@ -9,9 +9,7 @@ can be added without training anything again.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -31,14 +29,7 @@ from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.experiment.arms import Arm
 from dallrec_core.experiment.controls import deal, listed
-from dallrec_core.experiment.scores import (
-    HIDDEN,
-    Study,
-    collect,
-    inside,
-    load_lists,
-    save_lists,
-)
+from dallrec_core.experiment.scores import HIDDEN, Study, collect, inside, load_lists, save_lists
 from dallrec_core.recommenders import training
 from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.training import SETTINGS, TrainSettings
@@ -153,20 +144,14 @@ def run_grid(
         if arm.guesses_of
     }
     _train(study, guides.values(), folder, jobs, scheduler, guessing=True)
-    complete = [
-        (t, _with_guesses(arm, path_of(study, guides[t.run], folder)) if t.run in guides else arm)
-        for t, arm in planned
-    ]
-    _train(study, complete, folder, jobs, scheduler)
-    finished = [(t, arm, path_of(study, (t, arm), folder)) for t, arm in complete]
+    finished = []
+    for t, arm in planned:
+        if t.run in guides:
+            lists = load_lists(path_of(study, guides[t.run], folder).with_suffix(GUESSES))
+            arm = replace(arm, edges=deal(arm.edges, listed(lists.users, lists.items)))
+        finished.append((t, arm, path_of(study, (t, arm), folder)))
+    _train(study, [(t, arm) for t, arm, _ in finished], folder, jobs, scheduler)
     return collect(study, finished, ks, variants_at)
-
-
-def _with_guesses(arm: Arm, path: Path) -> Arm:
-    """Put the guesses of a training in the place of an arm's items."""
-    lists = load_lists(path.with_suffix(GUESSES))
-    edges = deal(arm.edges, listed(lists.users, lists.items))
-    return replace(arm, edges=edges, guesses_of="")
 
 
 # ---------------------------------------------------------------- what identifies a training
@@ -176,7 +161,7 @@ def reduced(job: Job) -> Job:
     """Return a training and its arm without what its backbone does not read."""
     one, arm = job
     model = recommenders.model_class(one.backbone)
-    if arm.features and not model.uses_features:
+    if not model.uses_features:
         arm = replace(arm, features={})
     if model.closed_form or arm.negatives.empty or not one.settings.hard_negative_share:
         arm = arm if arm.negatives.empty else replace(arm, negatives=arm.negatives.iloc[:0])
@@ -188,8 +173,7 @@ def path_of(study: Study, job: Job, folder: Path) -> Path:
     """Return the file of a training's ranked lists; equal trainings of two arms share it."""
     one, arm = reduced(job)
     parts = [one.backbone, one.seed, asdict(one.settings), study.digest, arm.digest]
-    parts += [_code(one.backbone), DEPTH, torch.__version__]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    key = joblib.hash([*parts, _code(one.backbone), DEPTH, torch.__version__])
     return folder / "trainings" / f"{key}.npz"
 
 
@@ -199,7 +183,7 @@ def _code(backbone: str) -> str:
     files = sorted(Path(recommenders.__file__).parent.glob("*.py"))
     if ":" in backbone:  # from a file of the user's own
         files.append(Path(inspect.getfile(recommenders.model_class(backbone))))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return str(joblib.hash([file.read_bytes() for file in files]))
 
 
 # ---------------------------------------------------------------- training
@@ -214,13 +198,12 @@ def _train(
     guessing: bool = False,
 ) -> None:
     """Train what is not finished, the dearest first."""
+    endings = [".json"] + [GUESSES] * guessing + [HIDDEN] * (study.hidden is not None)
     todo: dict[Path, Job] = {}
-    endings = [".npz", ".json"] + [GUESSES] * guessing + [HIDDEN] * (study.hidden is not None)
     for job in needed:
-        path = path_of(study, job, folder)
-        if not all(path.with_suffix(ending).is_file() for ending in endings):
-            todo.setdefault(path, reduced(job))
-    dear = sorted(todo, key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
+        todo.setdefault(path_of(study, job, folder), reduced(job))
+    dear = [path for path in todo if not all(path.with_suffix(end).is_file() for end in endings)]
+    dear.sort(key=lambda path: -recommenders.model_class(todo[path][0].backbone).cost)
     count = min(jobs or joblib.cpu_count(), len(dear))
     with _processes(count, scheduler):
         done = joblib.Parallel(return_as="generator_unordered")(
@@ -274,7 +257,7 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
             observed, study.n_users, study.n_items,
             extra=arm.edges, insertion=arm.insertion, negatives=arm.negatives,
         )  # fmt: skip
-        with training.threads(one.settings.threads):
+        with training.one_thread():
             # copies: what other processes are handed is a read-only map of one file
             features = {name: torch.tensor(rows) for name, rows in arm.features.items()}
             config = one.settings.model
@@ -295,11 +278,6 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
         raise UserError(f"{one.run}: {error}") from error
     except Exception as error:
         raise RuntimeError(f"{one.run}: {type(error).__name__}: {error}") from error
-    record = asdict(result) | {
-        "run": one.run,
-        "edges": len(graph.users),
-        "peak_mib": peak_mib(),
-        "settings": asdict(one.settings),
-        "history": result.history.to_dict("list"),
-    }
+    record = asdict(result) | {"run": one.run, "edges": len(graph.users), "peak_mib": peak_mib()}
+    record |= {"settings": asdict(one.settings), "history": result.history.to_dict("list")}
     write_json(record, path.with_suffix(".json"))  # last: its presence says that all is there

@@ -123,22 +123,20 @@ def position_auc(users: np.ndarray, held_out: np.ndarray) -> float:
 
 
 def popularity(
-    users: np.ndarray, items: np.ndarray, held_out: np.ndarray, seed: int = 0
+    users: np.ndarray, items: np.ndarray, held_out: np.ndarray
 ) -> tuple[float, float, float]:
     """Compare how popularity agrees between test and rest with the same data dealt at random.
 
     Args:
-        users: user of each row, `[n]`.
+        users: user of each row, `[n]`, ascending.
         items: item of each row, `[n]`.
         held_out: whether the row went to test, bool `[n]`.
-        seed: of the deals.
 
     Returns:
         Pearson's correlation of the items' counts in test and rest; its mean when as many rows of
         each user are dealt to test at random; and the standard deviation between such deals.
     """
-    order = np.argsort(users, kind="stable")
-    random, size = np.random.default_rng([seed, 61]), int(items.max()) + 1
+    random, size = np.random.default_rng([0, 61]), int(items.max()) + 1
 
     def correlation(flags: np.ndarray) -> float:
         test, rest = (np.bincount(items[part], minlength=size) for part in (flags, ~flags))
@@ -147,7 +145,7 @@ def popularity(
     deals = []
     for _ in range(_DEALS):
         dealt = np.empty(len(users), bool)
-        dealt[np.lexsort((random.random(len(users)), users))] = held_out[order]
+        dealt[np.lexsort((random.random(len(users)), users))] = held_out
         deals.append(correlation(dealt))
     return correlation(held_out), float(np.mean(deals)), float(np.std(deals))
 
@@ -175,23 +173,19 @@ def check(folder_of: Callable[[str], Path], ready: Prepared) -> pd.DataFrame:
     # what is a training pair, too, is known anyway, and counted below
     held_out = held_out[~inside(held_out, study.train, n_items)]
     repeats = "counted" if split == "published" else LEAK
-    counts = [
-        (
-            f"{other} pairs that are {one} pairs",
-            inside(of_split[other], of_split[one], n_items).sum(),
-            len(of_split[other]),
-            repeats if one == "training" else LEAK,
-        )
-        for one, other in combinations(of_split, 2)
-    ]
+    counts: list[Count] = []
+    for one, other in combinations(of_split, 2):
+        found = inside(of_split[other], of_split[one], n_items).sum()
+        verdict = repeats if one == "training" else LEAK
+        counts.append((f"{other} pairs that are {one} pairs", found, len(of_split[other]), verdict))
     counts += _text_counts(folder_of("02_finetune"), folder_of("03_interactions"), ready, held_out)
     for arm, edges in ((name, arm.edges) for name, arm in ready.arms.items() if len(arm.edges)):
         for name in ("validation", "test"):
             found = inside(edges, of_split[name], n_items).sum()
             counts.append((f"edges of {arm} that are {name} pairs", found, len(edges), "counted"))
     rows = [(name, n, f"of {of:,}", verdict if n else "ok") for name, n, of, verdict in counts]
-    rows += _diagnostics(of_split, split)
-    table = pd.DataFrame(rows, columns=["check", "found", "beside", "verdict"])
+    columns = ["check", "found", "beside", "verdict"]
+    table = pd.DataFrame([*rows, *_diagnostics(of_split, split)], columns=columns)
     leaks = table.loc[table["verdict"] == LEAK, ["check", "found"]]
     if len(leaks):
         said = "; ".join(f"{name}: {found:g}" for name, found in leaks.itertuples(index=False))

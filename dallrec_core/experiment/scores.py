@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -71,11 +71,8 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """Hash of all that can change a ranking; which items are in the test cannot."""
-        digest = hashlib.sha256(f"{self.n_users},{self.n_items}".encode())
-        for frame in (self.train, self.validation):
-            digest.update(frame_bytes(frame))
-        digest.update(self.test_users.tobytes())
-        return digest.hexdigest()
+        frames = frame_bytes(self.train), frame_bytes(self.validation)
+        return str(joblib.hash([self.n_users, self.n_items, *frames, self.test_users]))
 
 
 def inside(frame: pd.DataFrame, pairs: pd.DataFrame, n_items: int) -> np.ndarray:
@@ -130,17 +127,17 @@ def score_arm(
     }
     if hidden is not None and study.hidden is not None:
         variants["hidden"] = hidden, study.test[study.hidden[study.test["item"]]]
+    recall, ndcg = f"recall@{variants_at}", f"ndcg@{variants_at}"
     for name, (part, test) in variants.items():
         found = evaluation.score(part, test, study.n_items, (variants_at,)).set_index("user")
-        for metric in (f"recall@{variants_at}", f"ndcg@{variants_at}"):
+        for metric in (recall, ndcg):
             table[f"{metric}|{name}"] = table["user"].map(found[metric])
     if study.liked is not None:
         found = evaluation.score(ranking, study.liked, study.n_items, (variants_at,))
-        found = found.set_index("user")[f"recall@{variants_at}"]
-        table[f"recall@{variants_at}[liked]"] = table["user"].map(found)
+        table[f"{recall}[liked]"] = table["user"].map(found.set_index("user")[recall])
     if study.taste is not None:
         liked = evaluation.preference_at_k(ranking, study.taste, study.seen, variants_at)
-        by_user = pd.Series(liked, index=ranking.users)
+        by_user = pd.Series(liked, ranking.users)
         table[f"preference@{variants_at}"] = table["user"].map(by_user)
     return table
 
@@ -161,8 +158,7 @@ def _shortened(ranking: Ranking, taken_out: pd.DataFrame, n_items: int, k: int) 
 
 def frame_bytes(frame: pd.DataFrame) -> bytes:
     """Return the pairs and weights as bytes that do not depend on the order of rows."""
-    weight = frame["weight"] if "weight" in frame else 1.0
-    table = frame[["user", "item"]].assign(weight=weight).to_numpy(np.float64)
+    table = frame[["user", "item"]].assign(weight=frame.get("weight", 1.0)).to_numpy(np.float64)
     return table[np.lexsort(table.T[::-1])].tobytes()
 
 
@@ -178,7 +174,7 @@ def save_lists(ranking: Ranking, path: Path) -> None:
 def load_lists(path: Path) -> Ranking:
     """Read what `save_lists` wrote."""
     with np.load(path) as stored:
-        return Ranking(stored["users"], stored["items"])
+        return Ranking(**stored)
 
 
 def collect(
@@ -201,22 +197,19 @@ def collect(
     scores, runs, curves, seen = [], [], [], set[Path]()
     for one, arm, path in finished:
         ranking, record = load_lists(path), read_json(path.with_suffix(".json"))
-        names = {"backbone": one.backbone, "arm": one.arm, "seed": one.seed}
+        names = {"run": one.run, "backbone": one.backbone, "arm": one.arm, "seed": one.seed}
         hidden = None if study.hidden is None else load_lists(path.with_suffix(HIDDEN))
         table = score_arm(study, ranking, arm.edges, direct, ks, variants_at, hidden)
-        scores.append(evaluation.to_long(table).assign(run=one.run, **names))
+        scores.append(evaluation.to_long(table).assign(**names))
         measured = ("epochs", "best_epoch", "validation", "edges", "seconds", "peak_mib")
-        runs.append(
-            {"run": one.run, **names, **{name: record[name] for name in measured}}
-            | {"added": len(arm.edges)}
-            | {"coverage": coverage(ranking, variants_at, study.n_items)}
-            | {"shared": path in seen}
-        )
+        row = names | {name: record[name] for name in measured} | {"added": len(arm.edges)}
+        row["coverage"] = coverage(ranking, variants_at, study.n_items)
+        runs.append(row | {"shared": path in seen})
         seen.add(path)
         looks = pd.DataFrame(record["history"]).rename(columns={"validation": "value"})
         # models in closed form look once, at epoch 0
         curves.append(looks.loc[looks["epoch"] > 0, ["epoch", "value"]].dropna().assign(**names))
-    columns = ["run", "backbone", "arm", "seed", "user", "metric", "value"]
+    columns = [*names, "user", "metric", "value"]
     every = pd.concat(scores, ignore_index=True)[columns].astype({"seed": np.int32})
     kinds = dict.fromkeys(("seed", "epochs", "best_epoch", "edges", "added"), np.int32)
     floats = dict.fromkeys(("validation", "seconds", "peak_mib", "coverage"), np.float32)

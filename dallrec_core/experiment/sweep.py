@@ -22,7 +22,7 @@ from dallrec_core.experiment.arms import prepare
 from dallrec_core.experiment.grid import run_grid, trainings
 from dallrec_core.recommenders.settings import settings_for
 
-WRITING = [page.name for page in PAGES[:5]]
+WRITING = PAGES[:5]
 """The pages before the recommenders."""
 
 
@@ -69,10 +69,9 @@ def sweep(
     for again in range(regenerations):
         source = f"{run}-r{again}" if again else run
         if not as_is:
-            pages = [find_page(name) for name in WRITING[1:]]
             # other seeds for what the language model learns and writes
-            anew = {page.name: {"seed": resolve(page, *layers)["seed"] + again} for page in pages}
-            chain.run_chain(source, [*layers, anew], WRITING, say=say)
+            anew = {p.name: {"seed": resolve(p, *layers)["seed"] + again} for p in WRITING[1:]}
+            chain.run_chain(source, [*layers, anew], [p.name for p in WRITING], say=say)
         first = chosen["seed"] + again * seeds
         with locked(run):
             folder_of = run_dir(source).joinpath

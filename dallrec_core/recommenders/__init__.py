@@ -17,22 +17,7 @@ from dallrec_core.recommenders.sparse import multiply
 from dallrec_core.recommenders.training import fit
 
 __all__ = [
-    "DotProduct",
-    "Features",
-    "Graph",
-    "Recommender",
-    "baselines",
-    "build",
-    "fit",
-    "grcn",
-    "lightgcn",
-    "mf_bpr",
-    "mmgcn",
-    "mmssl",
-    "model_class",
-    "multiply",
-    "names",
-    "ngcf",
-    "nmf",
+    "DotProduct", "Features", "Graph", "Recommender", "baselines", "build", "fit", "grcn",
+    "lightgcn", "mf_bpr", "mmgcn", "mmssl", "model_class", "multiply", "names", "ngcf", "nmf",
     "settings_for",
-]
+]  # fmt: skip

@@ -40,6 +40,8 @@ class Recommender(nn.Module, abc.ABC):
     "True when the model needs item features."
     cost: ClassVar[float] = 1.0
     "Rough cost of one training, MF-BPR = 1; the dearest are started first."
+    options: ClassVar[type[Any]]
+    "The dataclass of its options, set by `register`."
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -156,7 +158,7 @@ Features = Mapping[str, Tensor]
 """Item features by modality ("attributes", "summary", …), each float32 [N, width]."""
 
 Model = TypeVar("Model", bound=type[Recommender])
-_REGISTRY: dict[str, tuple[type[Recommender], type[Any]]] = {}
+_REGISTRY: dict[str, type[Recommender]] = {}
 
 
 def register(name: str, config: type[Any]) -> Callable[[Model], Model]:
@@ -167,12 +169,11 @@ def register(name: str, config: type[Any]) -> Callable[[Model], Model]:
     """
 
     def add(cls: Model) -> Model:
-        taken = _REGISTRY.get(name)
-        if taken and taken[0].__module__ != cls.__module__:
-            raise UserError(
-                f"{taken[0].__module__} has a recommender '{name}' already; name yours differently"
-            )
-        _REGISTRY[name] = (cls, config)
+        other = _REGISTRY.get(name, cls).__module__
+        if other != cls.__module__:
+            raise UserError(f"{other} has a recommender '{name}' already; name yours differently")
+        cls.options = config
+        _REGISTRY[name] = cls
         return cls
 
     return add
@@ -192,10 +193,6 @@ def model_class(name: str) -> type[Recommender]:
     Raises:
         UserError: for an unknown name, listing the valid ones, or a module that cannot be imported.
     """
-    return _registered(name)[0]
-
-
-def _registered(name: str) -> tuple[type[Recommender], type[Any]]:
     module, colon, own = name.rpartition(":")
     if colon:
         try:
@@ -204,7 +201,7 @@ def _registered(name: str) -> tuple[type[Recommender], type[Any]]:
             raise UserError(
                 f"recommender '{name}': {error}; put the folder of {module}.py on PYTHONPATH"
             ) from error
-    if own not in _REGISTRY or (colon and _REGISTRY[own][0].__module__ != module):
+    if own not in _REGISTRY or (colon and _REGISTRY[own].__module__ != module):
         raise UserError(f"recommender '{own}' is unknown; use one of {', '.join(names())}")
     return _REGISTRY[own]
 
@@ -246,7 +243,7 @@ def build(
 
 
 def _options(name: str, config: Mapping[str, Any]) -> Any:
-    kind = _registered(name)[1]
+    kind = model_class(name).options
     valid = [field.name for field in dataclasses.fields(kind)]
     unknown = [key for key in config if key not in valid]
     if unknown:

@@ -102,14 +102,10 @@ class Graph:
         )
 
     @cached_property
-    def item_degrees(self) -> Tensor:
-        """Summed adjacency weight of each item, float32 [N]."""
-        return torch.zeros(self.n_items).index_add_(0, self.items, self.weights)
-
-    @cached_property
-    def user_degrees(self) -> Tensor:
-        """Summed adjacency weight of each user, float32 [U]."""
-        return torch.zeros(self.n_users).index_add_(0, self.users, self.weights)
+    def degrees(self) -> Tensor:
+        """Summed adjacency weight of each node, users first, float32 [U + N]."""
+        nodes = torch.cat([self.users, self.items + self.n_users])
+        return torch.zeros(self.n_users + self.n_items).index_add_(0, nodes, self.weights.repeat(2))
 
     @property
     def mean_degree(self) -> float:
@@ -134,10 +130,9 @@ class Graph:
         summed weights. A node without edges has an empty row.
         """
         kept = self.weights > 0
-        users, items = self.users[kept], self.items[kept]
-        values = self.weights[kept] * (self.user_degrees[users] * self.item_degrees[items]).rsqrt()
-        nodes = users, items + self.n_users
-        rows, columns = torch.cat(nodes), torch.cat(nodes[::-1])
+        users, items = self.users[kept], self.items[kept] + self.n_users
+        values = self.weights[kept] * (self.degrees[users] * self.degrees[items]).rsqrt()
+        rows, columns = torch.cat([users, items]), torch.cat([items, users])
         order, size = torch.argsort(rows, stable=True), self.n_users + self.n_items
         return csr(rows[order], columns[order], values.repeat(2)[order], (size, size))
 

@@ -91,7 +91,7 @@ class MMGCN(GraphModel):
             {name: Modality(graph, matrix, config) for name, matrix in sorted(features.items())}
         )
         # D^-1 A = D^-½ Ã D^½ with LightGCN's symmetric Ã
-        degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
+        degrees = graph.degrees[:, None]
         self.adjacency = graph.normalised_adjacency()
         self.left = degrees.rsqrt().nan_to_num(posinf=0.0)
         self.right = degrees.sqrt()

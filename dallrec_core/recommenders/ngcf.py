@@ -59,7 +59,7 @@ class NGCF(GraphModel):
         self.of_sum = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         # Â X = left ⊙ Ã (right ⊙ X) + self ⊙ X, with LightGCN's symmetric Ã = D^-½ A D^-½
-        degrees = torch.cat([graph.user_degrees, graph.item_degrees])[:, None]
+        degrees = graph.degrees[:, None]
         self.adjacency = graph.normalised_adjacency()
         self.itself = 1 / (degrees + 1)
         self.right = degrees.sqrt()

@@ -3,17 +3,16 @@
 After He, Liao, Zhang, Nie, Hu and Chua, "Neural collaborative filtering", WWW 2017, in the form
 that DALLRec uses. With embeddings `e_u`, `e_i` of width d:
 
-    z_0  = [e_u ; e_i ; e_u ⊙ e_i]             [3 d]
-    z_l  = dropout(ReLU(W_l z_(l-1) + b_l))    [widths_l],  l = 1 … L
-    s_ui = h · z_L
+    z    = [e_u ; e_i ; e_u ⊙ e_i]             [3 d]
+    s_ui = h · dropout(ReLU(W z + b))          with W of [width, 3 d]
 
 Loss: that of MF-BPR, `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ(‖e_u‖² + ‖e_i‖² + ‖e_j‖²) / B`.
 
-The first layer splits into three, `W_1 z_0 = W_u e_u + W_i e_i + W_p (e_u ⊙ e_i)`. In training the
+The layer splits into three, `W z = W_u e_u + W_i e_i + W_p (e_u ⊙ e_i)`. In training the
 first two are computed once per user and per item, not once per triple. In full ranking, for one
 user they fold into a single matrix: with the items' embeddings as rows of `Q` of `[N, d]`,
 
-    Q (W_i + W_p diag(e_u))ᵀ + (W_u e_u + b_1)   [N, widths_1]
+    Q (W_i + W_p diag(e_u))ᵀ + (W_u e_u + b)   [N, width]
 
 is one matrix product for a block of users, and no pair is sent through the network alone.
 """
@@ -40,8 +39,8 @@ BLOCK = 2**20
 class NMFConfig(EmbeddingConfig):
     """Options of NMF."""
 
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64,)
-    "Widths of the hidden layers."
+    width: PositiveInt = 64
+    "Width of the hidden layer."
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     "Share of hidden activations set to zero in training."
     prior: NonNegativeFloat = 1.0
@@ -80,15 +79,11 @@ class NMF(Recommender):
         self.l2 = config.l2_for(graph)
         self.users = nn.Parameter(torch.randn(graph.n_users, config.dim) * config.init_std)
         self.items = nn.Parameter(torch.randn(graph.n_items, config.dim) * config.init_std)
-        first, widths = config.widths[0], config.widths
-        self.of_user = nn.Linear(config.dim, first)
-        self.of_item = nn.Linear(config.dim, first, bias=False)
-        self.of_product = nn.Linear(config.dim, first, bias=False)
-        self.deeper = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.output = nn.Parameter(torch.empty(widths[-1]))
-        nn.init.normal_(self.output, std=widths[-1] ** -0.5)
+        self.of_user = nn.Linear(config.dim, config.width)
+        self.of_item = nn.Linear(config.dim, config.width, bias=False)
+        self.of_product = nn.Linear(config.dim, config.width, bias=False)
+        self.output = nn.Parameter(torch.empty(config.width))
+        nn.init.normal_(self.output, std=config.width**-0.5)
 
     def loss(
         self, users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
@@ -109,15 +104,12 @@ class NMF(Recommender):
         return loss
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Return the score from the first layer's sums [..., widths_1]."""
-        hidden = dropout(hidden.relu(), self.config.dropout, self.training)
-        for layer in self.deeper:
-            hidden = dropout(layer(hidden).relu(), self.config.dropout, self.training)
-        return hidden @ self.output
+        """Return the score from the layer's sums [..., width]."""
+        return dropout(hidden.relu(), self.config.dropout, self.training) @ self.output
 
     def scores(self, users: Tensor) -> Tensor:
         """Return the scores of all items for `users` (int64 [B]), float32 [B, N]."""
-        width = self.config.widths[0]
+        width = self.config.width
         result = self.items.new_empty(len(users), self.n_items)
         ones = self.items.new_ones(self.n_items, 1)
         items = torch.cat([self.items, ones], dim=1)  # the last column carries the user's part
@@ -132,7 +124,7 @@ class NMF(Recommender):
         return result
 
     def fold(self, user: Tensor) -> Tensor:
-        """Return the first layer for users `user` [b, d], as a matrix [d + 1, b * widths_1]."""
+        """Return the layer for users `user` [b, d], as a matrix [d + 1, b * width]."""
         weight = self.of_item.weight + self.of_product.weight * user[:, None]  # [b, width, d]
         bias = self.of_user(user)[..., None]
         return torch.cat([weight, bias], dim=2).flatten(0, 1).T

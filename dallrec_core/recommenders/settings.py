@@ -38,8 +38,6 @@ class TrainSettings:
     "Epochs between two looks at the validation interactions; the last epoch is always looked at."
     patience: PositiveInt = 4
     "Looks without a better nDCG@20 before training stops."
-    threads: PositiveInt = 1
-    "CPU threads. With one, results do not depend on the number of cores."
     model: Mapping[str, Any] = field(default_factory=dict)
     "Options of the backbone (for example dim, layers, l2), handed to `build` as its config."
 

@@ -2,8 +2,7 @@
 
 Random numbers of epoch e come from a generator seeded by (seed, e), so a run that was interrupted
 continues exactly as it would have gone on, and nothing depends on how long it slept. Training uses
-one thread unless told otherwise: sums then have one order, and results do not depend on the
-number of cores.
+one thread: sums then have one order, and results do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -32,7 +31,9 @@ from dallrec_core.recommenders.ranking import rank
 from dallrec_core.recommenders.sampling import Sampler
 from dallrec_core.recommenders.settings import AUTHORS_MF, SETTINGS, TrainSettings, settings_for
 
-__all__ = ["AUTHORS_MF", "SETTINGS", "FitResult", "TrainSettings", "fit", "settings_for", "threads"]
+__all__ = [
+    "AUTHORS_MF", "SETTINGS", "FitResult", "TrainSettings", "fit", "one_thread", "settings_for",
+]  # fmt: skip
 
 VALIDATION_K = 20
 """Models are selected by nDCG at this K on the validation interactions."""
@@ -55,10 +56,10 @@ class FitResult:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block."""
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread inside the block."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -95,7 +96,7 @@ def fit(
     """
     started = time.perf_counter()
     run = _Run(model, graph, validation, settings, seed, known, checkpoint)
-    with threads(settings.threads), torch.random.fork_rng():
+    with one_thread(), torch.random.fork_rng():
         if model.closed_form:
             run.history.append({"epoch": 0, "loss": np.nan, "validation": run.validate()})
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dallrec_core.book import build as book
+from dallrec_core import book
 from dallrec_core.chain.run import run_chain
 
 ROOT = Path(__file__).resolve().parents[2]

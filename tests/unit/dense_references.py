@@ -67,10 +67,7 @@ def nmf(model, R: Tensor) -> Tensor:
     weight = torch.cat([model.of_user.weight, model.of_item.weight, model.of_product.weight], dim=1)
     users, items = model.users[:, None], model.items[None]
     pairs = torch.cat(torch.broadcast_tensors(users, items) + (users * items,), dim=-1)
-    z = (pairs @ weight.T + model.of_user.bias).relu()
-    for layer in model.deeper:
-        z = (z @ layer.weight.T + layer.bias).relu()
-    return z @ model.output
+    return (pairs @ weight.T + model.of_user.bias).relu() @ model.output
 
 
 def ngcf(model, R: Tensor) -> Tensor:

@@ -52,6 +52,10 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
         assert edges["user"].tolist() == [0, 2] and edges["weight"].tolist() == [1, 1]
         assert not known & set(zip(edges["user"], edges["item"], strict=True)), name
     assert made["interactions"].edges.equals(made["dallrec"].edges)
+    twice = pd.concat([ANSWERS, ANSWERS[1:2]]).assign(weight=0.25)
+    weighted = make("dallrec", answers=twice)["dallrec"]
+    assert weighted.edges["weight"].tolist() == [0.25] * 2
+    assert weighted.negatives.to_numpy().tolist() == [[1, 2]]
     assert made["zero_shot"].edges["item"].tolist() == [4, 0]  # 0 was sure of 4, and only 0 asked 2
     assert [name for name, arm in made.items() if arm.guesses_of] == ["self"]
     # only dallrec is handed the No answers
@@ -99,14 +103,11 @@ def test_features() -> None:
     assert made["summaries"].features == given | {"summary": written["summary"]}
 
 
-def test_seed() -> None:
+def test_seeds_matter_to_chance_alone_and_unknown_arms_are_refused() -> None:
     one, two, other = (make("random", "noise", "base", seed=s) for s in (1, 1, 2))
     for name in one:
         assert one[name].digest == two[name].digest
         assert (one[name].digest == other[name].digest) == (name == "base")
-
-
-def test_an_arm_that_does_not_exist() -> None:
     with pytest.raises(UserError, match="arm 'orakel' is unknown; use base, dallrec, interactions"):
         make("base", "orakel")
 
@@ -138,13 +139,6 @@ def by_hand(score: np.ndarray, known: set[tuple[int, int]]) -> pd.DataFrame:
     return made.astype({"user": "int32", "item": "int32", "weight": "float32"})
 
 
-def test_written_are_the_added_answers_and_their_weights() -> None:
-    answers = pd.DataFrame({"user": [1, 0], "item": [2, 3], "added": [True, False]})
-    assert controls.written(answers).to_numpy().tolist() == [[1, 2, 1]]
-    weighted = controls.written(answers.assign(weight=0.25))
-    assert weighted.to_numpy().tolist() == [[1, 2, 0.25]] and weighted["weight"].dtype == "float32"
-
-
 def test_shortage_counts_who_got_fewer() -> None:
     lists = listed(np.array([0, 3]), np.array([[4, -1, -1], [9, 8, -1]], np.int32))
     made = deal(LIKE, lists)
@@ -152,13 +146,10 @@ def test_shortage_counts_who_got_fewer() -> None:
     assert shortage(LIKE, made) == 2 and shortage(LIKE, LIKE) == 0
 
 
-def test_popular() -> None:
+def test_popular_items_and_those_of_similar_texts() -> None:
     degree = np.bincount(KNOWN["item"], minlength=N)
     expected = by_hand(np.tile(degree, (U, 1)), keys(KNOWN))
     pd.testing.assert_frame_equal(controls.popular(LIKE, KNOWN, U, N), expected)
-
-
-def test_text_knn() -> None:
     rows = np.random.default_rng(1).standard_normal((N, 5)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     other = np.zeros((N, 2), np.float32)  # nothing is known in the second modality
@@ -178,10 +169,9 @@ def test_among_pairs_asked_about_the_highest_score_comes_first() -> None:
 
 def test_held_back_edges_are_real_ones_drawn_at_random() -> None:
     back = pd.DataFrame({"user": [3] * 9 + [0], "item": [*range(9), 4], "rating": 5.0})
-    made = [controls.held_back_edges(LIKE, back, seed) for seed in (0, 0, 1)]
-    pd.testing.assert_frame_equal(made[0], made[1])
-    assert keys(made[0]) != keys(made[2])
-    assert keys(made[0]) <= keys(back) and len(made[0]) == 4  # none is left for user 7
+    one, other = (controls.held_back_edges(LIKE, back, seed) for seed in (0, 1))
+    assert keys(one) != keys(other)
+    assert keys(one) <= keys(back) and len(one) == 4  # none is left for user 7
 
 
 def test_random_edges_are_uniform_over_free_items_and_weights() -> None:
@@ -193,21 +183,11 @@ def test_random_edges_are_uniform_over_free_items_and_weights() -> None:
     assert counts[3] == 0 and heavy.sum() == 500
     free = [0, 1, 2, 4, 5]
     assert counts[free] == pytest.approx(200, abs=45) and heavy[free] == pytest.approx(100, abs=40)
-
-
-def test_random_edges_of_a_user_without_enough_free_items() -> None:
     like = pd.DataFrame({"user": 0, "item": range(4)})
     train = pd.DataFrame({"user": [0, 0, 5], "item": [0, 1, 1]})
     assert keys(controls.random_edges(like[:3], train, 5, 0)) == {(0, 2), (0, 3), (0, 4)}
     with pytest.raises(UserError, match="user 0 should get 4 random edges but has only 3"):
         controls.random_edges(like, train, 5, 0)
-
-
-def test_no_answers_are_those_and_only_those() -> None:
-    rows = [(2, 1, "no"), (0, 3, "no"), (0, 3, "no"), (1, 0, "yes"), (2, 0, "unparsed")]
-    answers = pd.DataFrame(rows, columns=["user", "item", "answer"])
-    assert controls.no_answers(answers).to_numpy().tolist() == [[0, 3], [2, 1]]
-    assert controls.no_answers(answers[:0]).empty
 
 
 # ---------------------------------------------------------------- features of controls
@@ -234,29 +214,17 @@ def test_controls_keep_names_shapes_and_kind_and_are_seeded(kind: str) -> None:
     assert np.array_equal(WRITTEN["summary"], ROWS)  # what was handed in stays as it was
 
 
-def test_shuffled_moves_an_item_as_a_whole() -> None:
-    made = controls.features(WRITTEN, "shuffled", seed=0)
-    assert sorted(map(tuple, made["summary"])) == sorted(map(tuple, ROWS))
-    assert np.array_equal(made["summary"][:, :2], made["attributes"])
-    assert (made["summary"] == ROWS).all(axis=1).mean() < 0.2
-
-
-def test_constant_has_the_mean_length() -> None:
-    made = controls.features(WRITTEN, "constant")["summary"]
-    assert (made == made[0]).all()
-    assert lengths(made)[0] == pytest.approx(lengths(ROWS).mean(), rel=1e-5)
-
-
-def test_noise_has_the_length_of_each_row_and_nothing_else_of_it() -> None:
-    made = controls.features(WRITTEN, "noise", seed=0)
-    assert lengths(made["summary"]) == pytest.approx(lengths(ROWS), rel=1e-5)
-    assert not np.array_equal(made["summary"][:, :2], made["attributes"])
+def test_what_each_control_keeps_of_the_features() -> None:
+    shuffled, constant, noise = (controls.features(WRITTEN, kind) for kind in controls.FEATURES)
+    assert sorted(map(tuple, shuffled["summary"])) == sorted(map(tuple, ROWS))
+    assert np.array_equal(shuffled["summary"][:, :2], shuffled["attributes"])  # items as a whole
+    assert (shuffled["summary"] == ROWS).all(axis=1).mean() < 0.2
+    assert (constant["summary"] == constant["summary"][0]).all()
+    mean = lengths(ROWS).mean()
+    assert lengths(constant["summary"])[0] == pytest.approx(mean, rel=1e-5)
+    assert lengths(noise["summary"]) == pytest.approx(lengths(ROWS), rel=1e-5)
+    assert not np.array_equal(noise["summary"][:, :2], noise["attributes"])
     big = np.random.default_rng(1).standard_normal((3000, 8)).astype(np.float32) + 2
-    noise = controls.features({"x": big}, "noise")["x"]
-    assert abs(np.corrcoef(noise.ravel(), big.ravel())[0, 1]) < 0.03
-    assert abs(noise.mean(axis=0)).max() < 0.2
-
-
-def test_unknown_feature_control() -> None:
-    with pytest.raises(UserError, match="'zeros' is unknown; use shuffled, constant, noise"):
-        controls.features(WRITTEN, "zeros")
+    unlike = controls.features({"x": big}, "noise")["x"]
+    assert abs(np.corrcoef(unlike.ravel(), big.ravel())[0, 1]) < 0.03
+    assert abs(unlike.mean(axis=0)).max() < 0.2

@@ -64,7 +64,7 @@ def test_reading_checks_as_well(tmp_path: Path) -> None:
             read(tmp_path / name, "split")
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_folders_are_replaced_whole(tmp_path: Path) -> None:
     target = write_json({"a": 1}, tmp_path / "x.json")
     with pytest.raises(RuntimeError), atomic(target) as partial:
         partial.write_text("half")
@@ -76,8 +76,6 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert read_json(target) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
-
-def test_folders_are_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "old").touch()
     with atomic(tmp_path / "adapter") as partial:

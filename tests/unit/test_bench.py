@@ -133,26 +133,26 @@ def test_degraded_answers_have_the_auc(auc: float) -> None:
     assert benches.asked_auc(ASKED, score, TRUTH) == pytest.approx(counted(score))
 
 
-def test_the_ends_are_taste_and_a_coin() -> None:
+def test_the_ends_are_taste_and_a_coin_and_better_answers_correct_errors_of_worse_ones() -> None:
     taste = TASTE[ASKED["user"], ASKED["item"]]
     best, coin = (benches.degraded(ASKED, TRUTH, auc) for auc in (1, 0.5))
     assert (np.argsort(best, kind="stable") == np.argsort(taste, kind="stable")).all()
     assert counted(coin) == pytest.approx(0.5, abs=0.06)
-    assert not np.array_equal(coin, benches.degraded(ASKED, TRUTH, 0.5, seed=2))
-
-
-def test_better_answers_correct_errors_of_worse_ones() -> None:
-    """The noise is the same, so what both get right at .7 is right at .9."""
+    # the noise is the same, so what both get right at .7 is right at .9
     orders = [benches.degraded(ASKED, TRUTH, auc).argsort().argsort() for auc in (0.7, 0.9)]
     other = benches.degraded(ASKED, TRUTH, 0.9, seed=8).argsort().argsort()
     assert np.corrcoef(*orders)[0, 1] > np.corrcoef(orders[0], other)[0, 1]
 
 
-def test_answers_that_are_missing_count_as_undecided() -> None:
+def test_answers_that_are_missing_count_as_undecided_and_some_qualities_cannot_be() -> None:
     score = np.where(LIKED, 1.0, 0.0)
     score[np.flatnonzero(LIKED)[0]] = np.nan
     lost = 0.5 if np.nanmedian(score) == 0 else 0.0  # ties with what is not liked, or none
     assert benches.asked_auc(ASKED, score, TRUTH) == pytest.approx(1 - lost / LIKED.sum())
+    with pytest.raises(UserError, match=r"AUC of simulated answers is 0\.4"):
+        benches.degraded(ASKED, TRUTH, 0.4)
+    with pytest.raises(UserError, match="all or none are really liked"):
+        benches.degraded(ASKED, benches.replace(TRUTH, liked_from=9.0), 0.8)
 
 
 def test_surest_is_the_rule_of_page_3_and_takes_nothing_that_was_not_answered() -> None:
@@ -176,10 +176,3 @@ def test_proposals_come_from_what_is_left() -> None:
     # what was removed is unseen now and may be proposed
     assert inside(pairs, data.train, data.n_items).any()
     assert set(pairs["user"]) <= set(train["user"])
-
-
-def test_answers_of_a_quality_that_cannot_be() -> None:
-    with pytest.raises(UserError, match=r"AUC of simulated answers is 0\.4"):
-        benches.degraded(ASKED, TRUTH, 0.4)
-    with pytest.raises(UserError, match="all or none are really liked"):
-        benches.degraded(ASKED, benches.replace(TRUTH, liked_from=9.0), 0.8)

@@ -10,23 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import (
     asking,
     backbones,
-    files,
     finetune,
     limits,
     peers_worker,
-    process,
     ranking,
     recommenders,
 )
 from benchmarks import data as arrays
 from dallrec_core.llm.load import render
-from dallrec_core.recommenders import build, training
-from dallrec_core.recommenders.ranking import Ranking, rank
+from dallrec_core.recommenders import training
 
 KEYS = {"valid_recall@20", "seconds_per_epoch", "cpu_seconds_to_target", "peak_mib"}
 
@@ -73,32 +69,6 @@ def here(monkeypatch: pytest.MonkeyPatch, few_epochs: None) -> None:
         monkeypatch.setattr(module, "best_seconds", once)
 
 
-def test_quality_is_that_of_the_weights_that_fit_keeps(file: str, few_epochs: None) -> None:
-    data, settings = arrays.load(file), training.SETTINGS["MF-BPR"]
-    graph = data.graph()
-    model = build("MF-BPR", graph, config=settings.model)
-    training.fit(model, graph, data.validation, settings)
-    result = backbones.measure(file, "MF-BPR")
-    assert result["valid_recall@20"] == backbones.quality(model, data)["recall@20"]
-
-
-def test_right_lists_pass_and_wrong_ones_do_not(file: str) -> None:
-    data = arrays.load(file)
-    assert ranking.wrong_exact(data, 10, 100) == 0
-    random = torch.Generator().manual_seed(0)
-    vectors = tuple(torch.randn(n, 4, generator=random) for n in (data.n_users, data.n_items))
-    users = np.unique(data.validation["user"].to_numpy())
-    good = rank(vectors, data.train, users, 10)
-    swapped, twice = good.items.copy(), good.items.copy()
-    swapped[:, [0, 9]] = swapped[:, [9, 0]]
-    twice[3, 5] = twice[3, 4]
-    unmasked = rank(vectors, data.train.iloc[:1], users, 10).items
-    lists = (good.items, swapped, twice, unmasked)
-    check = {"known": data.train, "sample": 1000, "tolerance": ranking.ROUNDING}
-    wrong = [ranking.wrong_lists(Ranking(users, items), *vectors, **check) for items in lists]
-    assert wrong[:3] == [0, len(users), 1] and wrong[3] > 0
-
-
 def test_whole_report_without_the_part_that_failed(file: str, here: None, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     results = recommenders.Results(path, keep=False)
@@ -114,12 +84,6 @@ def test_whole_report_without_the_part_that_failed(file: str, here: None, tmp_pa
     assert [point["train"] for point in table["growth"]["MF-BPR"].values()] == [700, 1400]
     assert "growth of LightGCN" in recommenders.report(table)
     assert recommenders.Results(path, keep=True).table == table
-
-
-def test_a_process_of_its_own_returns_its_result_or_fails() -> None:
-    assert process.call("process:peak_mib") > 10
-    with pytest.raises(RuntimeError, match="exit status"):
-        process.call("process:no_such_function")
 
 
 def test_peers_are_measured_like_us(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,20 +102,6 @@ def test_peers_are_measured_like_us(file: str, monkeypatch: pytest.MonkeyPatch) 
     reference = backbones.measure(file, "Popularity")
     assert result["valid_recall@20"] == pytest.approx(reference["valid_recall@20"])
     assert result["epochs"] == 10 and not result["capped"]
-
-
-def test_a_generated_file_is_loaded_whole(tmp_path: Path) -> None:
-    sizes = files.generate(str(tmp_path), 2000)
-    steps = {
-        name: getattr(files, name)(str(tmp_path)) for name in ("read_plainly", "load", "split")
-    }
-    rows, train = sizes["ratings"], arrays.load(tmp_path / "train.npz")
-    assert steps["read_plainly"]["rows"] == steps["load"]["rows"] == rows and rows > 1000
-    assert 0.7 < steps["split"]["rows"] / rows < 0.9 and len(train.train) == steps["split"]["rows"]
-    lines = files.report(sizes, {"plain read": {"seconds": 2.0, "peak_mib": 512.0},
-                                 "load": {"seconds": 5.0, "peak_mib": 2048.0}})  # fmt: skip
-    assert lines[0].startswith(f"{rows:,} ratings")
-    assert "5.0 s     2.5 x plain read, peak  2.00 GiB" in lines[2]
 
 
 # ---------------------------------------------------------------- asking a language model

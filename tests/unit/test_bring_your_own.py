@@ -158,15 +158,12 @@ def test_a_recommender_of_ones_own_is_found_by_its_module(
     grid._code.cache_clear()
 
 
-def test_a_recommender_cannot_take_the_place_of_another(
+def test_a_recommender_that_is_not_there_or_takes_the_place_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taking_a_name.py").write_text(OWN.replace('"Mine"', '"LightGCN"'))
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="lightgcn has a recommender 'LightGCN' already"):
         model_class("taking_a_name:LightGCN")
-
-
-def test_a_recommender_that_is_not_there() -> None:
     with pytest.raises(UserError, match="recommender 'Mine' is unknown; use one of"):
         model_class("json:Mine")

@@ -132,14 +132,11 @@ def test_names_inside_longer_names_do_not_count() -> None:
     assert leakage.in_instructions(records, case, data, test).empty
 
 
-def test_a_test_pair_in_an_edge_is_a_direct_hit(tmp_path: Path) -> None:
+def test_a_test_pair_in_an_edge_is_a_direct_hit_and_parts_share_no_pair(tmp_path: Path) -> None:
     innocent = asked(DATA)[~inside(asked(DATA), TEST, DATA.n_items)]
     planted = pd.concat([innocent, TEST.iloc[[4]]])[["user", "item"]]
     row = found(check(tmp_path, edges=planted), "dallrec that are test")
     assert (row["found"], row["verdict"]) == (1, "counted")
-
-
-def test_parts_that_share_pairs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"test pairs that are validation pairs: {len(TEST)}"):
         check(tmp_path, validation=TEST)
     doubled = pd.concat([TEST, DATA.train.iloc[:3]])
@@ -155,11 +152,8 @@ def test_file_order_left_in(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"place for being in the test: .*; popularity correl"):
         check(tmp_path, *dealt(WHOLE.train["item"].to_numpy()))
 
-
-def test_position_auc_counts_pairs_of_rows() -> None:
-    users = np.repeat([0, 1], 4)
     flags = np.array([0, 0, 1, 1, 0, 1, 0, 1], bool)
     place = np.tile(np.arange(4), 2)
     pairs = [(a, b) for a in place[flags] for b in place[~flags]]
     expected = np.mean([(a > b) + (a == b) / 2 for a, b in pairs])
-    assert leakage.position_auc(users, flags) == pytest.approx(expected)
+    assert leakage.position_auc(np.repeat([0, 1], 4), flags) == pytest.approx(expected)

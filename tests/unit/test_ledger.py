@@ -9,7 +9,7 @@ import pytest
 import torch
 from llm_support import tiny_checkpoint, tiny_model
 
-from dallrec_core.book import generated
+from dallrec_core.book import INSERTIONS
 from dallrec_core.chain import artefacts
 from dallrec_core.chain.pages import find_page
 from dallrec_core.llm.cache import AnswerCache
@@ -117,7 +117,7 @@ def test_a_ledger_adds_up_by_task_and_times_never_reach_a_digest(tmp_path: Path)
 
 def test_the_status_page_adds_the_tasks_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    shown = generated.INSERTIONS["ledger"]
+    shown = INSERTIONS["ledger"]
     assert shown("smoke") == ""
     for name, questions in (("03", 4000), ("04", 70)):
         ledger = Ledger(find_page(name).name)

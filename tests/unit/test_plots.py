@@ -116,9 +116,8 @@ DRAWN: list[tuple[Draw, str, Look, Any]] = [
         lambda: plots.gains(DOSES, "metric", "auc", "AUC", by="who"),
         "recall@20; preference@20; coin; model", intervals, [[0.5, 0, 0.5], [0.7, 0, 0.5]],
     ),
-    (lambda: plots.gains(GROUPS, "of", "group", "x"), "users; x", ticks, ["0-3", "4-9", "10"]),
     (lambda: plots.gains(GROUPS, "of", "x", "", log=True), "", ticks, ["0.02", "0.3", "1"]),
-    (lambda: plots.gains(NOTHING, "of", "group", ""), "", intervals, [[x, 0, 0] for x in range(3)]),
+    (lambda: plots.gains(NOTHING, "of", "group", "x"), "users; x", ticks, ["0-3", "4-9", "10"]),
 ]  # fmt: skip
 
 

@@ -27,9 +27,7 @@ def test_long_loops_print_a_few_lines_with_the_rest_of_the_time(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "asking: 2/1000 questions in 14 s, about 1.9 h left"
     assert len(lines) == 6 and all(module.LINE.fullmatch(line) for line in lines)
-
-
-def test_a_batch_counts_as_a_whole(headless: None, capsys: Capture) -> None:
+    # a batch counts as a whole
     batches = progress(iter([50, 150, 200]), total=400, desc="asking", unit="questions", size=int)
     assert list(batches) == [50, 150, 200]
     assert capsys.readouterr().out == "asking: 200/400 questions in 14 s, about 14 s left\n"

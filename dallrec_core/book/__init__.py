@@ -1,1 +1,0 @@
-"""The book: executed notebooks and prose, built by Jupyter Book and checked."""
