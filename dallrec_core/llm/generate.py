@@ -102,7 +102,7 @@ def log_likelihood(
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
         pairs = [{"instruction": questions[i][0], "output": questions[i][1]} for i in unique]
-        rows = dict(zip(unique, encode_examples(lm, pairs, 0, "probe"), strict=True))
+        rows = dict(zip(unique, encode_examples(lm, pairs, "probe"), strict=True))
         tokens = {i: row["input_ids"] for i, row in rows.items()}
         for batch in _batches(tokens, missing, batch_size):
             sums = _sums(lm, Collate(lm.pad_id)([rows[i] for i in batch]))

@@ -85,7 +85,7 @@ def test_writing_and_tuning_are_counted(tmp_path: Path) -> None:
     settings = LoraSettings(epochs=3, batch_size=5)
     with ledger.task("tuning") as counts:
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", settings, task="t", device="cpu")
-    rows = encode_examples(tiny_model(), examples, 0, "t")
+    rows = encode_examples(tiny_model(), examples, "t")
     all_read = 3 * sum(len(row["input_ids"]) for row in rows)
     saved = counts.saved_by_prefix
     assert counts == Usage(questions=5, tokens_in=all_read - saved, saved_by_prefix=saved)

@@ -17,9 +17,9 @@ from filelock import FileLock
 from llm_support import tiny_checkpoint, tiny_model
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import answer_trainer
+from dallrec_core.llm import adapters
 from dallrec_core.llm import finetune as module
-from dallrec_core.llm.answer_trainer import AnswerTrainer, answer_loss
+from dallrec_core.llm.adapters import AnswerTrainer, answer_loss
 from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
 from dallrec_core.llm.finetune import LoraSettings, _arguments, finetune, with_lora
 from dallrec_core.llm.ledger import Ledger
@@ -47,7 +47,7 @@ def digests(folder: Path) -> dict[str, str]:
 def own_loss(examples: list[dict[str, str]], adapter: Path | None = None) -> float:
     """The model's own loss on one batch."""
     lm = load(str(tiny_checkpoint()), device="cpu", adapter=adapter)
-    batch = Collate(lm.pad_id)(encode_examples(lm, examples, 0, "toy"))
+    batch = Collate(lm.pad_id)(encode_examples(lm, examples, "toy"))
     with torch.inference_mode():
         return float(lm.model(**batch).loss)
 
@@ -111,7 +111,7 @@ def test_interrupted_run_continues_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "toy"
-    monkeypatch.setattr(answer_trainer, "progress", _Killer(steps))
+    monkeypatch.setattr(adapters, "progress", _Killer(steps))
     with pytest.raises(KeyboardInterrupt):
         tune(out)
     assert not out.exists() and (tmp_path / "toy.partial").exists()
@@ -119,7 +119,7 @@ def test_interrupted_run_continues_to_the_same_bytes(
     half.mkdir()
     (half / WEIGHTS).write_bytes(b"half")
     counter = _Killer(100)
-    monkeypatch.setattr(answer_trainer, "progress", counter)
+    monkeypatch.setattr(adapters, "progress", counter)
     log = tune(out)
     assert 100 - counter.left == left
     assert digests(out) == digests(tuned[0])
@@ -146,7 +146,7 @@ def test_only_one_call_works_on_an_adapter(tmp_path: Path) -> None:
 def test_finished_adapter_is_not_trained_again(
     tuned: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AnswerTrainer", None)
+    monkeypatch.setattr(adapters, "AnswerTrainer", None)
     pd.testing.assert_frame_equal(tune(tuned[0]), tuned[1])
     with pytest.raises(TypeError):  # other settings do train
         tune(tuned[0], LoraSettings(epochs=4))
@@ -157,7 +157,7 @@ def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
     for given, text in ((" ", "Do."), ("This", "Do.\nThis"), (None, "Do.")):
         assert instruction_text({"instruction": "Do.", "input": given, "output": "x"}) == text
     lm = tiny_model(chat=chat)
-    (row,) = encode_examples(lm, EXAMPLES[:1], 0, "toy")
+    (row,) = encode_examples(lm, EXAMPLES[:1], "toy")
     prompt = lm.encode([render(lm, EXAMPLES[0]["instruction"])])[0]
     answer = [*lm.encode_answer("yes"), lm.tokenizer.eos_token_id]
     assert row["input_ids"] == prompt + answer
@@ -202,7 +202,7 @@ def test_buckets_bring_those_together_that_begin_alike() -> None:
 
 def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path: Path) -> None:
     lm = tiny_model()
-    rows = encode_examples(lm, ABOUT_USERS, 0, "toy")
+    rows = encode_examples(lm, ABOUT_USERS, "toy")
     assert len({row["alike"] for row in rows}) == 4
     found = []
     for share in (True, False):
@@ -213,7 +213,7 @@ def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path
         settings = LoraSettings(dropout=0.0, extra=drawn)
         trainer = AnswerTrainer(
             model=with_lora(load(str(tiny_checkpoint()), device="cpu"), settings),
-            args=_arguments(lm, settings, tmp_path, len(rows), evaluate=False),
+            args=_arguments(lm, settings, tmp_path, evaluate=False),
             compute_loss_func=answer_loss,
         )
         with Ledger("toy").task("toy") as counts:
@@ -254,7 +254,7 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 2 < 12
     assert own_loss(WRONG, tmp_path / "whole") == pytest.approx(losses[best], rel=1e-4)
-    monkeypatch.setattr(answer_trainer, "progress", _Killer(len(log) - 3))
+    monkeypatch.setattr(adapters, "progress", _Killer(len(log) - 3))
     with pytest.raises(KeyboardInterrupt):
         tune(tmp_path / "half", settings, held_out=WRONG)
     monkeypatch.undo()
