@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import LanguageModel, render
@@ -22,24 +22,18 @@ IGNORED = -100
 """Label of a token that the loss leaves out."""
 
 
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
 class Record(BaseModel, strict=True):
     """An example in Alpaca form, as it has to be."""
 
-    instruction: str
-    input: str = ""
-    output: str
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _none_is_empty(cls, text: object) -> object:
-        return "" if text is None else text
-
-    @field_validator("instruction", "output")
-    @classmethod
-    def _filled(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("it is empty")
-        return text
+    instruction: Annotated[str, AfterValidator(_filled)]
+    input: Annotated[str, BeforeValidator(lambda text: "" if text is None else text)] = ""
+    output: Annotated[str, AfterValidator(_filled)]
 
 
 def fault(error: ValidationError) -> str:
@@ -163,7 +157,7 @@ class Collate:
         labels = [row["alike"] if self.share else i for i, row in enumerate(rows)]
         prompts = [row["input_ids"][: row["labels"].count(IGNORED)] for row in rows]
         made: dict[str, list[list[int]]] = defaultdict(list)
-        for part in group_rows(list(enumerate(prompts)), labels):
+        for part in group_rows(dict(enumerate(prompts)), labels):
             shared, cut = list(part.prefix), len(part.prefix)
             whole = Group(part.prefix, [(i, rows[i]["input_ids"][cut:]) for i, _ in part.rows])
             learnt = [label for i, _ in part.rows for label in rows[i]["labels"][cut:]]

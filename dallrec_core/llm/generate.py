@@ -63,7 +63,7 @@ def generate(
             for said in side_by_side(lm, texts, todo, max_new_tokens):
                 yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in said.items()}
             return
-        rows = dict(tokenize(lm, texts, unique, answer=max_new_tokens))
+        rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         for batch in _batches(rows, missing, batch_size):
             new = _decode(lm, [rows[i] for i in batch], max_new_tokens)
             answers = [_read(lm, tokens) for tokens in new]

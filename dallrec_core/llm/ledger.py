@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 
 import pandas as pd
+import torch
 
 from dallrec_core.chain.notebook import device, peak_mib
 
@@ -87,7 +87,6 @@ def ledger_table(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def _peak_mib() -> float:
     """Largest memory so far: of the GPU where one is used, else of this process."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / 2**20)
     return peak_mib()

@@ -15,20 +15,11 @@ import torch
 from transformers import Cache, DynamicCache
 
 from dallrec_core.errors import UserError
+from dallrec_core.llm import packing
 from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
 from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, quiet, tokenize
-from dallrec_core.llm.packing import (
-    Group,
-    batches,
-    can_share,
-    group_rows,
-    head_on,
-    only,
-    pad,
-    visible,
-)
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 
@@ -107,12 +98,12 @@ def _loaded(
     texts = [prefix + suffix for prefix, suffix in pairs]
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
-        counts, shared = usage(), can_share(lm)
-        rows = dict(tokenize(lm, texts, unique))
+        counts, shared = usage(), packing.can_share(lm)
+        rows = tokenize(lm, texts, unique)
         counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
-        groups = group_rows(list(rows.items()), [(shared and pairs[i][0]) or i for i in unique])
-        for planned in own(batches(groups, batch_tokens)):
-            if batch := only(planned, missing):
+        groups = packing.group_rows(rows, [(shared and pairs[i][0]) or i for i in unique])
+        for planned in own(packing.batches(groups, batch_tokens)):
+            if batch := packing.only(planned, missing):
                 found = _ask(lm, batch, words)
                 read = sum(map(len, {g.prefix for g in batch})) + sum(len(g.tokens) for g in batch)
                 counts.tokens_in += read
@@ -141,7 +132,7 @@ def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
 
 
 def _ask(
-    lm: LanguageModel, batch: list[Group], words: tuple[list[int], list[int]]
+    lm: LanguageModel, batch: list[packing.Group], words: tuple[list[int], list[int]]
 ) -> dict[int, float | None]:
     logits = last_logits(lm, batch)
     yes, no = (torch.logsumexp(logits[:, each], dim=-1) for each in words)
@@ -156,37 +147,36 @@ def _ask(
 
 
 @torch.inference_mode()
-def last_logits(lm: LanguageModel, batch: list[Group]) -> torch.Tensor:
+def last_logits(lm: LanguageModel, batch: list[packing.Group]) -> torch.Tensor:
     """Float32 logits `[questions, vocabulary]` after the last token of every question.
 
     A group is one row: its questions stand behind one another. Rows are padded on the right: with
     causal attention no real token ever sees a later one, so results do not depend on the batch.
     """
-    ids = pad([group.tokens for group in batch], lm.pad_id, device=lm.device)
+    ids = packing.pad([group.tokens for group in batch], lm.pad_id, device=lm.device)
     sizes = [[len(tokens) for _, tokens in group.rows] for group in batch]
     ends = [(row, end - 1) for row, each in enumerate(sizes) for end in accumulate(each)]
     options = _behind(lm, batch) if batch[0].prefix else {"use_cache": False}
-    with head_on(lm.model, _at(ends)):
+    with packing.head_on(lm.model, _at(ends)):
         return lm.model(input_ids=ids, **options).logits[:, 0].float()
 
 
-def _behind(lm: LanguageModel, batch: list[Group]) -> dict[str, Any]:
+def _behind(lm: LanguageModel, batch: list[packing.Group]) -> dict[str, Any]:
     """What the model needs to read the rows of a batch behind their prefixes."""
-    prefixes = pad([[0] * len(group.prefix) for group in batch], -1)
-    owners = pad([group.owners for group in batch], -1)
-    places = pad([group.places for group in batch], 0, device=lm.device)
-    mask = visible(torch.cat([prefixes, owners], dim=1).to(lm.device), owners.shape[1])
+    prefixes = packing.pad([[0] * len(group.prefix) for group in batch], -1)
+    owners = packing.pad([group.owners for group in batch], -1)
+    places = packing.pad([group.places for group in batch], 0, device=lm.device)
+    mask = packing.visible(torch.cat([prefixes, owners], dim=1).to(lm.device), owners.shape[1])
     return {"past_key_values": _prefixes(lm, batch), "attention_mask": mask, "position_ids": places}
 
 
-def _prefixes(lm: LanguageModel, batch: list[Group]) -> Cache:
+def _prefixes(lm: LanguageModel, batch: list[packing.Group]) -> Cache:
     """Keys and values of the rows' prefixes; each is read once, whatever the number of its rows."""
     number = {prefix: i for i, prefix in enumerate(dict.fromkeys(g.prefix for g in batch))}
     past = DynamicCache(config=lm.model.config)
-    with head_on(lm.model, _at([(0, 0)])):
-        lm.model(
-            input_ids=pad(number, lm.pad_id).to(lm.device), past_key_values=past, use_cache=True
-        )
+    ids = packing.pad(number, lm.pad_id, device=lm.device)
+    with packing.head_on(lm.model, _at([(0, 0)])):
+        lm.model(input_ids=ids, past_key_values=past, use_cache=True)
     if len(number) < len(batch):
         owner = torch.tensor([number[group.prefix] for group in batch], device=lm.device)
         past.batch_select_indices(owner)
