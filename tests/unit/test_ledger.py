@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ def counted(prompts: list[tuple[str, str]], **options: object) -> Usage:
     with Ledger("asking").task("all") as counts:
         p_yes(tiny_model(), prompts, ["yes"], ["no"], **options)
     return counts
-
-
-def test_a_shared_prefix_is_read_once() -> None:
-    counts, whole = counted(PROMPTS), lengths(PROMPTS)
-    ids = tiny_model().encode([render(tiny_model(), a + b) for a, b in PROMPTS])
-    saved = (len(PROMPTS) - 1) * len(os.path.commonprefix(ids))
-    assert counts == Usage(questions=6, tokens_in=sum(whole) - saved, saved_by_prefix=saved)
 
 
 def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from llm_support import tiny_checkpoint, tiny_model
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import adapters
-from dallrec_core.llm import finetune as module
 from dallrec_core.llm.adapters import AnswerTrainer, answer_loss
 from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
 from dallrec_core.llm.finetune import LoraSettings, _arguments, finetune, with_lora
@@ -166,7 +165,7 @@ def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
     assert row["input_ids"][:-1] == lm.encode([render(lm, EXAMPLES[0]["instruction"]) + "yes"])[0]
 
 
-def test_buckets_hold_every_example_once_and_pad_little() -> None:
+def test_buckets_hold_every_example_once_bring_like_ones_together_and_pad_little() -> None:
     lengths = np.random.default_rng(0).integers(20, 300, 200)
     rows = [{"input_ids": [0] * n, "alike": i} for i, n in enumerate(lengths)]
     sampler, orders = Buckets(rows, 8, seed=3), []
@@ -179,6 +178,9 @@ def test_buckets_hold_every_example_once_and_pad_little() -> None:
     assert not {*map(frozenset, first)} & {*map(frozenset, second)}  # other batches
     padded, in_file_order = lengths[first].max(axis=1), lengths.reshape(25, 8).max(axis=1)
     assert padded.sum() < 0.75 * in_file_order.sum()
+    users = [{"input_ids": [0] * (20 + i), "alike": i % 25} for i in range(200)]
+    together = np.reshape(list(Buckets(users, 8, seed=0)), (25, 8))  # those that begin alike
+    assert all(len(set(batch % 25)) == 1 for batch in together)
 
 
 ABOUT_USERS = [
@@ -190,14 +192,6 @@ ABOUT_USERS = [
     for user in range(4)
     if item <= user
 ]
-
-
-def test_buckets_bring_those_together_that_begin_alike() -> None:
-    rows = [{"input_ids": [0] * (20 + i), "alike": i % 25} for i in range(200)]
-    sampler = Buckets(rows, 8, seed=0)
-    batches = np.reshape(list(sampler), (25, 8))
-    assert all(len(set(batch % 25)) == 1 for batch in batches)
-    assert sorted(batches.flat) == list(range(200))
 
 
 def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path: Path) -> None:
@@ -228,20 +222,6 @@ def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path
     for name, grad in grads.items():
         assert grad.abs().max() > 1e-3
         torch.testing.assert_close(grad, others[name], atol=1e-4, rtol=1e-4)
-
-
-def test_shared_training_is_unshared_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = LoraSettings(epochs=3, learning_rate=1e-2, batch_size=4, dropout=0.0)
-    logs = []
-    for share in (True, False):
-        monkeypatch.setattr(module, "can_share", lambda lm, share=share: share)
-        what = {"task": "toy", "held_out": ABOUT_USERS, "device": "cpu"}
-        out = tmp_path / str(share)
-        logs.append(finetune(str(tiny_checkpoint()), ABOUT_USERS, out, settings, **what))
-    pd.testing.assert_frame_equal(*logs, atol=1e-4, rtol=1e-4)
-    assert logs[0]["eval_loss"].dropna().iloc[-1] < 0.7 * logs[0]["eval_loss"].iloc[0]
 
 
 def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(

@@ -24,7 +24,6 @@ from tools.standin.tokenizer import Encoder
 from tools.standin.wordings import INTERACTION_DEFAULT
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
-GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
 TEXTS = (
     "Heat (1995) (Action|Crime|Thriller)",
     "żółw 🎬 日本語 l'été",
@@ -52,32 +51,13 @@ def test_is_a_small_ordinary_llama():
     assert type(model) is LlamaForCausalLM
     assert (FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert (FOLDER / "README.md").read_text().startswith("---")
-
-
-def test_configuration_names_no_machine():
-    for path in FOLDER.glob("*.json"):
+    for path in FOLDER.glob("*.json"):  # names no machine
         assert "/work" not in path.read_text() and "/tmp" not in path.read_text()
-    config = json.loads((FOLDER / "config.json").read_text())
-    assert "auto_map" not in config and config["tie_word_embeddings"]
+    assert "auto_map" not in json.loads((FOLDER / "config.json").read_text())
 
 
 def test_any_text_survives_the_tokenizer(tokenizer):
     assert [tokenizer.decode(tokenizer(text).input_ids) for text in TEXTS] == list(TEXTS)
-
-
-def test_genres_are_single_tokens(tokenizer):
-    words = [word for genre in GENRES for word in (genre, " " + genre)]
-    assert all(len(ids) == 1 for ids in tokenizer(words).input_ids)
-
-
-def test_chat_template(tokenizer):
-    assert chat(tokenizer, "Hello") == "<|user|>Hello<|assistant|>"
-    whole = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "yes"}]
-    text = tokenizer.apply_chat_template(whole, tokenize=False)
-    assert text == "<|user|>Hello<|assistant|>yes<|end|>"
-    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|end|>", "<|pad|>")
-    assert len(tokenizer("<|user|><|assistant|><|end|><|pad|>").input_ids) == 4
 
 
 def decided_questions(viewers: int) -> tuple[list[str], list[bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import torch
 
 from dallrec_core.augmentation import TrainingView
 from dallrec_core.chain.artefacts import write_json, write_table
+from dallrec_core.llm.generate import Generated
 
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Film-Noir", "Horror", "Sci-Fi")
 
@@ -92,14 +93,6 @@ class Fixed:
 def popularity(data: TrainingView) -> Fixed:
     """The more training interactions, the higher the score, for everybody."""
     return Fixed(np.tile(data.item_degree.astype(float), (data.n_users, 1)))
-
-
-class Generated(NamedTuple):
-    """What the real generation returns."""
-
-    text: str
-    tokens: int
-    truncated: bool
 
 
 class FakeAsker:
