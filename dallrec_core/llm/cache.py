@@ -19,8 +19,9 @@ from accelerate.utils import gather_object
 
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
+from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import processes
+from dallrec_core.llm.load import processes, quiet
 
 T = TypeVar("T")
 
@@ -155,8 +156,9 @@ def ask_once(
     if group.is_main_process:
         share = -(-len(missing) // group.num_processes)
         sizes = progress(sizes, total=share, desc=desc, unit="questions", size=int)
-    for _ in sizes:
-        pass
+    with quiet(), enough_memory("lower batch_tokens or batch_size"):
+        for _ in sizes:
+            pass
     for part in gather_object([known]):  # each machine may have a cache of its own
         keep({key: value for key, value in part.items() if key not in known})
     return [known[key] for key in keys]

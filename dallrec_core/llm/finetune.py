@@ -38,7 +38,7 @@ class LoraSettings:
     """The adapter's product is scaled by alpha / rank."""
     dropout: float = 0.05
     """Chance with which an input of the adapter is dropped in training."""
-    target_modules: str | tuple[str, ...] = "all-linear"
+    target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter, by name."""
     epochs: int = 5
     """Passes over the examples."""
@@ -65,13 +65,12 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    targets = settings.target_modules
     with explained(f"LoRA settings do not fit model '{lm.name}'"):
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]
             lora_dropout=settings.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=settings.target_modules,
             task_type="CAUSAL_LM",
             **settings.extra,
         )

@@ -17,9 +17,8 @@ from transformers import Cache, DynamicCache
 from dallrec_core.errors import UserError
 from dallrec_core.llm import packing
 from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
-from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, quiet, tokenize
+from dallrec_core.llm.load import LanguageModel, tokenize
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
 
 
@@ -61,8 +60,7 @@ def p_yes(
         compute = _served(lm, texts, yes, no)
     else:
         compute = _loaded(lm, pairs, yes, no, batch_tokens)
-    with quiet(), enough_memory("lower batch_tokens"):
-        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
+    found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
     return np.asarray(found, dtype=np.float32)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import rankdata
 from tiny_data import FakeAsker, Fixed, books, movies, popularity, write_page_1
 
-from dallrec_core.augmentation import interactions, load_data, load_truth, selection
+from dallrec_core.augmentation import interactions, load_data, selection
 from dallrec_core.augmentation.candidates import candidates, cold_items
 from dallrec_core.chain.artefacts import write_table
 from dallrec_core.errors import UserError
@@ -44,16 +44,6 @@ def test_seen_tells_training_pairs():
     users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
     table = pd.crosstab(data.train["user"], data.train["item"])
     assert (data.seen(users, items) == table.to_numpy().ravel()).all()
-
-
-def test_load_data_names_what_is_wrong(tmp_path):
-    data = movies()
-    write_page_1(tmp_path, data, data.train[:3])
-    assert load_data(tmp_path).train["item"].equals(data.train["item"])
-    assert load_truth(tmp_path) is None
-    write_page_1(tmp_path, dataclasses.replace(data, n_users=5), data.train[:3])
-    with pytest.raises(UserError, match=r"train.parquet: row \d+, column 'user' is 5"):
-        load_data(tmp_path)
 
 
 # ---------------------------------------------------------------- examples

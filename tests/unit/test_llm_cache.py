@@ -76,10 +76,6 @@ def test_damaged_files_are_explained(damage: Callable[[Path], None], tmp_path: P
 
 
 def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for place in (tmp_path / "file" / "a.sqlite", tmp_path):
-        with pytest.raises(UserError, match="cannot be used: "):
-            AnswerCache(place)
     with AnswerCache(tmp_path / "a.sqlite", timeout=0.1) as cache:
         blocker = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")

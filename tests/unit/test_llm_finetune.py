@@ -256,7 +256,7 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
             {},
             "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
         ),
-        (EXAMPLES, {"target_modules": ("no",)}, "LoRA settings do not fit model .*no"),
+        (EXAMPLES, {"target_modules": ["no"]}, "LoRA settings do not fit model .*no"),
         (EXAMPLES, {"learning_rate": 1e30}, "loss became NaN at step .* lower the learning_rate"),
     ],
 )
