@@ -13,6 +13,7 @@ import torch
 
 from dallrec_core.augmentation import TrainingView
 from dallrec_core.chain.artefacts import write_json, write_table
+from dallrec_core.data import load
 from dallrec_core.llm.generate import Generated
 
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Film-Noir", "Horror", "Sci-Fi")
@@ -63,6 +64,13 @@ def books(n_users: int = 10) -> TrainingView:
     train = pd.DataFrame(pairs, columns=["user", "item"]).astype("int32")
     train["rating"] = np.float32("nan")
     return TrainingView("tiny", "book", "genres", 3.0, n_users, 12, train, pd.DataFrame(rows))
+
+
+def matinee() -> tuple[TrainingView, pd.DataFrame]:
+    """All of the embedded data, and the truth about its films."""
+    films = load("matinee")
+    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
+    return TrainingView(*about, films.interactions, films.items), films.truth.items
 
 
 def write_page_1(
