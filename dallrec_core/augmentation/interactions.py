@@ -277,34 +277,3 @@ def true_quality(
 
 def _mean(values: Any) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
-
-
-def disagreement(answers: pd.DataFrame, base: Recommender, data: TrainingView) -> dict[str, float]:
-    """Compare the language model with the base recommender on the pairs that were asked about.
-
-    Where they agree, the base could have added the pairs alone. Pairs with items without training
-    interactions are left out: the base has no opinion on them.
-
-    Args:
-        answers: schema `added`.
-        base: the fitted recommender that proposed them.
-        data: the training view.
-
-    Returns:
-        pairs that both have an opinion on; rank_correlation, Spearman's, of p_yes and the base's
-        score standardised per user; refused, the share that the language model answered with no;
-        and chosen_by_both, of the added pairs the share that would also be there had the base
-        chosen as many of each user's asked pairs by its own score.
-    """
-    known = (data.item_degree[answers["item"]] > 0) & answers["p_yes"].notna()
-    frame = answers[known].reset_index(drop=True)
-    frame = frame.assign(base=candidates.base_scores(frame, base, data))
-    by_user = frame.groupby("user")
-    rank = by_user["base"].rank(ascending=False, method="first")
-    both = (rank <= by_user["added"].transform("sum"))[frame["added"]]
-    return {
-        "pairs": len(frame),
-        "rank_correlation": float(frame["p_yes"].corr(frame["base"], method="spearman")),
-        "refused": _mean(frame["answer"] == "no"),
-        "chosen_by_both": _mean(both),
-    }
