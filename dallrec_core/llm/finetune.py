@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,13 @@ class LoraSettings:
     0 trains to the end and keeps the last. Without held-out examples it does nothing."""
     seed: int = 0
     """Of the initial adapter, the order of examples and dropout."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `peft.LoraConfig` by name, such as `use_rslora`."""
 
 
 def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     """Return the model of `lm` with untrained adapters in it, ready to be trained.
 
     Raises:
-        UserError: when the model has no such layers, or PEFT does not know an option.
+        UserError: when the model has no such layers, or PEFT refuses the settings.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -72,7 +70,6 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
             lora_dropout=settings.dropout,
             target_modules=settings.target_modules,
             task_type="CAUSAL_LM",
-            **settings.extra,
         )
         plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
         return get_peft_model(plain, config)

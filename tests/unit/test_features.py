@@ -281,9 +281,8 @@ def test_states_are_the_last_ones_and_the_first_token_does_not_count() -> None:
         states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0]
     assert np.allclose(mean_states(reader, ["crime yes no"])[0][0], states.mean(dim=0), atol=1e-5)
     begun = reader._replace(skip=int(ids[0, 0]))
-    assert np.allclose(
-        mean_states(begun, ["crime yes no"])[0][0], states[1:].mean(dim=0), atol=1e-5
-    )
+    found = mean_states(begun, ["crime yes no"])[0][0]
+    assert np.allclose(found, states[1:].mean(dim=0), atol=1e-5)
     alone = lm.decode([int(ids[0, 0])])
     if len(lm.tokenizer(alone)["input_ids"]) == 1:  # nothing would be left: it counts after all
         assert mean_states(begun, [alone])[0].any()

@@ -203,13 +203,15 @@ def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path
         batch = Collate(lm.pad_id, share=share)(rows)
         assert len(batch["input_ids"]) == (4 if share else len(rows))
         torch.manual_seed(0)
-        drawn = {"init_lora_weights": False}  # or the gradients of one half would be zero
-        settings = LoraSettings(dropout=0.0, extra=drawn)
+        settings = LoraSettings(dropout=0.0)
         trainer = AnswerTrainer(
             model=with_lora(load(str(tiny_checkpoint()), device="cpu"), settings),
             args=_arguments(lm, settings, tmp_path, evaluate=False),
             compute_loss_func=answer_loss,
         )
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:  # zeros, and the gradients of the other half would be zero, too
+                torch.nn.init.normal_(weight, std=0.1)
         with Ledger("toy").task("toy") as counts:
             loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
