@@ -59,8 +59,8 @@ def generate(
         stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
             todo = [i for i in own(unique) if i in missing]
-            for said in side_by_side(lm, texts, todo, max_new_tokens):
-                yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in said.items()}
+            for i, said in side_by_side(lm, texts, todo, max_new_tokens, 0):
+                yield {i: [said.text.strip(), said.tokens, said.cut]}
             return
         rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         for batch in _batches(rows, missing, batch_size):

@@ -74,8 +74,8 @@ def _served(
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
         todo = [i for i in own(unique) if i in missing]
-        for answers in side_by_side(lm, texts, todo, longest, logprobs=lm.logprobs):
-            yield {i: chance(answer, *spellings) for i, answer in answers.items()}
+        for i, answer in side_by_side(lm, texts, todo, longest, lm.logprobs):
+            yield {i: chance(answer, *spellings)}
 
     return compute
 

@@ -116,21 +116,16 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
 
 
 def side_by_side(
-    lm: ServedModel,
-    texts: Sequence[str],
-    positions: Iterable[int],
-    max_tokens: int,
-    *,
-    logprobs: int = 0,
-) -> Iterator[dict[int, Answer]]:
-    """Ask the questions at `positions` side by side and yield the answers as they come.
+    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], max_tokens: int, logprobs: int
+) -> Iterator[tuple[int, Answer]]:
+    """Ask the questions at `positions` side by side; yield (position, answer) as they come.
 
     Args:
         lm: from `connect`.
         texts: all questions.
         positions: those to ask.
         max_tokens: longest answer, in tokens.
-        logprobs: how many of the first token's log-probabilities are wanted.
+        logprobs: how many of the first token's log-probabilities are wanted; 0 for none.
 
     Raises:
         UserError: when a request fails for good, after the answers to those still under way.
@@ -153,7 +148,7 @@ def side_by_side(
         if answer is not None:
             counts.tokens_in += answer.read
             counts.tokens_out += answer.tokens
-            yield {position: answer}
+            yield position, answer
     if failures:
         raise failures[0]
 
