@@ -40,13 +40,10 @@ NEXT = "next: dallrec run --run {run} --from {page} (and its --profile)"
 
 
 def export_alpaca(run: str, folder: Path) -> list[Path]:
-    """Write the instructions of a run as data of LLaMA-Factory.
+    """Write the instructions of a run as data of LLaMA-Factory, and return the files.
 
     One json file per task, and `dataset_info.json`, which keeps the entries it already has: the
     folder may be LLaMA-Factory's own `data`. The datasets are called `dallrec_<task>`.
-
-    Returns:
-        the files written.
 
     Raises:
         UserError: when the run has no instructions, or a file cannot be read or written.
@@ -67,7 +64,7 @@ def export_alpaca(run: str, folder: Path) -> list[Path]:
 
 
 def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[Path]:
-    """Write the split of a run as atomic files of RecBole, with a configuration that reads them.
+    """Write the split of a run as RecBole's files and a configuration, and return their paths.
 
     They are `<folder>/<run>/<run>.{train,valid,test}.inter`, `.item`, and `<folder>/<run>.yaml`.
     Ratings and times are written where every row has them.
@@ -77,9 +74,6 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
         folder: RecBole's data folder.
         augmented: add what the language model wrote: pairs to train, attributes and summaries to
             the items.
-
-    Returns:
-        the files written.
 
     Raises:
         UserError: when the run lacks what is needed, or an id holds a tab or a line break.
@@ -148,7 +142,7 @@ def _value_list(text: object) -> str:
 
 
 def import_table(task: str, file: Path, run: str) -> str:
-    """Take in a table, in any form that `data.files` reads, in place of a page's own.
+    """Take in a table, in any form that `data.files` reads, in place of a page's own; say so.
 
     - interactions: user_id, item_id, and optionally p_yes in (0, 1]; every new pair of a user and
       an item of the run is added, rows of others are counted;
@@ -159,9 +153,6 @@ def import_table(task: str, file: Path, run: str) -> str:
         task: what it holds, one of these three.
         file: the table, with the ids of the dataset's own files.
         run: name of the run, whose page 01_data is finished.
-
-    Returns:
-        one line for the user.
 
     Raises:
         UserError: naming file, row and column of what does not fit.
@@ -289,15 +280,12 @@ def _refuse(source: Table, bad: np.ndarray | pd.Series, column: str, problem: st
 
 
 def import_adapter(task: str, folder: Path, run: str) -> str:
-    """Take in a LoRA adapter in PEFT's form, as LLaMA-Factory saves it, for one task of a run.
+    """Take in a LoRA adapter in PEFT's form, as LLaMA-Factory saves it, for a task; say so.
 
     Args:
         task: interactions, attributes or summaries.
         folder: holds adapter_config.json and adapter_model.safetensors; the rest is left behind.
         run: name of the run, whose page 02_finetune is finished.
-
-    Returns:
-        one line for the user.
 
     Raises:
         UserError: when it is no such adapter, or was made for another model than the run's.

@@ -152,11 +152,7 @@ def finetune(
 
 
 def _record(
-    lm: LanguageModel,
-    task: str,
-    settings: LoraSettings,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
+    lm: LanguageModel, task: str, settings: LoraSettings, *parts: Sequence[Example]
 ) -> dict[str, Any]:
     """What is written beside an adapter; its `key` is equal for calls that ask for the same one."""
     record = {
@@ -165,12 +161,12 @@ def _record(
         "quantize": lm.quantize,
         "task": task,
         "settings": asdict(settings),
-        "examples": len(examples),
-        "held_out": len(held_out),
+        "examples": len(parts[0]),
+        "held_out": len(parts[1]),
     }
     if processes().num_processes > 1:
         record["processes"] = processes().num_processes  # part of the batch size
-    data = [[dict(example) for example in part] for part in (examples, held_out)]
+    data = [[dict(example) for example in part] for part in parts]
     text = json.dumps([record, data], sort_keys=True)
     return record | {"key": hashlib.sha256(text.encode()).hexdigest()}
 

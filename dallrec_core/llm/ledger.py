@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 
 import pandas as pd
 import torch
@@ -66,9 +66,7 @@ class Ledger:
     def frame(self) -> pd.DataFrame:
         """Return the ledger by schema `ledger`, one row per task."""
         rows = [
-            {"stage": self.stage, "task": name, "device": device()}
-            | {column: getattr(counts, column) for column in COUNTS}
-            | {"seconds": seconds, "peak_mib": peak}
+            (self.stage, name, device(), *astuple(counts), seconds, peak)
             for name, (counts, seconds, peak) in self.tasks.items()
         ]
         columns = ["stage", "task", "device", *COUNTS, "seconds", "peak_mib"]
