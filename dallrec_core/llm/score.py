@@ -6,7 +6,7 @@ and what follows it, the questions' own short ends, is packed into few rows (see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -54,22 +54,20 @@ def p_yes(
     """
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
+    spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
+    if not all(spellings) or spellings[0] & spellings[1]:
+        raise UserError("yes and no need at least one spelling each, and none in common")
     settings: dict[str, Any] = {"task": "p_yes", "yes": sorted(set(yes)), "no": sorted(set(no))}
     if isinstance(lm, ServedModel):
         settings["logprobs"] = lm.logprobs > 0
-        compute = _served(lm, texts, yes, no)
+        compute = _served(lm, texts, spellings)
     else:
-        compute = _loaded(lm, pairs, yes, no, batch_tokens)
+        compute = _loaded(lm, pairs, spellings, batch_tokens)
     found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="asking")
     return np.asarray(found, dtype=np.float32)
 
 
-def _served(
-    lm: ServedModel, texts: Sequence[str], yes: Sequence[str], no: Sequence[str]
-) -> Compute:
-    spellings = [{s.strip() for s in words} - {""} for words in (yes, no)]
-    if not all(spellings) or spellings[0] & spellings[1]:
-        raise UserError("yes and no need at least one spelling each, and none in common")
+def _served(lm: ServedModel, texts: Sequence[str], spellings: list[set[str]]) -> Compute:
     longest = 1 if lm.logprobs else 8  # as text: "The answer is: yes"
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
@@ -83,11 +81,10 @@ def _served(
 def _loaded(
     lm: LanguageModel,
     pairs: Sequence[tuple[str, str]],
-    yes: Sequence[str],
-    no: Sequence[str],
+    spellings: list[set[str]],
     batch_tokens: int,
 ) -> Compute:
-    words = first_tokens(lm, yes), first_tokens(lm, no)
+    words = first_tokens(lm, spellings[0]), first_tokens(lm, spellings[1])
     if both := set(words[0]) & set(words[1]):
         raise UserError(
             f"model '{lm.name}': a yes and a no spelling begin with the same token "
@@ -111,12 +108,8 @@ def _loaded(
     return compute
 
 
-def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
-    """Sorted ids of the tokens that can begin an answer, with and without a leading space.
-
-    Raises:
-        UserError: when there is no spelling.
-    """
+def first_tokens(lm: LanguageModel, spellings: Iterable[str]) -> list[int]:
+    """Sorted ids of the tokens that can begin an answer, with and without a leading space."""
     found = set()
     for word in {s.strip() for s in spellings} - {""}:
         for text in (word, " " + word):
@@ -124,8 +117,6 @@ def first_tokens(lm: LanguageModel, spellings: Sequence[str]) -> list[int]:
             # A tokenizer may cut the space off as a token of its own: that says nothing yet.
             if tokens and lm.decode(tokens[:1]).strip():
                 found.add(tokens[0])
-    if not found:
-        raise UserError("the yes/no answers need at least one spelling each")
     return sorted(found)
 
 
