@@ -81,12 +81,12 @@ def encode_examples(
         answer = [*lm.encode_answer(example["output"]), end]
         labels = [IGNORED] * len(prompt) + answer
         rows.append({"input_ids": prompt + answer, "labels": labels, "alike": number})
-    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > lm.max_tokens]
+    most = lm.max_tokens
+    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > most]
     if long:
         raise UserError(
-            f"{where}: {len(long)} of {len(rows)} examples are longer than {lm.max_tokens} tokens; "
-            f"the first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten "
-            "them"
+            f"{where}: {len(long)} of {len(rows)} examples are longer than {most} tokens; the "
+            f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them"
         )
     return rows
 

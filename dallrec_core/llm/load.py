@@ -195,11 +195,12 @@ def tokenize(
         UserError: when one leaves no room for `answer` more tokens.
     """
     rows = dict(zip(positions, lm.encode([render(lm, texts[i]) for i in positions]), strict=True))
+    most = lm.max_tokens
     for position, tokens in rows.items():
-        if len(tokens) + answer > lm.max_tokens:
+        if len(tokens) + answer > most:
             raise UserError(
                 f"prompt {position + 1} of {len(texts)} is too long for model '{lm.name}': "
-                f"{len(tokens)} tokens and {answer} for the answer, where {lm.max_tokens} fit; "
+                f"{len(tokens)} tokens and {answer} for the answer, where {most} fit; "
                 f"shorten it (fewer history items): {texts[position][:60]!r}..."
             )
     return rows
