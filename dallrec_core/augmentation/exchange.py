@@ -114,10 +114,8 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
 def _tokens(ids: pd.Series) -> np.ndarray:
     """Ids as RecBole's files can hold them, object [n]."""
     for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]"))[:1]:
-        raise UserError(
-            f"{ids.name} {ids[row]!r} (row {row}) holds a tab or a line break, which RecBole's "
-            "files cannot"
-        )
+        problem = "holds a tab or a line break, which RecBole's files cannot"
+        raise UserError(f"{ids.name} {ids[row]!r} (row {row}) {problem}")
     return ids.to_numpy(object)
 
 
