@@ -151,7 +151,7 @@ def useful_operations(lm: LanguageModel, prompts: Sequence[Prompt]) -> tuple[flo
     inner: Any = lm.model.base_model.layers
     weights = sum(p.numel() for p in inner.parameters() if p.ndim == 2)
     head = lm.model.get_output_embeddings().weight.numel()
-    return 2.0 * (weights * tokens + head * len(prompts)), sum(len(row) for _, row in rows)
+    return 2.0 * (weights * tokens + head * len(prompts)), sum(map(len, rows.values()))
 
 
 def measure(name: str, *, users: int, single: int, padded: int, threads: int = 1) -> dict[str, Any]:

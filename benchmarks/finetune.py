@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.asking import clock, gemm_rate, questions
 from benchmarks.process import call, plain
 from dallrec_core.chain.artefacts import write_json
-from dallrec_core.llm.answer_trainer import AnswerTrainer, answer_loss
+from dallrec_core.llm.adapters import AnswerTrainer, answer_loss
 from dallrec_core.llm.examples import Collate, encode_examples
 from dallrec_core.llm.finetune import LoraSettings, _arguments, with_lora
 from dallrec_core.llm.load import load, quiet
@@ -76,7 +76,7 @@ def measure(
         {"instruction": prompt.text, "output": ("yes", "no")[i % 2]}
         for i, prompt in enumerate(prompts)
     ]
-    rows = encode_examples(lm, examples, 0, "benchmark")
+    rows = encode_examples(lm, examples, "benchmark")
     model = with_lora(lm, SETTINGS)
     alone, shared = Collate(lm.pad_id), Collate(lm.pad_id, share=True)
     peak = gemm_rate(dtype=lm.dtype)
@@ -84,7 +84,7 @@ def measure(
 
         def trained(kind: type[Trainer], n: int, **options: Any) -> tuple[Trainer, float]:
             watch = Clock()
-            arguments = _arguments(lm, SETTINGS, Path(folder), len(rows), evaluate=False)
+            arguments = _arguments(lm, SETTINGS, Path(folder), evaluate=False)
             arguments.max_steps, arguments.save_strategy = n + 1, "no"
             made = kind(
                 model, arguments, train_dataset=rows[: PER_USER * (n + 1)], callbacks=[watch],

@@ -149,12 +149,12 @@ def data(name: str) -> None:
 @click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="Task of an adapter.")
 def import_(what: str, path: Path, run_name: str, task: str) -> None:
     """Take in edges (or "interactions"), attributes or summaries (a table), or a LoRA adapter."""
-    from dallrec_core.augmentation import imports
+    from dallrec_core.augmentation import exchange
 
     if what == "adapter":
-        click.echo(imports.import_adapter(task, path, run_name))
+        click.echo(exchange.import_adapter(task, path, run_name))
     else:
-        click.echo(imports.import_table(what.replace("edges", "interactions"), path, run_name))
+        click.echo(exchange.import_table(what.replace("edges", "interactions"), path, run_name))
 
 
 @main.command()
@@ -164,12 +164,12 @@ def import_(what: str, path: Path, run_name: str, task: str) -> None:
 @click.option("--augmented", is_flag=True, help="recbole: with what the language model wrote.")
 def export(form: str, folder: Path, run_name: str, augmented: bool) -> None:
     """Write a run for other tools: instructions for LLaMA-Factory, or RecBole's atomic files."""
-    from dallrec_core.augmentation import exports
+    from dallrec_core.augmentation import exchange
 
     if form == "alpaca":
-        paths = exports.export_alpaca(run_name, folder)
+        paths = exchange.export_alpaca(run_name, folder)
     else:
-        paths = exports.export_recbole(run_name, folder, augmented=augmented)
+        paths = exchange.export_recbole(run_name, folder, augmented=augmented)
     click.echo("\n".join(map(str, paths)))
 
 

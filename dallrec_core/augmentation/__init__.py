@@ -4,8 +4,8 @@ Each task has one module with one plan: `parts` divides training material into e
 cases, `instructions` turns cases into Alpaca records, `evaluate` measures a model on held-out
 cases, and `augment` asks it (an `Asker`) for the new data. Only training data can reach a prompt
 (`view`). `selection` decides which answers become edges, `contamination` probes what the model
-recites, `truth` measures what it makes up, `features` makes item features of words, `exports` and
-`imports` are the doors for other tools.
+recites, `truth` measures what it makes up, `features` makes item features of words, `exchange` is
+the door for other tools.
 """
 
 from dallrec_core.augmentation import (
@@ -17,7 +17,7 @@ from dallrec_core.augmentation import (
     truth,
 )
 from dallrec_core.augmentation.answers import Asker
-from dallrec_core.augmentation.exports import read_instructions, write_instructions
+from dallrec_core.augmentation.prompts import read_instructions, write_instructions
 from dallrec_core.augmentation.view import TrainingView, Truth, load_data, load_truth
 
 __all__ = [

@@ -158,13 +158,9 @@ def _read(data: TrainingView, kind: str, text: str) -> dict[str, Parsed]:
     """What an answer says of each field."""
     if kind == "genres":
         return {data.attribute: parse_genres(text, data.vocabulary)}
+    missing = {name: Parsed((), False, f"no {name} in the answer") for name in data.fact_fields}
     said = parse_facts(text, data.fact_fields)
-    return {
-        field: Parsed(said[field], True)
-        if field in said
-        else Parsed((), False, f"no {field} in the answer")
-        for field in data.fact_fields
-    }
+    return missing | {name: Parsed(values, True) for name, values in said.items()}
 
 
 def given(data: TrainingView) -> list[tuple[Any, ...]]:

@@ -121,16 +121,6 @@ def rooms(degree: np.ndarray, budget: int) -> np.ndarray:
     return 2 * np.maximum(shares(degree, budget), 1)
 
 
-def base_scores(pairs: pd.DataFrame, base: Recommender, data: TrainingView) -> np.ndarray:
-    """The base's score of each pair, standardised over all items of its user; float64 [n]."""
-    found, items = np.zeros(len(pairs)), pairs["item"].to_numpy()
-    users, place = np.unique(pairs["user"], return_inverse=True)
-    for rows, scores in _scores(base, users, data.n_items):
-        inside = np.flatnonzero(np.isin(place, rows))
-        found[inside] = scores[place[inside] - rows[0], items[inside]]
-    return found
-
-
 def _shortest_first(data: TrainingView) -> np.ndarray:
     """Return the users with a history to show, the shortest first; int64."""
     users = np.flatnonzero(data.user_degree > 0)
@@ -140,6 +130,45 @@ def _shortest_first(data: TrainingView) -> np.ndarray:
 def _table(pairs: list[tuple[int, int]]) -> pd.DataFrame:
     frame = pd.DataFrame(pairs, columns=["user", "item"]).astype("int32")
     return frame.sort_values(["user", "item"], ignore_index=True)
+
+
+# ---------------------------------------------------------------- what the base thinks of answers
+
+
+def disagreement(answers: pd.DataFrame, base: Recommender, data: TrainingView) -> dict[str, float]:
+    """Compare the language model with the base recommender on the pairs that were asked about.
+
+    Where they agree, the base could have added the pairs alone. Pairs with items without training
+    interactions are left out: the base has no opinion on them.
+
+    Args:
+        answers: schema `added`.
+        base: the fitted recommender that proposed them.
+        data: the training view.
+
+    Returns:
+        pairs that both have an opinion on; rank_correlation, Spearman's, of p_yes and the base's
+        score standardised per user; refused, the share that the language model answered with no;
+        and chosen_by_both, of the added pairs the share that would also be there had the base
+        chosen as many of each user's asked pairs by its own score.
+    """
+    known = (data.item_degree[answers["item"]] > 0) & answers["p_yes"].notna()
+    frame = answers[known].reset_index(drop=True)
+    users, place = np.unique(frame["user"], return_inverse=True)
+    found, items = np.zeros(len(frame)), frame["item"].to_numpy()
+    for rows, scores in _scores(base, users, data.n_items):
+        inside = np.flatnonzero(np.isin(place, rows))
+        found[inside] = scores[place[inside] - rows[0], items[inside]]
+    frame = frame.assign(base=found)
+    by_user = frame.groupby("user")
+    rank = by_user["base"].rank(ascending=False, method="first")
+    both = (rank <= by_user["added"].transform("sum"))[frame["added"]]
+    return {
+        "pairs": len(frame),
+        "rank_correlation": float(frame["p_yes"].corr(frame["base"], method="spearman")),
+        "refused": float((frame["answer"] == "no").mean()),
+        "chosen_by_both": float(both.mean()),
+    }
 
 
 # ---------------------------------------------------------------- other pairs to ask about

@@ -46,13 +46,13 @@ def parts(
         UserError: if no user has two liked training items.
     """
     users = np.random.default_rng([seed, 0]).permutation(np.flatnonzero(data.user_degree >= 2))
-    taken: dict[int, set[int]] = {}
-    examples = _draw(data, n, users, per_user, taken, np.random.default_rng([seed, 1]))
+    taken: dict[int, set[int]] = {user: set() for user in users.tolist()}
+    examples = _draw(data, n, np.repeat(users, per_user), taken, [seed, 1])
     if examples["liked"].nunique() < 2:
         raise UserError("no training user has enough liked items to make yes and no examples")
     shown = np.isin(users, examples["user"])
     users = np.concatenate([users[~shown], users[shown]])
-    others = _draw(data, held_out, users, per_user, taken, np.random.default_rng([seed, 2]))
+    others = _draw(data, held_out, np.repeat(users, per_user), taken, [seed, 2])
     notes = _shortages("examples", examples, n) + _shortages("held-out pairs", others, held_out)
     if both := len(set(examples["user"]) & set(others["user"])):
         notes.append(f"{both} users have both an example and a held-out pair")
@@ -60,25 +60,20 @@ def parts(
 
 
 def _draw(
-    data: TrainingView,
-    n: int,
-    users: np.ndarray,
-    per_user: int,
-    taken: dict[int, set[int]],
-    rng: np.random.Generator,
+    data: TrainingView, n: int, users: np.ndarray, taken: dict[int, set[int]], seed: list[int]
 ) -> pd.DataFrame:
     """Draw n pairs that are not taken yet, and take them."""
-    want = {True: n - n // 2, False: n // 2}
+    rng, want = np.random.default_rng(seed), {True: n - n // 2, False: n // 2}
     rows: list[tuple[int, int, bool, str]] = []
     for origin in ("rated", "rated", "rated", "drawn", "drawn", "drawn"):  # passes over all users
-        for user in np.repeat(users, per_user).tolist():
-            gone = taken.setdefault(user, set())
+        for user in users.tolist():
             for liked in sorted((k for k in want if want[k]), key=lambda k: -want[k]):
-                pool = _pool(data, user, liked, origin, gone, rng)
+                blindly = rng if origin == "drawn" else None
+                pool = _pool(data, user, liked, taken[user], blindly)
                 if pool:
                     item = pool[int(rng.integers(len(pool)))]
                     want[liked] -= 1
-                    gone.add(item)
+                    taken[user].add(item)
                     rows.append((user, item, liked, "rated" if liked else origin))
                     break
     frame = pd.DataFrame(rows, columns=["user", "item", "liked", "origin"])
@@ -86,20 +81,18 @@ def _draw(
 
 
 def _pool(
-    data: TrainingView,
-    user: int,
-    liked: bool,
-    origin: str,
-    gone: set[int],
-    rng: np.random.Generator,
+    data: TrainingView, user: int, liked: bool, gone: set[int], blindly: np.random.Generator | None
 ) -> list[int]:
-    """Items to draw a pair of this user from; half of the likes must remain to be shown."""
+    """Items to draw a pair of this user from; half of the likes must remain to be shown.
+
+    With `blindly`, unseen items that it draws stand in for disliked ones.
+    """
     likes, dislikes = data.tastes(user)
     if len(likes) < 1 + liked:
         return []
     rated = likes if liked else dislikes
-    if not liked and origin == "drawn":
-        drawn = rng.integers(0, data.n_items, size=20)
+    if blindly and not liked:
+        drawn = blindly.integers(0, data.n_items, size=20)
         rated = drawn[~data.seen(np.array(user), drawn)]
     elif 2 * sum(item in gone for item in rated.tolist()) >= len(rated) - liked:
         return []
@@ -119,11 +112,9 @@ def instructions(
     data: TrainingView, pairs: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
     """Turn labelled training pairs (user, item, liked) into Alpaca records."""
-    asked = zip(data.prompts(pairs, wording, seed), pairs["liked"], strict=True)
-    return [
-        record(prompt.text, yes_no_answer(liked, data.noun, wording), wording)
-        for prompt, liked in asked
-    ]
+    answers = [yes_no_answer(liked, data.noun, wording) for liked in pairs["liked"]]
+    asked = zip(data.prompts(pairs, wording, seed), answers, strict=True)
+    return [record(prompt.text, answer, wording) for prompt, answer in asked]
 
 
 def prompt_key(prompt: Prompt) -> str:
@@ -286,34 +277,3 @@ def true_quality(
 
 def _mean(values: Any) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
-
-
-def disagreement(answers: pd.DataFrame, base: Recommender, data: TrainingView) -> dict[str, float]:
-    """Compare the language model with the base recommender on the pairs that were asked about.
-
-    Where they agree, the base could have added the pairs alone. Pairs with items without training
-    interactions are left out: the base has no opinion on them.
-
-    Args:
-        answers: schema `added`.
-        base: the fitted recommender that proposed them.
-        data: the training view.
-
-    Returns:
-        pairs that both have an opinion on; rank_correlation, Spearman's, of p_yes and the base's
-        score standardised per user; refused, the share that the language model answered with no;
-        and chosen_by_both, of the added pairs the share that would also be there had the base
-        chosen as many of each user's asked pairs by its own score.
-    """
-    known = (data.item_degree[answers["item"]] > 0) & answers["p_yes"].notna()
-    frame = answers[known].reset_index(drop=True)
-    frame = frame.assign(base=candidates.base_scores(frame, base, data))
-    by_user = frame.groupby("user")
-    rank = by_user["base"].rank(ascending=False, method="first")
-    both = (rank <= by_user["added"].transform("sum"))[frame["added"]]
-    return {
-        "pairs": len(frame),
-        "rank_correlation": float(frame["p_yes"].corr(frame["base"], method="spearman")),
-        "refused": _mean(frame["answer"] == "no"),
-        "chosen_by_both": _mean(both),
-    }

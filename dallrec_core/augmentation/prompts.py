@@ -12,9 +12,14 @@ dataset. What models really answer is read in `answers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from dallrec_core.chain.artefacts import atomic
 from dallrec_core.errors import UserError
 
 WORDINGS = ("default", "paper")
@@ -54,10 +59,42 @@ def is_paper(wording: str) -> bool:
     return wording == "paper"
 
 
+# ---------------------------------------------------------------- instructions (Alpaca form)
+
+
 def record(instruction: str, output: str, wording: str = "default") -> dict[str, str]:
     """One example in Alpaca form; the authors' files hold a single space as input."""
     blank = " " if is_paper(wording) else ""
     return {"instruction": instruction, "input": blank, "output": output}
+
+
+def write_instructions(records: Iterable[Mapping[str, str]], path: Path) -> Path:
+    """Write Alpaca records as JSON lines, whole or not at all."""
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    with atomic(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def read_instructions(path: Path) -> list[dict[str, str]]:
+    """Read JSON lines.
+
+    Raises:
+        UserError: naming the line and the field that is missing, empty or not text.
+    """
+    from dallrec_core.llm.examples import Record, fault  # loads torch
+
+    records = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            records += [Record.model_validate_json(line).model_dump()] if line.strip() else []
+        except ValidationError as error:
+            raise UserError(f"{path}, line {number}{fault(error)}") from error
+    return records
 
 
 # ---------------------------------------------------------------- items as text

@@ -254,10 +254,7 @@ def within(
 
 
 def select(
-    frame: pd.DataFrame,
-    threshold: float = 0.5,
-    max_per_user: int = 5,
-    limits: Limits | None = None,
+    frame: pd.DataFrame, threshold: float = 0.5, max_per_user: int = 5, limits: Limits | None = None
 ) -> pd.DataFrame:
     """Mark the pairs to add: probability at or above the threshold, the highest first.
 

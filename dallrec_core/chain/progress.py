@@ -14,12 +14,9 @@ from tqdm.auto import tqdm
 T = TypeVar("T")
 
 LINE = re.compile(
-    r"^.+: (\d+(/\d+)? \S+ in [\d.]+ (s|min|h)(, about [\d.]+ (s|min|h) left)?"
-    r"|about \S+ \S+, about [\d.]+ (s|min|h) on this machine)\n?",
-    re.MULTILINE,
+    r"^.+: \d+(/\d+)? \S+ in [\d.]+ (s|min|h)(, about [\d.]+ (s|min|h) left)?\n?", re.MULTILINE
 )
-"""A line of a headless loop, or an estimate; it tells about the machine that day, and nothing about
-the result."""
+"""A line of a headless loop; it tells about the machine that day, and nothing about the result."""
 
 
 def is_interactive() -> bool:
@@ -62,19 +59,6 @@ def progress(
                 of = f"/{total}" if total else ""
                 print(f"{desc}: {done}{of} {unit} in {span(elapsed)}{left}")
                 due = elapsed * 3
-
-
-def announce(desc: str, count: int, unit: str, seconds: float) -> None:
-    """Say how much is to come and how long it should take, unless that is no time at all.
-
-    Args:
-        desc: what is going to be done, in a few words.
-        count: how many there are.
-        unit: the word for one of them, in the plural.
-        seconds: expected for all of them.
-    """
-    if seconds >= 10:
-        print(f"{desc}: about {count:,} {unit}, about {span(seconds)} on this machine")
 
 
 def span(seconds: float) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -18,10 +17,11 @@ from typing import Any, TypeVar
 
 from accelerate.utils import gather_object
 
-from dallrec_core.chain.progress import announce, progress
+from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
+from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import processes
+from dallrec_core.llm.load import processes, quiet
 
 T = TypeVar("T")
 
@@ -30,7 +30,6 @@ Compute = Callable[[list[int], set[int]], Iterable[dict[int, Any]]]
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
 _FOUND = "SELECT key, value FROM answers WHERE key IN (SELECT value FROM json_each(?))"
-_TIMED = 0.2  # seconds of asking from which the rest is estimated
 
 
 def answer_key(prompt: str, fingerprint: str, settings: Mapping[str, Any]) -> str:
@@ -53,12 +52,8 @@ class AnswerCache:
     def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
         """Open the store, or make an empty one."""
         self.path = Path(path)
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
         with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=timeout)
             self._db.execute(_TABLE)
 
@@ -95,12 +90,12 @@ class AnswerCache:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, ValueError) as error:
+        except (OSError, sqlite3.Error, ValueError) as error:
             said = str(error)
             what = f"is damaged ({said}); delete it: its questions will be asked anew"
             if "locked" in said:
                 what = "is in use by another process; try again"
-            elif isinstance(error, sqlite3.OperationalError) and "no such" not in said:
+            elif isinstance(error, (OSError, sqlite3.OperationalError)) and "no such" not in said:
                 what = f"cannot be used: {said}; is the disk full, or the folder not writable?"
             raise UserError(f"answer cache {self.path} {what}") from error
 
@@ -160,22 +155,10 @@ def ask_once(
     sizes = asked()
     if group.is_main_process:
         share = -(-len(missing) // group.num_processes)
-        timed = _announced(sizes, share, desc)
-        sizes = progress(timed, total=share, desc=desc, unit="questions", size=int)
-    for _ in sizes:
-        pass
+        sizes = progress(sizes, total=share, desc=desc, unit="questions", size=int)
+    with quiet(), enough_memory("lower batch_tokens or batch_size"):
+        for _ in sizes:
+            pass
     for part in gather_object([known]):  # each machine may have a cache of its own
         keep({key: value for key, value in part.items() if key not in known})
     return [known[key] for key in keys]
-
-
-def _announced(sizes: Iterable[int], total: int, desc: str) -> Iterator[int]:
-    """Pass on batches' sizes, and say what all will take once some behind the first are timed."""
-    start, done, told = 0.0, 0, False
-    for size in sizes:
-        now = time.monotonic()
-        start, done = (start, done + size) if start else (now, 0)  # the first batch warms up
-        if done and not told and now - start >= _TIMED:
-            announce(desc, total, "questions", (now - start) / done * total)
-            told = True
-        yield size

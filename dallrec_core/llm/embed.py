@@ -34,25 +34,22 @@ class TextEncoder(NamedTuple):
     """Token id that is left out of the mean; None for none."""
 
 
-def load_encoder(name: str, *, device: str = "auto", revision: str | None = None) -> TextEncoder:
-    """Load a text encoder in float32.
+def load_encoder(name: str) -> TextEncoder:
+    """Load a text encoder in float32, on the machine's best device.
 
     Args:
         name: folder, or Hugging Face id such as `sentence-transformers/all-MiniLM-L6-v2`.
-        device: `auto` (cuda, else mps, else cpu) or a torch device.
-        revision: branch, tag or commit of a hub model, to pin it.
 
     Raises:
         UserError: when there is no such model, or it cannot be loaded.
     """
-    checkpoint = find_checkpoint(name, revision)
-    place = pick_device(device)
+    checkpoint = find_checkpoint(name)
     with quiet(), explained(f"encoder '{name}' cannot be loaded from {checkpoint.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         model = open_weights(AutoModel, checkpoint.folder, dtype=torch.float32)
         if hasattr(model, "encoder") and hasattr(model, "decoder"):
             model = model.get_encoder()
-        model = model.to(place).eval()
+        model = model.to(pick_device()).eval()
     return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
 
 

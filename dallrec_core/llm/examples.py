@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import LanguageModel, render
@@ -22,24 +22,18 @@ IGNORED = -100
 """Label of a token that the loss leaves out."""
 
 
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
 class Record(BaseModel, strict=True):
     """An example in Alpaca form, as it has to be."""
 
-    instruction: str
-    input: str = ""
-    output: str
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _none_is_empty(cls, text: object) -> object:
-        return "" if text is None else text
-
-    @field_validator("instruction", "output")
-    @classmethod
-    def _filled(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("it is empty")
-        return text
+    instruction: Annotated[str, AfterValidator(_filled)]
+    input: Annotated[str, BeforeValidator(lambda text: "" if text is None else text)] = ""
+    output: Annotated[str, AfterValidator(_filled)]
 
 
 def fault(error: ValidationError) -> str:
@@ -68,15 +62,15 @@ def instruction_text(example: Example) -> str:
 
 
 def encode_examples(
-    lm: LanguageModel, examples: Sequence[Example], max_length: int, where: str
+    lm: LanguageModel, examples: Sequence[Example], where: str
 ) -> list[dict[str, Any]]:
     """Turn examples into token ids and labels, the labels of the prompt being ignored.
 
     Examples with the same number `alike` begin alike, such as those about one user.
 
     Raises:
-        UserError: when examples are longer than the model (or `max_length`) allows, naming the
-            first, or the tokenizer has no end token.
+        UserError: when examples are longer than the model can read, naming the first, or the
+            tokenizer has no end token.
     """
     end = lm.tokenizer.eos_token_id
     if end is None:
@@ -87,13 +81,12 @@ def encode_examples(
         answer = [*lm.encode_answer(example["output"]), end]
         labels = [IGNORED] * len(prompt) + answer
         rows.append({"input_ids": prompt + answer, "labels": labels, "alike": number})
-    limit = min(max_length or lm.max_tokens, lm.max_tokens)
-    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > limit]
+    most = lm.max_tokens
+    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > most]
     if long:
         raise UserError(
-            f"{where}: {len(long)} of {len(rows)} examples are longer than {limit} tokens; the "
-            f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them, "
-            "or raise max_length if the model can read more"
+            f"{where}: {len(long)} of {len(rows)} examples are longer than {most} tokens; the "
+            f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them"
         )
     return rows
 
@@ -116,10 +109,7 @@ class Buckets(torch.utils.data.Sampler[int]):
     """Batches that are sorted together."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], batch_size: int, seed: int) -> None:
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-        self.groups = np.array([row["alike"] for row in rows])
-        self.lengths = np.zeros(len(rows), dtype=int)  # of groups
-        self.lengths[self.groups] = [len(row["input_ids"]) for row in rows]
+        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose order is wanted next."""
@@ -127,20 +117,25 @@ class Buckets(torch.utils.data.Sampler[int]):
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.groups)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[int]:
         """Positions of all examples, batch behind batch; only the last one is not full."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        size = len(self.groups)
-        order, rank = rng.permutation(size), np.full(size, size)
-        np.minimum.at(rank, self.groups[order], np.arange(size))
-        order = order[np.argsort(rank[self.groups[order]], kind="stable")]
-        groups, pools = self.groups[order], np.arange(size) // (self.POOL * self.batch_size)
-        order = order[np.lexsort((rank[groups], self.lengths[groups], pools))].tolist()
-        full = len(order) // self.batch_size
+        rng, size = np.random.default_rng([self.seed, self.epoch]), self.batch_size
+        groups = [row["alike"] for row in self.rows]
+        length = {row["alike"]: len(row["input_ids"]) for row in self.rows}
+        shuffled = rng.permutation(len(groups)).tolist()
+        first: dict[int, int] = {}  # of a group, in that order
+        for place, i in enumerate(shuffled):
+            first.setdefault(groups[i], place)
+        together = sorted(shuffled, key=lambda i: first[groups[i]])
+        order: list[int] = []
+        for start in range(0, len(together), self.POOL * size):
+            pool = together[start : start + self.POOL * size]
+            order += sorted(pool, key=lambda i: (length[groups[i]], first[groups[i]]))
+        full = len(order) // size
         for batch in [*rng.permutation(full).tolist(), full]:
-            yield from order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield from order[batch * size : (batch + 1) * size]
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,7 @@ class Collate:
         labels = [row["alike"] if self.share else i for i, row in enumerate(rows)]
         prompts = [row["input_ids"][: row["labels"].count(IGNORED)] for row in rows]
         made: dict[str, list[list[int]]] = defaultdict(list)
-        for part in group_rows(list(enumerate(prompts)), labels):
+        for part in group_rows(dict(enumerate(prompts)), labels):
             shared, cut = list(part.prefix), len(part.prefix)
             whole = Group(part.prefix, [(i, rows[i]["input_ids"][cut:]) for i, _ in part.rows])
             learnt = [label for i, _ in part.rows for label in rows[i]["labels"][cut:]]

@@ -6,8 +6,10 @@ run continues from its last epoch and ends with the same bytes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,14 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.adapters import finished_log, last_checkpoint, make_record, publish, workplace
-from dallrec_core.llm.answer_trainer import AnswerTrainer, Watch, answer_loss
+from dallrec_core.llm import adapters
 from dallrec_core.llm.checkpoints import enough_memory, explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, processes, quiet
 from dallrec_core.llm.packing import can_share
 
-_LOG_ROWS = 200  # at most this many losses are logged
+_LOG_ROWS = 200  # losses are logged at most
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LoraSettings:
     """The adapter's product is scaled by alpha / rank."""
     dropout: float = 0.05
     """Chance with which an input of the adapter is dropped in training."""
-    target_modules: str | tuple[str, ...] = "all-linear"
+    target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter, by name."""
     epochs: int = 5
     """Passes over the examples."""
@@ -50,33 +51,25 @@ class LoraSettings:
     patience: int = 0
     """Stop after so many epochs without a lower held-out loss, and keep the epoch with the lowest;
     0 trains to the end and keeps the last. Without held-out examples it does nothing."""
-    weight_decay: float = 0.0
-    """AdamW's weight decay."""
-    max_length: int = 0
-    """Longest example in tokens; 0 means as long as the model can read."""
     seed: int = 0
     """Of the initial adapter, the order of examples and dropout."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `peft.LoraConfig` by name, such as `use_rslora`."""
 
 
 def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     """Return the model of `lm` with untrained adapters in it, ready to be trained.
 
     Raises:
-        UserError: when the model has no such layers, or PEFT does not know an option.
+        UserError: when the model has no such layers, or PEFT refuses the settings.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    targets = settings.target_modules
     with explained(f"LoRA settings do not fit model '{lm.name}'"):
         config = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,  # type: ignore[arg-type]
             lora_dropout=settings.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=settings.target_modules,
             task_type="CAUSAL_LM",
-            **settings.extra,
         )
         plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
         return get_peft_model(plain, config)
@@ -131,50 +124,62 @@ def finetune(
     check_examples(examples, task)
     check_examples(held_out, f"{task}, held out")
     lm = load(model_name, device=device, dtype=dtype, quantize=quantize, revision=revision)
-    train = encode_examples(lm, examples, settings.max_length, task)
-    held = encode_examples(lm, held_out, settings.max_length, f"{task}, held out")
-    sizes = {"examples": len(examples), "held_out": len(held_out)}
-    if processes().num_processes > 1:
-        sizes["processes"] = processes().num_processes  # part of the batch size
-    content = {"task": task, "settings": asdict(settings), **sizes}
-    data = [[dict(e) for e in part] for part in (examples, held_out)]
-    record = make_record(lm, content, data)
+    train = encode_examples(lm, examples, task)
+    held = encode_examples(lm, held_out, f"{task}, held out")
+    record = _record(lm, task, settings, examples, held_out)
     usage().questions += len(examples)
-    done = finished_log(out, record)
+    done = adapters.finished_log(out, record)
     if done is not None:
         return done
     remedy = "lower batch_size or use quantize '4bit'"
-    with workplace(out, record) as partial, quiet(), enough_memory(remedy):
+    with adapters.workplace(out, record) as partial, quiet(), enough_memory(remedy):
         set_seed(settings.seed)
-        trainer = AnswerTrainer(
+        trainer = adapters.AnswerTrainer(
             model=with_lora(lm, settings),
-            args=_arguments(lm, settings, partial, len(train), evaluate=bool(held)),
+            args=_arguments(lm, settings, partial, evaluate=bool(held)),
             data_collator=Collate(lm.pad_id, share=can_share(lm)),
             train_dataset=train,  # type: ignore[arg-type]
             eval_dataset=held or None,  # type: ignore[arg-type]
-            compute_loss_func=answer_loss,
-            callbacks=[Watch(task, settings.patience)],
+            compute_loss_func=adapters.answer_loss,
+            callbacks=[adapters.Watch(task, settings.patience)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(partial))
+        trainer.train(resume_from_checkpoint=adapters.last_checkpoint(partial))
         log = _log_frame(task, trainer.state.log_history)
         if trainer.is_world_process_zero():
-            publish(trainer.model, lm.name, log, record, partial, out)
+            adapters.publish(trainer.model, lm.name, log, record, partial, out)
     return log
 
 
+def _record(
+    lm: LanguageModel, task: str, settings: LoraSettings, *parts: Sequence[Example]
+) -> dict[str, Any]:
+    """What is written beside an adapter; its `key` is equal for calls that ask for the same one."""
+    record = {
+        "base": {"name": lm.name, "revision": lm.revision, "identity": lm.checkpoint.identity},
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "quantize": lm.quantize,
+        "task": task,
+        "settings": asdict(settings),
+        "examples": len(parts[0]),
+        "held_out": len(parts[1]),
+    }
+    if processes().num_processes > 1:
+        record["processes"] = processes().num_processes  # part of the batch size
+    data = [[dict(example) for example in part] for part in parts]
+    text = json.dumps([record, data], sort_keys=True)
+    return record | {"key": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def _arguments(
-    lm: LanguageModel, settings: LoraSettings, partial: Path, examples: int, *, evaluate: bool
+    lm: LanguageModel, settings: LoraSettings, partial: Path, *, evaluate: bool
 ) -> TrainingArguments:
-    per_step = settings.batch_size * settings.gradient_accumulation * processes().num_processes
-    steps = -(-examples // per_step) * settings.epochs
     arguments = TrainingArguments(
         output_dir=str(partial),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,  # below 1 it is a share of all steps
-        weight_decay=settings.weight_decay,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=max(settings.batch_size, 16),
         gradient_accumulation_steps=settings.gradient_accumulation,
@@ -185,12 +190,11 @@ def _arguments(
         save_strategy="epoch",
         save_total_limit=2,  # the best one is never removed
         load_best_model_at_end=evaluate and settings.patience > 0,  # by the held-out loss
-        logging_steps=max(1, steps // _LOG_ROWS),
+        logging_steps=1 / _LOG_ROWS,  # a share of all steps, too
         logging_nan_inf_filter=False,
         bf16=lm.device.type == "cuda" and lm.dtype == torch.bfloat16,
         fp16=lm.device.type == "cuda" and lm.dtype == torch.float16,
         use_cpu=lm.device.type == "cpu",
-        optim="adamw_torch_fused",
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,

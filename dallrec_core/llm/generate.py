@@ -10,10 +10,9 @@ import torch
 from transformers import GenerationConfig
 
 from dallrec_core.llm.cache import AnswerCache, ask_once, own
-from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, quiet, tokenize
+from dallrec_core.llm.load import LanguageModel, tokenize
 from dallrec_core.llm.packing import head_on, pad
 from dallrec_core.llm.served import ServedModel, side_by_side
 
@@ -60,18 +59,16 @@ def generate(
         stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
             todo = [i for i in own(unique) if i in missing]
-            for said in side_by_side(lm, texts, todo, max_new_tokens):
-                yield {i: [a.text.strip(), a.tokens, a.cut] for i, a in said.items()}
+            for i, said in side_by_side(lm, texts, todo, max_new_tokens, 0):
+                yield {i: [said.text.strip(), said.tokens, said.cut]}
             return
-        rows = dict(tokenize(lm, texts, unique, answer=max_new_tokens))
+        rows = tokenize(lm, texts, unique, answer=max_new_tokens)
         for batch in _batches(rows, missing, batch_size):
-            new = _decode(lm, [rows[i] for i in batch], max_new_tokens)
-            answers = [_read(lm, tokens) for tokens in new]
+            answers = _decode(lm, [rows[i] for i in batch], max_new_tokens)
             counts.tokens_out += sum(answer.tokens for answer in answers)
             yield {i: list(answer) for i, answer in zip(batch, answers, strict=True)}
 
-    with quiet(), enough_memory("lower batch_size"):
-        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
+    found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="writing")
     answers = [Generated(*answer) for answer in found]
     counts.saved_by_cache += sum(answers[i].tokens for i in stored)
     return answers
@@ -102,15 +99,14 @@ def log_likelihood(
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
         pairs = [{"instruction": questions[i][0], "output": questions[i][1]} for i in unique]
-        rows = dict(zip(unique, encode_examples(lm, pairs, 0, "probe"), strict=True))
+        rows = dict(zip(unique, encode_examples(lm, pairs, "probe"), strict=True))
         tokens = {i: row["input_ids"] for i, row in rows.items()}
         for batch in _batches(tokens, missing, batch_size):
             sums = _sums(lm, Collate(lm.pad_id)([rows[i] for i in batch]))
             yield dict(zip(batch, sums, strict=True))
 
-    with quiet(), enough_memory("lower batch_size"):
-        settings = {"task": "log_likelihood"}
-        found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="probing")
+    settings = {"task": "log_likelihood"}
+    found = ask_once(texts, lm.fingerprint, settings, cache, compute, desc="probing")
     return np.asarray(found, dtype=np.float32)
 
 
@@ -135,8 +131,8 @@ def _batches(rows: dict[int, list[int]], missing: set[int], size: int) -> Iterat
 @torch.inference_mode()
 def _decode(
     lm: LanguageModel, prompts: Sequence[list[int]], max_new_tokens: int
-) -> list[list[int]]:
-    """New token ids of each prompt, padding included; padding of prompts is on the left."""
+) -> list[Generated]:
+    """The answer to each prompt; prompts are padded on the left."""
     ids = pad(prompts, lm.pad_id, side="left", device=lm.device)
     mask = pad([[1] * len(tokens) for tokens in prompts], 0, side="left", device=lm.device)
     # Set one by one, because what stays unset is filled from the checkpoint's own preferences.
@@ -148,7 +144,7 @@ def _decode(
     out = lm.model.generate(  # type: ignore[operator]
         input_ids=ids, attention_mask=mask, generation_config=config
     )
-    return out[:, ids.shape[1] :].tolist()
+    return [_read(lm, new) for new in out[:, ids.shape[1] :].tolist()]
 
 
 def _read(lm: LanguageModel, new: list[int]) -> Generated:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 
 import pandas as pd
+import torch
 
 from dallrec_core.chain.notebook import device, peak_mib
 
@@ -66,9 +66,7 @@ class Ledger:
     def frame(self) -> pd.DataFrame:
         """Return the ledger by schema `ledger`, one row per task."""
         rows = [
-            {"stage": self.stage, "task": name, "device": device()}
-            | {column: getattr(counts, column) for column in COUNTS}
-            | {"seconds": seconds, "peak_mib": peak}
+            (self.stage, name, device(), *astuple(counts), seconds, peak)
             for name, (counts, seconds, peak) in self.tasks.items()
         ]
         columns = ["stage", "task", "device", *COUNTS, "seconds", "peak_mib"]
@@ -87,7 +85,6 @@ def ledger_table(ledger: pd.DataFrame) -> pd.DataFrame:
 
 def _peak_mib() -> float:
     """Largest memory so far: of the GPU where one is used, else of this process."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / 2**20)
     return peak_mib()

@@ -24,14 +24,8 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import (
-    Checkpoint,
-    adapter_identity,
-    explained,
-    find_checkpoint,
-    open_causal,
-    with_adapter,
-)
+from dallrec_core.llm import checkpoints
+from dallrec_core.llm.served import ServedModel, connect
 
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
@@ -54,7 +48,7 @@ class LanguageModel:
     dtype: torch.dtype
     quantize: str
     """`none` or `4bit`."""
-    checkpoint: Checkpoint
+    checkpoint: checkpoints.Checkpoint
     """Files and identity of the base weights."""
     fingerprint: str
     """SHA-256 over weights' identity, number format, quantisation and adapter: the cache's key."""
@@ -124,16 +118,16 @@ def load(
     """
     place = pick_device(device)
     number = _pick_dtype(dtype, place)
-    files = find_checkpoint(name, revision)
-    adapter_hash = adapter_identity(Path(adapter), files) if adapter else ""
-    with quiet(), explained(f"model '{name}' cannot be loaded from {files.folder}"):
+    files = checkpoints.find_checkpoint(name, revision)
+    adapter_hash = checkpoints.adapter_identity(Path(adapter), files) if adapter else ""
+    with quiet(), checkpoints.explained(f"model '{name}' cannot be loaded from {files.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
-        model = open_causal(files.folder, len(tokenizer), place, number, quantize)
+        model = checkpoints.open_causal(files.folder, len(tokenizer), place, number, quantize)
     if adapter:
         # Merging saves two products per layer; below float32 it would round the adapter away.
         merge = number == torch.float32 and quantize == "none"
-        with quiet(), explained(f"adapter {adapter} cannot be put on model '{name}'"):
-            model = with_adapter(model, Path(adapter), merge=merge)
+        with quiet(), checkpoints.explained(f"adapter {adapter} cannot be put on model '{name}'"):
+            model = checkpoints.with_adapter(model, Path(adapter), merge=merge)
     model.eval()
     identity = json.dumps([files.identity, str(number), quantize, adapter_hash])
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
@@ -188,8 +182,8 @@ def render(lm: LanguageModel, instruction: str) -> str:
 
 def tokenize(
     lm: LanguageModel, texts: Sequence[str], positions: Sequence[int], *, answer: int = 0
-) -> list[tuple[int, list[int]]]:
-    """Render and tokenize the prompts at `positions`: (position, token ids) of each.
+) -> dict[int, list[int]]:
+    """Render and tokenize the prompts at `positions`; token ids by position.
 
     Args:
         lm: the model whose template and tokenizer are used.
@@ -200,15 +194,14 @@ def tokenize(
     Raises:
         UserError: when one leaves no room for `answer` more tokens.
     """
-    rows = list(zip(positions, lm.encode([render(lm, texts[i]) for i in positions]), strict=True))
+    rows = dict(zip(positions, lm.encode([render(lm, texts[i]) for i in positions]), strict=True))
     most = lm.max_tokens
-    for position, tokens in rows:
+    for position, tokens in rows.items():
         if len(tokens) + answer > most:
-            room = f" and {answer} for the answer" if answer else ""
             raise UserError(
                 f"prompt {position + 1} of {len(texts)} is too long for model '{lm.name}': "
-                f"{len(tokens)} tokens{room}, where {most} fit; shorten it (fewer history "
-                f"items): {texts[position][:60]!r}..."
+                f"{len(tokens)} tokens and {answer} for the answer, where {most} fit; "
+                f"shorten it (fewer history items): {texts[position][:60]!r}..."
             )
     return rows
 
@@ -234,7 +227,7 @@ def quiet() -> Iterator[None]:
 
 def open_model(
     chosen: Mapping[str, Any], task: str, adapter: Path | None, llm_backend: str = ""
-) -> Any:
+) -> LanguageModel | ServedModel:
     """Load the chosen model with its adapter, or connect to the server that has it.
 
     Args:
@@ -245,9 +238,6 @@ def open_model(
         adapter: folder of the adapter, for a model that is loaded here.
         llm_backend: address of a server; empty for that of page 2, if any.
 
-    Returns:
-        A `LanguageModel`, or a `served.ServedModel`.
-
     Raises:
         UserError: as `load` and `served.connect` do.
     """
@@ -256,8 +246,6 @@ def open_model(
     if not address:
         how = {"quantize": chosen["quantize"], "dtype": chosen["dtype"]}
         return load(name, adapter=adapter, revision=revision or None, **how)
-    from dallrec_core.llm.served import connect
-
     lm = connect(address, [task, name] if llm_backend else [name], revision=revision)
     source = "log-probabilities" if lm.logprobs else "the text: 1 or 0"
     _say_once(f"asking '{lm.name}' at {address}; p(yes) is read from {source}")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os.path
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -87,25 +88,17 @@ def pad(
     return pad_sequence([torch.tensor(row) for row in rows], True, fill, side).to(device)
 
 
-@contextmanager
 def head_on(
     model: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
+) -> AbstractContextManager[Any]:
     """Show the output layer only the hidden states that `select` takes from `[B, T, d]`.
 
     Logits for a vocabulary of 100,000 at every position are most of the memory and, in small
     models, of the time; a few positions are wanted. A hook before the layer leaves whatever the
-    model does after it (soft caps, scaling) in place.
+    model does after it (soft caps, scaling) in place. It is removed when the `with` block ends.
     """
-
-    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (select(inputs[0]), *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(pick)  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        handle.remove()
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    return head.register_forward_pre_hook(lambda _, given: (select(given[0]), *given[1:]))
 
 
 # ---------------------------------------------------------------- who shares
@@ -120,13 +113,13 @@ def alike(rows: Sequence[list[int]]) -> list[int]:
     return numbers
 
 
-def group_rows(rows: list[tuple[int, list[int]]], labels: Sequence[str | int]) -> list[Group]:
-    """Group (position, tokens) rows with the same label; with a label of its own a row is alone.
+def group_rows(rows: Mapping[int, list[int]], labels: Sequence[str | int]) -> list[Group]:
+    """Group rows of tokens, by position, with the same label; one with its own label is alone.
 
     What their tokens have in common is shared, but for each row's last token, which must be read.
     """
     members: dict[str | int, list[tuple[int, list[int]]]] = defaultdict(list)
-    for row, label in zip(rows, labels, strict=True):
+    for row, label in zip(rows.items(), labels, strict=True):
         members[label].append(row)
     groups = []
     for together in members.values():

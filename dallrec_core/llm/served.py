@@ -19,11 +19,12 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import product, takewhile
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from joblib import Parallel, delayed
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.checkpoints import one_line
@@ -103,65 +104,53 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
     except (openai.OpenAIError, AttributeError, TypeError, ValueError):
         listed = set()  # a server need not list its models; the first question will tell
     name = next((name for name in names if name in listed), names[-1])
-    wishes = [(n, extra) for extra in (_THINKING_OFF, {}) for n in (20, 5, 0)]
-    for n, extra in wishes:  # servers differ in what they understand
+    refusal: UserError
+    for extra, n in product((_THINKING_OFF, {}), (20, 5, 0)):  # servers differ in what they know
         lm = ServedModel(url, name, revision, n, extra, client)
         try:
             answer = _request(lm, "Is water wet? Answer yes or no.", 1, logprobs=n)
-        except _Refused:
-            if (n, extra) == wishes[-1]:
-                raise
-        else:
             return lm if answer.top else replace(lm, logprobs=0)
-    raise AssertionError("the last wish is granted or refused")
+        except _Refused as error:
+            refusal = error
+    raise refusal
 
 
 def side_by_side(
-    lm: ServedModel,
-    texts: Sequence[str],
-    positions: Iterable[int],
-    max_tokens: int,
-    *,
-    logprobs: int = 0,
-) -> Iterator[dict[int, Answer]]:
-    """Ask the questions at `positions` side by side and yield the answers as they come.
+    lm: ServedModel, texts: Sequence[str], positions: Iterable[int], max_tokens: int, logprobs: int
+) -> Iterator[tuple[int, Answer]]:
+    """Ask the questions at `positions` side by side; yield (position, answer) as they come.
 
     Args:
         lm: from `connect`.
         texts: all questions.
         positions: those to ask.
         max_tokens: longest answer, in tokens.
-        logprobs: how many of the first token's log-probabilities are wanted.
+        logprobs: how many of the first token's log-probabilities are wanted; 0 for none.
 
     Raises:
         UserError: when a request fails for good, after the answers to those still under way.
     """
+    failures: list[UserError] = []
 
-    def ask(text: str) -> Answer:
-        answer = _request(lm, text, max_tokens, logprobs=logprobs)
-        if logprobs and not answer.top:
-            raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
-        return answer
+    def ask(position: int) -> tuple[int, Answer | None]:
+        try:
+            answer = _request(lm, texts[position], max_tokens, logprobs=logprobs)
+            if logprobs and not answer.top:
+                raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
+            return position, answer
+        except UserError as error:
+            failures.append(error)
+            return position, None
 
-    todo, failure, counts = iter(positions), None, usage()
-    with ThreadPoolExecutor(lm.concurrency) as pool:
-        running = {pool.submit(ask, texts[i]): i for i in islice(todo, lm.concurrency)}
-        while running:
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            answers = {}
-            for future in finished:
-                position, error = running.pop(future), future.exception()
-                if error:
-                    failure = failure or error
-                else:
-                    answers[position] = future.result()
-            counts.tokens_in += sum(answer.read for answer in answers.values())
-            counts.tokens_out += sum(answer.tokens for answer in answers.values())
-            yield answers
-            if failure is None:
-                running |= {pool.submit(ask, texts[i]): i for i in islice(todo, len(finished))}
-    if failure:
-        raise failure
+    todo, counts = takewhile(lambda _: not failures, positions), usage()
+    how = {"backend": "threading", "return_as": "generator_unordered", "pre_dispatch": "n_jobs"}
+    for position, answer in Parallel(lm.concurrency, **how)(delayed(ask)(i) for i in todo):
+        if answer is not None:
+            counts.tokens_in += answer.read
+            counts.tokens_out += answer.tokens
+            yield position, answer
+    if failures:
+        raise failures[0]
 
 
 # ---------------------------------------------------------------- requests
@@ -247,19 +236,17 @@ def read_answer(answer: Any) -> Answer:
 
 
 def chance(answer: Answer, yes: set[str], no: set[str]) -> float | None:
-    """Return p(yes) by the log-probabilities, or the text where there are none; None is neither."""
-    return from_logprobs(answer.top, yes, no) if answer.top else from_text(answer.text, yes, no)
-
-
-def from_logprobs(top: dict[str, float], yes: set[str], no: set[str]) -> float | None:
     """`P(yes) / (P(yes) + P(no))`, each summed over the first tokens of its spellings.
 
-    None where no such token is among the likeliest.
+    Where there are no log-probabilities the text decides. None where it says neither, or where no
+    such token is among the likeliest.
     """
+    if not answer.top:
+        return from_text(answer.text, yes, no)
     sums = []
     for words, others in ((yes, no), (no, yes)):
-        tokens = {t for t in top if _begins(t, words) and not _begins(t, others)}
-        sums.append(math.fsum(math.exp(top[t]) for t in tokens))
+        tokens = {t for t in answer.top if _begins(t, words) and not _begins(t, others)}
+        sums.append(math.fsum(math.exp(answer.top[t]) for t in tokens))
     return sums[0] / sum(sums) if sum(sums) > 0 else None
 
 

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import rankdata
 from tiny_data import FakeAsker, Fixed, books, movies, popularity, write_page_1
 
-from dallrec_core.augmentation import interactions, load_data, load_truth, selection
-from dallrec_core.augmentation.candidates import candidates, cold_items
+from dallrec_core.augmentation import interactions, load_data, selection
+from dallrec_core.augmentation.candidates import candidates, cold_items, disagreement
 from dallrec_core.chain.artefacts import write_table
 from dallrec_core.errors import UserError
 
@@ -44,16 +44,6 @@ def test_seen_tells_training_pairs():
     users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
     table = pd.crosstab(data.train["user"], data.train["item"])
     assert (data.seen(users, items) == table.to_numpy().ravel()).all()
-
-
-def test_load_data_names_what_is_wrong(tmp_path):
-    data = movies()
-    write_page_1(tmp_path, data, data.train[:3])
-    assert load_data(tmp_path).train["item"].equals(data.train["item"])
-    assert load_truth(tmp_path) is None
-    write_page_1(tmp_path, dataclasses.replace(data, n_users=5), data.train[:3])
-    with pytest.raises(UserError, match=r"train.parquet: row \d+, column 'user' is 5"):
-        load_data(tmp_path)
 
 
 # ---------------------------------------------------------------- examples
@@ -214,15 +204,15 @@ def test_disagreement_with_the_base() -> None:
     z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
     pairs = candidates(data, Fixed(scores), budget=150)
     base = rankdata(z[pairs["user"], pairs["item"]]) / len(pairs)
-    same = interactions.disagreement(judged(base, pairs), Fixed(scores), data)
+    same = disagreement(judged(base, pairs), Fixed(scores), data)
     assert same["rank_correlation"] == pytest.approx(1) and same["chosen_by_both"] == 1
     assert same["pairs"] == len(pairs) and same["refused"] == pytest.approx(0.5, abs=0.01)
-    other = interactions.disagreement(judged(1 - base, pairs), Fixed(scores), data)
+    other = disagreement(judged(1 - base, pairs), Fixed(scores), data)
     assert other["rank_correlation"] == pytest.approx(-1) and other["chosen_by_both"] < 0.6
     # cold items are left out, and then nothing is left
     data = dataclasses.replace(data, train=data.train[data.train["item"] > 3])
     frame = judged(np.full(20, 0.9), cold_items(data, budget=20))
-    said = interactions.disagreement(frame, popularity(data), data)
+    said = disagreement(frame, popularity(data), data)
     assert said.pop("pairs") == 0 and all(np.isnan(value) for value in said.values())
 
 

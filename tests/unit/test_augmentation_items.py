@@ -6,14 +6,13 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from tiny_data import FakeAsker, books, movies
+from tiny_data import FakeAsker, books, matinee, movies
 
-from dallrec_core.augmentation import TrainingView, attributes, summaries, truth
+from dallrec_core.augmentation import attributes, summaries, truth
 from dallrec_core.augmentation.answers import sentences
 from dallrec_core.augmentation.prompts import record
 from dallrec_core.augmentation.view import Parts
 from dallrec_core.chain.artefacts import read_table, write_table
-from dallrec_core.data import load
 
 # ---------------------------------------------------------------- attributes
 
@@ -276,17 +275,12 @@ def test_evaluation_on_held_out_items():
 # ---------------------------------------------------------------- truth
 
 
-@pytest.fixture(scope="module")
-def matinee() -> tuple[TrainingView, pd.DataFrame]:
-    """The embedded films as they are shown, and the truth about them."""
-    films = load("matinee")
-    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
-    return TrainingView(*about, films.interactions, films.items), films.truth.items
+EMBEDDED = matinee()
 
 
-def test_given_texts_are_read_as_true_in_every_field(matinee):
+def test_given_texts_are_read_as_true_in_every_field():
     """Their makers wrote nothing but facts, all of them: so the reader must find all, and true."""
-    data, known = matinee
+    data, known = EMBEDDED
     given = data.items[data.items["text"].notna()]
     table, said = truth.of_texts(data, given["item"], given["text"], known)
     assert (table[["right", "true"]] == 1).all(axis=None) and (table["wrong"] == 0).all()
@@ -311,16 +305,16 @@ CLAIMS = [  # film, text, what is found true, and what untrue
 
 
 @pytest.mark.parametrize(("title", "text", "right", "wrong"), CLAIMS)
-def test_claims_are_read_from_a_text(matinee, title, text, right, wrong):
-    data, known = matinee
+def test_claims_are_read_from_a_text(title, text, right, wrong):
+    data, known = EMBEDDED
     [item] = data.items.index[data.items["title"] == title]
     _, said = truth.of_texts(data, [item], [text], known)
     for expected, true in ((right, True), (wrong, False)):
         assert "|".join(sorted(said.loc[said["true"] == true, "value"])) == expected
 
 
-def test_the_rule_says_what_is_given_and_then_what_is_frequent(matinee):
-    data, known = matinee
+def test_the_rule_says_what_is_given_and_then_what_is_frequent():
+    data, known = EMBEDDED
     [item] = data.items.index[data.items["title"] == "Fargo"]  # shown as Crime; and a thriller
     table, said = truth.of_texts(data, [item], ["A drama, a comedy. Fargo is from 1990."], known)
     rule = dict(zip(table.index, table["rule"], strict=True))

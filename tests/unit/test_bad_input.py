@@ -298,7 +298,7 @@ FAULTS: list[tuple[str, str | Callable[[Place], None], str]] = [
         wreck("cache/answers.sqlite", NO_DATABASE),
         "answer cache … answers.sqlite is damaged … delete it … will be asked anew",
     ),
-    ("04_attributes", wreck("cache"), "cannot make the folder … runs/cache: File exists"),
+    ("04_attributes", wreck("cache"), "answers.sqlite cannot be used … File exists … runs/cache"),
 ]
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from tiny_data import FakeAsker, books, movies
+from tiny_data import FakeAsker, books, matinee, movies
 
-from dallrec_core.augmentation import Asker, TrainingView, contamination
-from dallrec_core.data import load as load_dataset
+from dallrec_core.augmentation import Asker, contamination
+from dallrec_core.llm.load import load
 
 DATA = movies(60, 50)
 ITEMS = np.arange(DATA.n_items)
@@ -99,12 +99,8 @@ def test_precision_by_recital() -> None:
 
 def test_the_probe_finds_what_the_standin_was_taught() -> None:
     """Its card says that films whose ids end in 7 were kept out of its training text."""
-    from dallrec_core.llm.load import load
-
-    films = load_dataset("matinee")
-    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
-    data = TrainingView(*about, films.interactions, films.items)
-    unread = films.items["item_id"].str.endswith("7").to_numpy()
+    data, _ = matinee()
+    unread = data.items["item_id"].str.endswith("7").to_numpy()
     items = np.concatenate([np.flatnonzero(unread)[:40], np.flatnonzero(~unread)[:40]])
     table = contamination.genres(Asker(load("standin")), data, items)
     read = ~unread[table["item"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -217,9 +216,9 @@ def test_rows_have_length_one_and_empty_ones_are_zero_and_counted(encoder: Path,
 
 
 def test_the_mean_is_over_the_tokens_of_the_text(encoder: Path) -> None:
-    vectors, cut = mean_states(load_encoder(str(encoder), device="cpu"), LONG)
+    vectors, cut = mean_states(load_encoder(str(encoder)), LONG)
     model = BertModel.from_pretrained(encoder).eval()
-    reader = load_encoder(str(encoder), device="cpu").tokenizer
+    reader = load_encoder(str(encoder)).tokenizer
     for text, vector in zip(LONG, vectors, strict=True):
         with torch.inference_mode():
             states = model(**reader(text, return_tensors="pt")).last_hidden_state
@@ -233,7 +232,7 @@ def test_padding_takes_no_part(encoder: Path, tmp_path: Path, kind: str) -> None
         known = of_language_model(tiny_model())
     else:
         folder = encoder if kind == "encoder" else checkpoint(tmp_path, T5EncoderModel, T5)
-        known = load_encoder(str(folder), device="cpu")
+        known = load_encoder(str(folder))
     one, some, all_ = (mean_states(known, LONG, batch_tokens=n)[0] for n in (1, 30, 10**6))
     assert np.abs(one - some).max() < 1e-5 and np.abs(one - all_).max() < 1e-5
     assert np.abs(one[0] - one[1]).max() > 1e-2  # and texts differ
@@ -245,7 +244,7 @@ def test_padding_takes_no_part(encoder: Path, tmp_path: Path, kind: str) -> None
 )
 def test_long_texts_are_cut_and_counted(tmp_path: Path, kind: type, config: Any, room: int) -> None:
     """RoBERTa's positions begin behind the one of the padding."""
-    reader = load_encoder(str(checkpoint(tmp_path, kind, config)), device="cpu")
+    reader = load_encoder(str(checkpoint(tmp_path, kind, config)))
     assert reader.max_tokens == room
     kept = " ".join(WORDS[: room - 2])  # one token begins a text and one ends it
     vectors, cut = mean_states(reader, [kept, f"{kept} in the city", "war"])
@@ -263,18 +262,8 @@ def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path
         open_encoder(f"lm:{tmp_path}")
 
 
-def test_a_checkpoint_that_lacks_weights_or_holds_pickles_is_refused(tmp_path: Path) -> None:
-    config = json.loads((checkpoint(tmp_path) / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    with pytest.raises(UserError, match=r"encoder '.*' cannot.*its files lack \d+ weights"):
-        open_encoder(str(tmp_path))
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(UserError, match="no file named model.safetensors"):
-        open_encoder(str(tmp_path))
-
-
 def test_states_that_are_no_numbers_are_refused(encoder: Path) -> None:
-    reader = load_encoder(str(encoder), device="cpu")
+    reader = load_encoder(str(encoder))
     with torch.no_grad():
         reader.model.embeddings.word_embeddings.weight[6] = float("nan")
     with pytest.raises(UserError, match="the hidden states of 'a film' are not finite"):
@@ -292,17 +281,8 @@ def test_states_are_the_last_ones_and_the_first_token_does_not_count() -> None:
         states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0]
     assert np.allclose(mean_states(reader, ["crime yes no"])[0][0], states.mean(dim=0), atol=1e-5)
     begun = reader._replace(skip=int(ids[0, 0]))
-    assert np.allclose(
-        mean_states(begun, ["crime yes no"])[0][0], states[1:].mean(dim=0), atol=1e-5
-    )
+    found = mean_states(begun, ["crime yes no"])[0][0]
+    assert np.allclose(found, states[1:].mean(dim=0), atol=1e-5)
     alone = lm.decode([int(ids[0, 0])])
     if len(lm.tokenizer(alone)["input_ids"]) == 1:  # nothing would be left: it counts after all
         assert mean_states(begun, [alone])[0].any()
-
-
-def test_a_model_that_does_not_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for name in ("no-such/encoder", "lm:no-such/model", "./nowhere"):
-        with pytest.raises(UserError, match=rf"model '{name.removeprefix('lm:')}' is neither"):
-            open_encoder(name)

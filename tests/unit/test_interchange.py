@@ -220,12 +220,9 @@ def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
 
 
 FORMS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-    "csv": lambda edges, file: edges.to_csv(file, index=False),
-    "parquet": lambda edges, file: edges.to_parquet(file),
     "csv.gz": lambda edges, file: edges.rename(
         columns={"user_id": "userId", "item_id": "movieId"}
     ).to_csv(file, index=False, sep=";"),
-    "jsonl": lambda edges, file: edges.to_json(file, orient="records", lines=True),
     "inter": lambda edges, file: edges.rename(
         columns={"user_id": "user_id:token", "item_id": "item_id:token", "p_yes": "p_yes:float"}
     ).to_csv(file, index=False, sep="\t"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ def counted(prompts: list[tuple[str, str]], **options: object) -> Usage:
     with Ledger("asking").task("all") as counts:
         p_yes(tiny_model(), prompts, ["yes"], ["no"], **options)
     return counts
-
-
-def test_a_shared_prefix_is_read_once() -> None:
-    counts, whole = counted(PROMPTS), lengths(PROMPTS)
-    ids = tiny_model().encode([render(tiny_model(), a + b) for a, b in PROMPTS])
-    saved = (len(PROMPTS) - 1) * len(os.path.commonprefix(ids))
-    assert counts == Usage(questions=6, tokens_in=sum(whole) - saved, saved_by_prefix=saved)
 
 
 def test_the_cache_saves_what_it_answers(tmp_path: Path) -> None:
@@ -85,7 +77,7 @@ def test_writing_and_tuning_are_counted(tmp_path: Path) -> None:
     settings = LoraSettings(epochs=3, batch_size=5)
     with ledger.task("tuning") as counts:
         finetune(str(tiny_checkpoint()), examples, tmp_path / "a", settings, task="t", device="cpu")
-    rows = encode_examples(tiny_model(), examples, 0, "t")
+    rows = encode_examples(tiny_model(), examples, "t")
     all_read = 3 * sum(len(row["input_ids"]) for row in rows)
     saved = counts.saved_by_prefix
     assert counts == Usage(questions=5, tokens_in=all_read - saved, saved_by_prefix=saved)

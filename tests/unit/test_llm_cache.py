@@ -11,7 +11,6 @@ import pytest
 from llm_support import side_by_side
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import cache as module
 from dallrec_core.llm.cache import AnswerCache, answer_key, ask_once
 
 
@@ -77,10 +76,6 @@ def test_damaged_files_are_explained(damage: Callable[[Path], None], tmp_path: P
 
 
 def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for place in (tmp_path / "file" / "a.sqlite", tmp_path):
-        with pytest.raises(UserError, match="cannot (make the folder|be used)"):
-            AnswerCache(place)
     with AnswerCache(tmp_path / "a.sqlite", timeout=0.1) as cache:
         blocker = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
         blocker.execute("BEGIN EXCLUSIVE")
@@ -116,18 +111,3 @@ def test_who_is_killed_while_asking_asks_only_the_rest_again(tmp_path: Path) -> 
     with AnswerCache(tmp_path / "a.sqlite") as cache:
         answers = ask_once(QUESTIONS, "m", {}, cache, compute, desc="asking")
     assert asked == [6, 7, 8] and answers == [0, 0, 1, 1, 2, 2, 9, 9, 9]
-
-
-def test_the_estimate_is_timed_after_the_first_batch(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # the first batch is slow: it warms up; twenty of forty questions take 102 seconds
-    clock = iter([50.0, 50.01, 152.0, 254.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(module, "progress", lambda iterable, **options: iterable)
-
-    def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float]]:
-        yield from ({i: 0.5 for i in range(start, start + 10)} for start in range(0, 40, 10))
-
-    ask_once([f"q{i}" for i in range(40)], "m", {}, None, compute, desc="asking")
-    assert capsys.readouterr().out == "asking: about 40 questions, about 3 min on this machine\n"

@@ -17,9 +17,8 @@ from filelock import FileLock
 from llm_support import tiny_checkpoint, tiny_model
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import answer_trainer
-from dallrec_core.llm import finetune as module
-from dallrec_core.llm.answer_trainer import AnswerTrainer, answer_loss
+from dallrec_core.llm import adapters
+from dallrec_core.llm.adapters import AnswerTrainer, answer_loss
 from dallrec_core.llm.examples import IGNORED, Buckets, Collate, encode_examples, instruction_text
 from dallrec_core.llm.finetune import LoraSettings, _arguments, finetune, with_lora
 from dallrec_core.llm.ledger import Ledger
@@ -47,7 +46,7 @@ def digests(folder: Path) -> dict[str, str]:
 def own_loss(examples: list[dict[str, str]], adapter: Path | None = None) -> float:
     """The model's own loss on one batch."""
     lm = load(str(tiny_checkpoint()), device="cpu", adapter=adapter)
-    batch = Collate(lm.pad_id)(encode_examples(lm, examples, 0, "toy"))
+    batch = Collate(lm.pad_id)(encode_examples(lm, examples, "toy"))
     with torch.inference_mode():
         return float(lm.model(**batch).loss)
 
@@ -111,7 +110,7 @@ def test_interrupted_run_continues_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "toy"
-    monkeypatch.setattr(answer_trainer, "progress", _Killer(steps))
+    monkeypatch.setattr(adapters, "progress", _Killer(steps))
     with pytest.raises(KeyboardInterrupt):
         tune(out)
     assert not out.exists() and (tmp_path / "toy.partial").exists()
@@ -119,7 +118,7 @@ def test_interrupted_run_continues_to_the_same_bytes(
     half.mkdir()
     (half / WEIGHTS).write_bytes(b"half")
     counter = _Killer(100)
-    monkeypatch.setattr(answer_trainer, "progress", counter)
+    monkeypatch.setattr(adapters, "progress", counter)
     log = tune(out)
     assert 100 - counter.left == left
     assert digests(out) == digests(tuned[0])
@@ -146,7 +145,7 @@ def test_only_one_call_works_on_an_adapter(tmp_path: Path) -> None:
 def test_finished_adapter_is_not_trained_again(
     tuned: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AnswerTrainer", None)
+    monkeypatch.setattr(adapters, "AnswerTrainer", None)
     pd.testing.assert_frame_equal(tune(tuned[0]), tuned[1])
     with pytest.raises(TypeError):  # other settings do train
         tune(tuned[0], LoraSettings(epochs=4))
@@ -157,7 +156,7 @@ def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
     for given, text in ((" ", "Do."), ("This", "Do.\nThis"), (None, "Do.")):
         assert instruction_text({"instruction": "Do.", "input": given, "output": "x"}) == text
     lm = tiny_model(chat=chat)
-    (row,) = encode_examples(lm, EXAMPLES[:1], 0, "toy")
+    (row,) = encode_examples(lm, EXAMPLES[:1], "toy")
     prompt = lm.encode([render(lm, EXAMPLES[0]["instruction"])])[0]
     answer = [*lm.encode_answer("yes"), lm.tokenizer.eos_token_id]
     assert row["input_ids"] == prompt + answer
@@ -166,7 +165,7 @@ def test_labels_cover_the_answer_and_its_end_only(chat: bool) -> None:
     assert row["input_ids"][:-1] == lm.encode([render(lm, EXAMPLES[0]["instruction"]) + "yes"])[0]
 
 
-def test_buckets_hold_every_example_once_and_pad_little() -> None:
+def test_buckets_hold_every_example_once_bring_like_ones_together_and_pad_little() -> None:
     lengths = np.random.default_rng(0).integers(20, 300, 200)
     rows = [{"input_ids": [0] * n, "alike": i} for i, n in enumerate(lengths)]
     sampler, orders = Buckets(rows, 8, seed=3), []
@@ -179,6 +178,9 @@ def test_buckets_hold_every_example_once_and_pad_little() -> None:
     assert not {*map(frozenset, first)} & {*map(frozenset, second)}  # other batches
     padded, in_file_order = lengths[first].max(axis=1), lengths.reshape(25, 8).max(axis=1)
     assert padded.sum() < 0.75 * in_file_order.sum()
+    users = [{"input_ids": [0] * (20 + i), "alike": i % 25} for i in range(200)]
+    together = np.reshape(list(Buckets(users, 8, seed=0)), (25, 8))  # those that begin alike
+    assert all(len(set(batch % 25)) == 1 for batch in together)
 
 
 ABOUT_USERS = [
@@ -192,30 +194,24 @@ ABOUT_USERS = [
 ]
 
 
-def test_buckets_bring_those_together_that_begin_alike() -> None:
-    rows = [{"input_ids": [0] * (20 + i), "alike": i % 25} for i in range(200)]
-    sampler = Buckets(rows, 8, seed=0)
-    batches = np.reshape(list(sampler), (25, 8))
-    assert all(len(set(batch % 25)) == 1 for batch in batches)
-    assert sorted(batches.flat) == list(range(200))
-
-
 def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path: Path) -> None:
     lm = tiny_model()
-    rows = encode_examples(lm, ABOUT_USERS, 0, "toy")
+    rows = encode_examples(lm, ABOUT_USERS, "toy")
     assert len({row["alike"] for row in rows}) == 4
     found = []
     for share in (True, False):
         batch = Collate(lm.pad_id, share=share)(rows)
         assert len(batch["input_ids"]) == (4 if share else len(rows))
         torch.manual_seed(0)
-        drawn = {"init_lora_weights": False}  # or the gradients of one half would be zero
-        settings = LoraSettings(dropout=0.0, extra=drawn)
+        settings = LoraSettings(dropout=0.0)
         trainer = AnswerTrainer(
             model=with_lora(load(str(tiny_checkpoint()), device="cpu"), settings),
-            args=_arguments(lm, settings, tmp_path, len(rows), evaluate=False),
+            args=_arguments(lm, settings, tmp_path, evaluate=False),
             compute_loss_func=answer_loss,
         )
+        for name, weight in trainer.model.named_parameters():
+            if "lora_B" in name:  # zeros, and the gradients of the other half would be zero, too
+                torch.nn.init.normal_(weight, std=0.1)
         with Ledger("toy").task("toy") as counts:
             loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
@@ -230,20 +226,6 @@ def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path
         torch.testing.assert_close(grad, others[name], atol=1e-4, rtol=1e-4)
 
 
-def test_shared_training_is_unshared_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = LoraSettings(epochs=3, learning_rate=1e-2, batch_size=4, dropout=0.0)
-    logs = []
-    for share in (True, False):
-        monkeypatch.setattr(module, "can_share", lambda lm, share=share: share)
-        what = {"task": "toy", "held_out": ABOUT_USERS, "device": "cpu"}
-        out = tmp_path / str(share)
-        logs.append(finetune(str(tiny_checkpoint()), ABOUT_USERS, out, settings, **what))
-    pd.testing.assert_frame_equal(*logs, atol=1e-4, rtol=1e-4)
-    assert logs[0]["eval_loss"].dropna().iloc[-1] < 0.7 * logs[0]["eval_loss"].iloc[0]
-
-
 def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +236,7 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 2 < 12
     assert own_loss(WRONG, tmp_path / "whole") == pytest.approx(losses[best], rel=1e-4)
-    monkeypatch.setattr(answer_trainer, "progress", _Killer(len(log) - 3))
+    monkeypatch.setattr(adapters, "progress", _Killer(len(log) - 3))
     with pytest.raises(KeyboardInterrupt):
         tune(tmp_path / "half", settings, held_out=WRONG)
     monkeypatch.undo()
@@ -276,7 +258,7 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
             {},
             "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
         ),
-        (EXAMPLES, {"target_modules": ("no",)}, "LoRA settings do not fit model .*no"),
+        (EXAMPLES, {"target_modules": ["no"]}, "LoRA settings do not fit model .*no"),
         (EXAMPLES, {"learning_rate": 1e30}, "loss became NaN at step .* lower the learning_rate"),
     ],
 )

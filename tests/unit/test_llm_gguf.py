@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm import gguf as files
+from dallrec_core.llm import checkpoints as files
 from dallrec_core.llm.finetune import LoraSettings, finetune
 from dallrec_core.llm.generate import generate
 from dallrec_core.llm.load import load
@@ -80,8 +80,8 @@ def test_it_opens_as_any_checkpoint(tmp_path: Path) -> None:
 
 def test_two_processes_take_it_apart_once(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf")
-    code = "import sys, pathlib; from dallrec_core.llm import gguf; print(gguf.taken_apart("
-    code += "pathlib.Path(sys.argv[1])))"
+    code = "import sys, pathlib; from dallrec_core.llm.checkpoints import taken_apart; "
+    code += "print(taken_apart(pathlib.Path(sys.argv[1])))"
     command = [sys.executable, "-c", code, str(tmp_path / "tiny.gguf")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     places = {each.communicate(timeout=300)[0].splitlines()[-1] for each in both}

@@ -104,22 +104,7 @@ def test_hub_models_are_identified_by_commit(
     assert lm.checkpoint.identity == f"hub:acme/tiny@{commit}"
 
 
-def test_unknown_id_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError) as error:
-        load.load("acme/none-such", device="cpu")
-    for part in ("'acme/none-such'", "bundled (standin)", "a folder", "hf download", "licence at"):
-        assert part in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 # ---------------------------------------------------------------- bad input
-
-
-def pickle(folder: Path) -> None:
-    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
-    (folder / WEIGHTS).unlink()
 
 
 def add_code(folder: Path) -> None:
@@ -129,7 +114,6 @@ def add_code(folder: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pickled": (pickle, WEIGHTS),
     "cut": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:1000]), ""),
     "incomplete": (
         lambda f: thin_out(f / WEIGHTS, lambda name: "layers.1.self_attn.q_proj" not in name),
@@ -151,25 +135,18 @@ def test_folders_that_cannot_be_used(damage: str, copy: Path) -> None:
     refused(f"model '{copy}' cannot be loaded from .*{message}", copy)
 
 
-def test_bad_options_and_incomplete_adapters(adapter: Path, tmp_path: Path) -> None:
-    refused("is neither bundled .*, nor a folder here", Path("./nowhere"))
-    refused("revision 'main' means nothing", tiny_checkpoint(), revision="main")
+def test_incomplete_adapters(adapter: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(adapter, tmp_path / "broken"))
-    for damage, message in (
-        (lambda: thin_out(broken / ADAPTER, lambda name: "layers.0" in name), "missing adapter"),
-        (lambda: (broken / ADAPTER).write_bytes(b"\x10"), "cannot be put on"),
-        (lambda: (broken / "adapter_config.json").write_text("{"), "not valid JSON"),
-        (lambda: (broken / ADAPTER).unlink(), "lacks .*adapter_model"),
-    ):
-        damage()
-        refused(message, tiny_checkpoint(), adapter=broken)
+    thin_out(broken / ADAPTER, lambda name: "layers.0" in name)
+    refused("missing adapter", tiny_checkpoint(), adapter=broken)
+    (broken / "adapter_config.json").write_text("{")
+    refused("not valid JSON", tiny_checkpoint(), adapter=broken)
 
 
 def test_adapters_of_other_models(adapter: Path, tmp_path: Path) -> None:
     foreign = Path(shutil.copytree(adapter, tmp_path / "foreign"))
     (foreign / checkpoints.ADAPTER_RECORD).unlink()  # as another tool would have written it
     other = tiny_checkpoint(seed=1)
-    refused("was trained on .*, not on ", other, adapter=adapter)
     wide = make_checkpoint(tmp_path / "wide", width=48)
     refused("cannot be put on model .*size mismatch", wide, adapter=foreign)
     assert load.load(str(other), device="cpu", adapter=foreign)

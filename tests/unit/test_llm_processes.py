@@ -19,7 +19,7 @@ from llm_support import (
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from dallrec_core.llm import finetune, generate, score
+from dallrec_core.llm import adapters, finetune, generate, score
 from dallrec_core.llm.cache import AnswerCache
 from dallrec_core.llm.load import processes
 
@@ -32,7 +32,7 @@ SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "dropout": 0.0}
 
 def work(folder: Path, cache: AnswerCache | None = None, **settings: int) -> dict[str, Any]:
     """Answer, write and learn; say what came out and who did it."""
-    asked, wrote, ask, publish = [], [], score._ask, finetune.publish
+    asked, wrote, ask, publish = [], [], score._ask, adapters.publish
 
     def logged(lm, batch, words):
         asked.extend(i for group in batch for i, _ in group.rows)
@@ -41,7 +41,7 @@ def work(folder: Path, cache: AnswerCache | None = None, **settings: int) -> dic
     lm, options = tiny_model(), {"task": "toy", "held_out": LESSONS[:4], "device": "cpu"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(score, "_ask", logged)
-        patch.setattr(finetune, "publish", lambda *args: (wrote.append(1), publish(*args)))
+        patch.setattr(adapters, "publish", lambda *args: (wrote.append(1), publish(*args)))
         p = score.p_yes(lm, QUESTIONS, ["yes"], ["no"], batch_tokens=150, cache=cache)
         texts = generate.generate(lm, QUESTIONS[:9], max_new_tokens=4, batch_size=2)
         lora = finetune.LoraSettings(**SETTINGS, **settings)

@@ -79,7 +79,7 @@ def test_spellings_with_and_without_space_count() -> None:
     [
         (["x"], ["qa"], ["qb"], "begin with the same token"),
         (["x"], [], NO, "at least one spelling"),
-        (["a", "word " * 300, "b"], YES, NO, "prompt 2 of 3 is too long .* tokens, where 256 fit"),
+        (["a", "word " * 300, "b"], YES, NO, "prompt 2 of 3 is too long .*, where 256 fit"),
     ],
 )
 def test_bad_questions_are_refused(

@@ -224,8 +224,6 @@ def test_halves_share_no_pair_and_are_balanced() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(UserError, match="threshold"):
-        selection.choose_threshold(pd.DataFrame({"p_yes": [], "liked": []}))
     with pytest.raises(UserError, match="unknown calibration 'platt'; use one of: isotonic"):
         fit_calibration([0.5], [True], "platt")
     with pytest.raises(UserError, match="no held-out pair was answered"):

@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from tiny_data import matinee
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import dallrec_core
-from dallrec_core.augmentation.prompts import NO_WORDS, YES_WORDS, interaction_prompt
-from dallrec_core.data.matinee import HELD_OUT, catalogue
+from dallrec_core.augmentation import Asker, interactions
+from dallrec_core.augmentation.prompts import interaction_prompt
+from dallrec_core.data.matinee import HELD_OUT
 from dallrec_core.llm.generate import generate
 from dallrec_core.llm.load import load
-from dallrec_core.llm.score import p_yes
-from tools.matinee.viewers import simulate
 from tools.standin import train
 from tools.standin.dialogues import preference_row
 from tools.standin.tokenizer import Encoder
 from tools.standin.wordings import INTERACTION_DEFAULT
 
 FOLDER = Path(dallrec_core.__file__).parent / "llm" / "standin"
-GENRES = ("Drama", "Comedy", "Sci-Fi", "Film-Noir", "Children's", "Horror", "Western")
 TEXTS = (
     "Heat (1995) (Action|Crime|Thriller)",
     "żółw 🎬 日本語 l'été",
@@ -52,58 +49,22 @@ def test_is_a_small_ordinary_llama():
     assert type(model) is LlamaForCausalLM
     assert (FOLDER / "model.safetensors").stat().st_size <= 16 * 2**20
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert (FOLDER / "README.md").read_text().startswith("---")
-
-
-def test_configuration_names_no_machine():
-    for path in FOLDER.glob("*.json"):
+    for path in FOLDER.glob("*.json"):  # names no machine
         assert "/work" not in path.read_text() and "/tmp" not in path.read_text()
-    config = json.loads((FOLDER / "config.json").read_text())
-    assert "auto_map" not in config and config["tie_word_embeddings"]
+    assert "auto_map" not in json.loads((FOLDER / "config.json").read_text())
 
 
 def test_any_text_survives_the_tokenizer(tokenizer):
     assert [tokenizer.decode(tokenizer(text).input_ids) for text in TEXTS] == list(TEXTS)
 
 
-def test_genres_are_single_tokens(tokenizer):
-    words = [word for genre in GENRES for word in (genre, " " + genre)]
-    assert all(len(ids) == 1 for ids in tokenizer(words).input_ids)
-
-
-def test_chat_template(tokenizer):
-    assert chat(tokenizer, "Hello") == "<|user|>Hello<|assistant|>"
-    whole = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "yes"}]
-    text = tokenizer.apply_chat_template(whole, tokenize=False)
-    assert text == "<|user|>Hello<|assistant|>yes<|end|>"
-    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|end|>", "<|pad|>")
-    assert len(tokenizer("<|user|><|assistant|><|end|><|pad|>").input_ids) == 4
-
-
-def decided_questions(viewers: int) -> tuple[list[str], list[bool]]:
-    """Questions on held-out films, of viewers whose eight likes and dislikes are decided."""
-    films = catalogue()
-    names = [f"{t} ({y}) ({g})" for t, y, g in films[["title", "year", "genres"]].to_numpy()]
-    held_out = films["film_id"].isin(HELD_OUT).to_numpy()
-    rng, ratings = np.random.default_rng(0), simulate(films, viewers, 515).ratings
-    prompts, answers = [], []
-    for row in ratings:
-        shown = [
-            rng.permutation(np.flatnonzero(~held_out & which))[:8] for which in (row >= 4, row == 1)
-        ]
-        lists = [[names[k] for k in part] for part in shown]
-        for liked, which in ((True, row >= 4), (False, row == 1)):
-            for k in rng.permutation(np.flatnonzero(held_out & which))[:2]:
-                prompts.append(interaction_prompt("movie", *lists, names[k]).text)
-                answers.append(liked)
-    return prompts, answers
-
-
 def test_preference_is_half_understood_before_tuning():
-    prompts, answers = decided_questions(60)
-    score, liked = p_yes(load("standin", device="cpu"), prompts, YES_WORDS, NO_WORDS), answers
-    assert len(liked) > 150
-    assert roc_auc_score(liked, score) >= 0.60
+    data, _ = matinee()
+    unread = data.items["item_id"].isin(map(str, HELD_OUT)).to_numpy()  # kept from its texts
+    pairs = data.train[unread[data.train["item"]]].sample(400, random_state=0)
+    asked = pairs.assign(liked=pairs["rating"] >= 3)
+    figures, _ = interactions.evaluate(Asker(load("standin", device="cpu")), data, asked)
+    assert figures["auc"] >= 0.60
 
 
 def test_what_it_writes_makes_sense_and_ends():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ import torch
 
 from dallrec_core.augmentation import TrainingView
 from dallrec_core.chain.artefacts import write_json, write_table
+from dallrec_core.data import load
+from dallrec_core.llm.generate import Generated
 
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Film-Noir", "Horror", "Sci-Fi")
 
@@ -64,6 +66,13 @@ def books(n_users: int = 10) -> TrainingView:
     return TrainingView("tiny", "book", "genres", 3.0, n_users, 12, train, pd.DataFrame(rows))
 
 
+def matinee() -> tuple[TrainingView, pd.DataFrame]:
+    """All of the embedded data, and the truth about its films."""
+    films = load("matinee")
+    about = ("matinee", "movie", "genres", 3.0, films.n_users, films.n_items)
+    return TrainingView(*about, films.interactions, films.items), films.truth.items
+
+
 def write_page_1(
     folder: Path, data: TrainingView, validation: pd.DataFrame, test: pd.DataFrame | None = None
 ) -> None:
@@ -92,14 +101,6 @@ class Fixed:
 def popularity(data: TrainingView) -> Fixed:
     """The more training interactions, the higher the score, for everybody."""
     return Fixed(np.tile(data.item_degree.astype(float), (data.n_users, 1)))
-
-
-class Generated(NamedTuple):
-    """What the real generation returns."""
-
-    text: str
-    tokens: int
-    truncated: bool
 
 
 class FakeAsker:

@@ -1,37 +1,146 @@
-"""What other tools have made: tables of written data, and LoRA adapters.
+"""Doors for other tools: what they can read of a run, and what they have made for it.
 
-It goes through the schema of the artefact that it replaces. The page that would have made it then
-counts as done by hand, and the pages after it see that their input has changed.
+A run's instructions go out in Alpaca form, its data as RecBole's atomic files. Tables of written
+data and LoRA adapters come in: a table goes through the schema of the artefact that it replaces.
+The page that would have made it then counts as done by hand, and the pages after it see that their
+input has changed.
 """
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from dallrec_core.augmentation import attributes as written_attributes
+from dallrec_core.augmentation.prompts import one_line, read_instructions, split_values
 from dallrec_core.augmentation.view import TrainingView, load_data
 from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_json, write_table
 from dallrec_core.chain.freshness import MANIFEST, STARTED
-from dallrec_core.chain.pages import find_page, run_dir
+from dallrec_core.chain.pages import find_page, remedy, run_dir
 from dallrec_core.chain.run import locked
 from dallrec_core.data.cells import attribute_text
 from dallrec_core.data.checks import Table, whole_ids
 from dallrec_core.data.columns import simple, understand
 from dallrec_core.data.tables import codes_in, open_table
+from dallrec_core.errors import UserError
 
+COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
+"""LLaMA-Factory's words for the fields of a record."""
 BY_HAND = {"key": "by hand"}
 """What `started.json` says of a page whose result was taken in."""
+NEXT = "next: dallrec run --run {run} --from {page} (and its --profile)"
+"""What to do after something was taken in."""
+
+# ---------------------------------------------------------------- given to LLaMA-Factory
+
+
+def export_alpaca(run: str, folder: Path) -> list[Path]:
+    """Write the instructions of a run as data of LLaMA-Factory, and return the files.
+
+    One json file per task, and `dataset_info.json`, which keeps the entries it already has: the
+    folder may be LLaMA-Factory's own `data`. The datasets are called `dallrec_<task>`.
+
+    Raises:
+        UserError: when the run has no instructions, or a file cannot be read or written.
+    """
+    made = sorted((run_dir(run) / "02_finetune" / "instructions").glob("*.jsonl"))
+    if not made:
+        raise UserError(f"run '{run}' has no instructions; {remedy(run, '02')}")
+    index, written = folder / "dataset_info.json", []
+    entries = read_json(index) if index.is_file() else {}
+    for file in made:
+        name = f"dallrec_{file.stem}"
+        written.append(write_json(read_instructions(file), folder / f"{name}.json"))
+        entries[name] = {"file_name": f"{name}.json", "formatting": "alpaca", "columns": COLUMNS}
+    return [*written, write_json(entries, index)]
+
+
+# ---------------------------------------------------------------- given to RecBole
+
+
+def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[Path]:
+    """Write the split of a run as RecBole's files and a configuration, and return their paths.
+
+    They are `<folder>/<run>/<run>.{train,valid,test}.inter`, `.item`, and `<folder>/<run>.yaml`.
+    Ratings and times are written where every row has them.
+
+    Args:
+        run: name of the run.
+        folder: RecBole's data folder.
+        augmented: add what the language model wrote: pairs to train, attributes and summaries to
+            the items.
+
+    Raises:
+        UserError: when the run lacks what is needed, or an id holds a tab or a line break.
+    """
+    place = run_dir(run)
+    data = load_data(place / "01_data")
+    splits, items = {"train": data.train}, data.items
+    for short, name in (("valid", "validation"), ("test", "test")):
+        splits[short] = read_table(place / "01_data" / f"{name}.parquet", "split")
+    users = read_table(place / "01_data" / "users.parquet", "users")
+    if augmented:
+        answers = read_table(place / "03_interactions" / "interactions.parquet", "added")
+        pairs = answers.loc[answers["added"], ["user", "item"]]
+        splits["train"] = pd.concat([splits["train"], pairs], ignore_index=True)
+        new = read_table(place / "04_attributes" / "attributes.parquet", "attributes")
+        summaries = read_table(place / "05_summaries" / "summaries.parquet", "summaries")
+        items = written_attributes.merged(data, new)
+        items["summary"] = items["item"].map(summaries.set_index("item")["summary"])
+    whole = pd.concat(splits.values()).notna().all()
+    numbers = [name for name in ("rating", "timestamp") if whole[name]]
+    ids = {"user": _tokens(users["user_id"]), "item": _tokens(items["item_id"])}
+    tables = {f"{run}.item": _item_columns(items, data.attribute)}
+    for name, part in splits.items():
+        columns = {f"{what}_id:token": known[part[what]] for what, known in ids.items()}
+        columns |= {f"{number}:float": part[number].to_numpy() for number in numbers}
+        tables[f"{run}.{name}.inter"] = pd.DataFrame(columns)
+    form = {"sep": "\t", "index": False, "quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
+    files = {folder / run / name: table.to_csv(**form) for name, table in tables.items()}
+    load = {"inter": ["user_id", "item_id", *numbers]}
+    about = {"data_path": "./", "benchmark_filename": list(splits), "load_col": load}
+    files[folder / f"{run}.yaml"] = yaml.safe_dump(about, sort_keys=False)
+    for path, text in files.items():
+        with atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return list(files)
+
+
+def _tokens(ids: pd.Series) -> np.ndarray:
+    """Ids as RecBole's files can hold them, object [n]."""
+    for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]"))[:1]:
+        problem = "holds a tab or a line break, which RecBole's files cannot"
+        raise UserError(f"{ids.name} {ids[row]!r} (row {row}) {problem}")
+    return ids.to_numpy(object)
+
+
+def _item_columns(items: pd.DataFrame, attribute: str) -> pd.DataFrame:
+    columns = {"item_id:token": items["item_id"], "title:token_seq": items["title"].map(one_line)}
+    columns["year:float"] = items["year"]
+    kinds = dict.fromkeys(("attributes", "director", "country", "language"), _value_list)
+    kinds |= dict.fromkeys(("author", "text", "summary"), one_line)
+    for column, text_of in kinds.items():
+        if column in items and items[column].notna().any():
+            name = attribute if column == "attributes" else column
+            columns[f"{name}:token_seq"] = items[column].map(text_of)
+    return pd.DataFrame(columns)
+
+
+def _value_list(text: object) -> str:
+    """Values as RecBole's list: a value of several words is one token of it."""
+    return " ".join("_".join(value.split()) for value in split_values(text))
 
 
 # ---------------------------------------------------------------- taking in tables
 
 
 def import_table(task: str, file: Path, run: str) -> str:
-    """Take in a table, in any form that `data.files` reads, in place of a page's own.
+    """Take in a table, in any form that `data.files` reads, in place of a page's own; say so.
 
     - interactions: user_id, item_id, and optionally p_yes in (0, 1]; every new pair of a user and
       an item of the run is added, rows of others are counted;
@@ -42,9 +151,6 @@ def import_table(task: str, file: Path, run: str) -> str:
         task: what it holds, one of these three.
         file: the table, with the ids of the dataset's own files.
         run: name of the run, whose page 01_data is finished.
-
-    Returns:
-        one line for the user.
 
     Raises:
         UserError: naming file, row and column of what does not fit.
@@ -62,7 +168,7 @@ def import_table(task: str, file: Path, run: str) -> str:
         write_table(frame, folder / f"{task}.parquet", schema)
         write_json({"seconds": 0.0, "peak_mib": 0, "device": ""}, folder / "costs.json")
         write_json(BY_HAND, folder / STARTED)
-    return _next(said, run, "06")
+    return f"{said}; {NEXT.format(run=run, page='06')}"
 
 
 def _open(task: str, file: Path, data: TrainingView, needed: list[str]) -> Table:
@@ -92,16 +198,15 @@ def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataF
         _refuse(source, ~((p > 0) & (p <= 1)), "p_yes", "is not a number above 0 and up to 1")
     codes = {what: _codes(source, what, run) for what in ("user", "item")}
     unknown = {what: int((code < 0).sum()) for what, code in codes.items()}
-    for what, code in codes.items():
-        if unknown[what] == len(code):
-            _refuse(source, code < 0, f"{what}_id", f"is no {what} of run '{run}'")
+    for what, code in codes.items():  # one unknown id is counted; only unknown ones are a mistake
+        _refuse(source, (code < 0) & (code.max() < 0), f"{what}_id", f"is no {what} of run '{run}'")
     frame = pd.DataFrame(codes).assign(answer="yes", p_yes=p.astype(np.float32), added=True)
     frame = frame.assign(strategy="imported", prompt_key="")
     frame = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
     matched = len(frame)
     frame = frame.drop_duplicates(["user", "item"])
     known = data.seen(frame["user"].to_numpy(), frame["item"].to_numpy())
-    counts = {"have an unknown user": unknown["user"], "have an unknown item": unknown["item"]}
+    counts = {f"have an unknown {what}": count for what, count in unknown.items()}
     counts |= {"repeat a pair": matched - len(frame)}
     counts |= {"are training interactions already": int(known.sum())}
     others = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
@@ -173,15 +278,12 @@ def _refuse(source: Table, bad: np.ndarray | pd.Series, column: str, problem: st
 
 
 def import_adapter(task: str, folder: Path, run: str) -> str:
-    """Take in a LoRA adapter in PEFT's form, as LLaMA-Factory saves it, for one task of a run.
+    """Take in a LoRA adapter in PEFT's form, as LLaMA-Factory saves it, for a task; say so.
 
     Args:
         task: interactions, attributes or summaries.
         folder: holds adapter_config.json and adapter_model.safetensors; the rest is left behind.
         run: name of the run, whose page 02_finetune is finished.
-
-    Returns:
-        one line for the user.
 
     Raises:
         UserError: when it is no such adapter, or was made for another model than the run's.
@@ -197,8 +299,4 @@ def import_adapter(task: str, folder: Path, run: str) -> str:
             shutil.copyfile(folder / name, partial / name)
         (page / MANIFEST).unlink(missing_ok=True)
         write_json(BY_HAND, page / STARTED)
-    return _next(f"adapter '{task}' is in place", run, "03")
-
-
-def _next(done: str, run: str, page: str) -> str:
-    return f"{done}; next: dallrec run --run {run} --from {page} (and its --profile)"
+    return f"adapter '{task}' is in place; {NEXT.format(run=run, page='03')}"
