@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from dallrec_core import recommenders
 from dallrec_core.chain.artefacts import atomic, read_table
 from dallrec_core.chain.pages import run_dir
 from dallrec_core.chain.parameters import Overrides, load_profile
 from dallrec_core.experiment import comparison
-from dallrec_core.experiment.comparison import Part
 from dallrec_core.experiment.sweep import sweep
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -64,7 +64,9 @@ def trained() -> pd.DataFrame:
         sweep("hidden", layers, backbones=BACKBONES, arms=[*FEATURES, *once], seeds=SEEDS)
         folder = run_dir("hidden") / "sweep"
         scores, runs = (read_table(folder / f"{n}.parquet", n) for n in ("scores", "runs"))
-        scores = comparison.without_repeats(scores, runs, keep=("base",) if not parts else ())
+        blind = [b for b in BACKBONES if not recommenders.model_class(b).uses_features]
+        same = scores["backbone"].isin(blind) & scores["arm"].isin(FEATURES)
+        scores = comparison.without_repeats(scores[~same], runs, keep=("base", "noise"))
         arms = scores["arm"].where(scores["arm"].isin(once), scores["arm"] + f", {name}")
         parts.append(scores.assign(arm=arms)[scores["metric"] == METRIC])
     return pd.concat(parts, ignore_index=True)
@@ -73,13 +75,12 @@ def trained() -> pd.DataFrame:
 def compared(scores: pd.DataFrame) -> pd.DataFrame:
     """Compare everything with noise, and one encoder with the other, as one family."""
     first, second = ENCODERS.values()
-    parts = [Part(scores, METRIC, "noise", {"over": "noise"})]
+    tables = [comparison.compare(scores, METRIC, "noise").assign(over="noise")]
     for arm in FEATURES:
         pair = scores[scores["arm"].isin((f"{arm}, {first}", f"{arm}, {second}"))]
-        both = pair.groupby("backbone")["arm"].transform("nunique") == 2
-        if both.any():
-            parts.append(Part(pair[both], METRIC, f"{arm}, {first}", {"over": "other encoder"}))
-    return comparison.compare_parts(parts)
+        found = comparison.compare(pair, METRIC, f"{arm}, {first}")
+        tables.append(found.assign(over="TF-IDF"))
+    return comparison.as_one_family(tables)
 
 
 def laid_out(scores: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:

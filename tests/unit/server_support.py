@@ -90,7 +90,7 @@ def serving(served: Served) -> Iterator[Served]:
             if mood == "good":
                 self.send(200, served.reply(body))
             elif mood == "stall":
-                time.sleep(1)
+                time.sleep(5)
             elif mood == "dead":
                 self.close_connection = True
             elif mood in BROKEN:

@@ -110,7 +110,7 @@ BAD_DAYS = {
     "401": "answered with status 401",
     "404": "answered with status 404",
     "dead": "cannot be reached any more",
-    "stall": "did not answer within 0.3 seconds",
+    "stall": "did not answer within 2.0 seconds",
     "page": "sent what is no answer",
     "cut": "sent what is no answer",
     "other": "sent what is no answer",
@@ -130,7 +130,7 @@ def test_a_bad_day_costs_no_finished_answer(
     with serving(served), AnswerCache(tmp_path / "a.sqlite") as cache:
         lm = linked(served, 2)
         lm.client.max_retries = 1
-        lm.client.timeout = 0.3 if mood == "stall" else 60.0
+        lm.client.timeout = 2.0 if mood == "stall" else 60.0
         with pytest.raises(UserError, match=BAD_DAYS[mood]) as caught:
             yes_or_no(lm, cache=cache)
         assert "Finished answers are kept: run again" in str(caught.value)
