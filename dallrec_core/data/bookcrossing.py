@@ -58,13 +58,14 @@ def load_book_crossing(
     ratings, left_out, notes = read_ratings(located.folder / RATINGS)
     catalogue, catalogue_notes = books.read_catalogue(located.folder)
     if not keep_untitled:
-        titled = books.has_title(list(ratings["item_id"]), catalogue)
+        titled = ratings["item_id"].isin(books.with_title(ratings["item_id"].unique(), catalogue))
         ratings = _keep(ratings, titled, books.UNTITLED, left_out)
     if not keep_implicit:
-        explicit = (ratings["rating"] > 0).to_numpy()
-        ratings = _keep(ratings, explicit, "implicit ratings (0)", left_out)
+        ratings = _keep(ratings, ratings["rating"] > 0, "implicit ratings (0)", left_out)
+    best_first = ratings.sort_values("rating", ascending=False, kind="stable")
+    highest = ~best_first.duplicated(["user_id", "item_id"]).sort_index()
     repeats = "repeated ratings of a pair (the highest is kept)"
-    ratings = _keep(ratings, _highest(ratings), repeats, left_out)
+    ratings = _keep(ratings, highest, repeats, left_out)
     user, item = (pd.factorize(ratings[name])[0] for name in ("user_id", "item_id"))
     sparse = f"interactions of users or books with fewer than {min_interactions}"
     ratings = _keep(ratings, core(user, item, min_interactions), sparse, left_out)
@@ -99,27 +100,21 @@ def read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:
         UserError: as :func:`~dallrec_core.data.books.read_dump`.
     """
     cells = dict(zip(_COLUMNS.values(), (".+", ".+", "10|[0-9]"), strict=True))
-    frame, malformed, notes = books.read_dump(path, cells, "left out")
+    frame, malformed, notes = books.read_dump(path, cells)
     ratings = frame.set_axis(list(_COLUMNS), axis=1).astype({"rating": np.float64})
     isbns = {text: books.repair_isbn(text) for text in ratings["item_id"].unique()}
     repaired = ratings["item_id"].map(isbns).astype("str")
     if changed := int((repaired != ratings["item_id"]).sum()):
         notes.append(f"{RATINGS}: {changed:,} rows had a damaged ISBN, which was repaired")
-    return ratings.assign(item_id=repaired), {f"malformed rows of {RATINGS}": malformed}, notes
+    return ratings.assign(item_id=repaired), {f"malformed rows of {RATINGS}": len(malformed)}, notes
 
 
 def _keep(
-    frame: pd.DataFrame, rows: np.ndarray, others: str, left_out: dict[str, int]
+    frame: pd.DataFrame, rows: np.ndarray | pd.Series, others: str, left_out: dict[str, int]
 ) -> pd.DataFrame:
     """The rows of a frame that are kept; count the others under that name."""
     left_out[others] = len(rows) - int(np.count_nonzero(rows))
     return frame[rows]
-
-
-def _highest(ratings: pd.DataFrame) -> np.ndarray:
-    """The best rated row of each pair, bool [rows]: the explicit one where there is one."""
-    best_first = ratings.reset_index().sort_values("rating", ascending=False, kind="stable")
-    return ~best_first.duplicated(["user_id", "item_id"]).sort_index().to_numpy()
 
 
 def core(users: np.ndarray, items: np.ndarray, least: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 r"""Books: the files of the Book-Crossing dump, damaged ISBNs, and titles that nobody knows.
 
 The quoting of the dump's CSV files is broken in more than one way. Fields are quoted and separated
-by ``;``. Quotes inside a field are escaped with a backslash (``\"``), or not at all; a few rows of
-``BX-Books.csv`` escape the quote that should have ended the title, so that title and author run
-together. No CSV reader knows this mixture, and one that skips what it does not understand loses
-rows in silence. Here every row is read, repaired or counted.
+by ``;``. Quotes inside a field are escaped with a backslash (``\"``), or not at all; three rows of
+``BX-Books.csv`` escape the quote that should have ended the title. No CSV reader knows this
+mixture, and one that skips what it does not understand loses rows in silence. Here every row is
+read or counted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.pages import data_dir
-from dallrec_core.data.checks import Table, repr_value
-from dallrec_core.data.tables import OLD, decode, open_table, read_bytes
+from dallrec_core.data.checks import repr_value
+from dallrec_core.data.tables import read_fields, read_text
 from dallrec_core.errors import UserError
 
 UNTITLED = "interactions of books without a known title"
@@ -42,7 +42,6 @@ _FACTS = ["title", "author", "year", "publisher"]
 _NOBODY = re.compile(r"(?:n/?a|none|unknown|-|not applicable.*)", re.IGNORECASE)
 _BETWEEN = re.compile(r'(?<!\\)(?:\\\\)*";"')  # an even number of backslashes escapes no quote
 _ESCAPED = re.compile(r'\\(["\\])')
-_RUN_TOGETHER = re.compile(r'\\?";')
 _SPARE = 10  # malformed rows that a file of any size may have; beyond, one in a hundred
 
 
@@ -57,25 +56,24 @@ def _not_the_dump(path: Path, line: int, problem: str) -> UserError:
 
 
 def read_dump(
-    path: Path, columns: Mapping[str, str], so: str
-) -> tuple[pd.DataFrame, int, list[str]]:
+    path: Path, columns: Mapping[str, str]
+) -> tuple[pd.DataFrame, dict[int, str], list[str]]:
     """Read one CSV file of the dump. Blank lines are the only thing skipped unsaid.
 
     Args:
         path: the file; Latin-1 as in the original, or UTF-8.
         columns: name in the header -> pattern that its cells match in full.
-        so: what becomes of malformed rows, in words.
 
     Returns:
-        these columns as text, the index being the line number; how many rows are malformed; remarks
-        about them and about repaired rows.
+        these columns as text, the index being the line number; by line, what is wrong with the
+        malformed rows, which are left out; a remark about them.
 
     Raises:
         UserError: absent, empty, a missing column, or so many malformed rows that it must be
             another file.
     """
     # Not splitlines: Latin-1 text holds control characters that it takes for line ends.
-    lines = pd.Series(decode(read_bytes(path)).split("\n")).str.rstrip("\r")
+    lines = pd.Series(read_text(path).split("\n")).str.rstrip("\r")
     rows = lines[lines.str.strip() != ""].map(fields)
     rows.index += 1
     names = [name.strip() for name in rows.iloc[0]]
@@ -84,10 +82,7 @@ def read_dump(
             present = ", ".join(f"'{name}'" for name in names)
             raise _not_the_dump(path, 1, f"column '{column}' is missing; the file has {present}")
     rows = rows.iloc[1:]
-    short = rows.str.len() == len(names) - 1
-    rows[short] = rows[short].map(_parted)
     whole = rows.str.len() == len(names)
-    repaired = int((short & whole).sum())
     bad = {
         n: f"{len(row)} fields where the header has {len(names)}" for n, row in rows[~whole].items()
     }
@@ -99,18 +94,13 @@ def read_dump(
         for line, cell in frame.loc[wrong, column].items():
             bad[line] = f"column '{column}': {repr_value(cell)} does not belong there"
         frame = frame[~wrong]
-    first, notes = min(bad, default=1), []
+    first = min(bad, default=1)
     if len(bad) > _SPARE + len(rows) // 100 or frame.empty:
         problem = bad.get(first, "there is no row below the header")
         more = f"{problem}; {len(bad):,} of {len(rows):,} rows are malformed"
-        raise _not_the_dump(path, int(str(first)), more)
-    if bad:
-        what = f"{len(bad):,} malformed rows, the first on line {first} ({bad[first]}); {so}"
-        notes.append(f"{path.name}: {what}")
-    if repaired:
-        what = "rows whose title and author had run together were repaired"
-        notes.append(f"{path.name}: {repaired:,} {what}")
-    return frame, len(bad), notes
+        raise _not_the_dump(path, first, more)
+    what = f"{len(bad):,} malformed rows, the first on line {first} ({bad.get(first)}), left out"
+    return frame, bad, [f"{path.name}: {what}"] if bad else []
 
 
 def fields(line: str) -> list[str]:
@@ -119,15 +109,6 @@ def fields(line: str) -> list[str]:
         return line.split(";") if '"' not in line else [line]
     body = line[1:-1]
     return _BETWEEN.split(body) if "\\" in body else body.split('";"')
-
-
-def _parted(row: list[str]) -> list[str]:
-    """Part a field at the escaped quote that should have ended it, if there is just one."""
-    places = [place for place, field in enumerate(row) if len(_RUN_TOGETHER.findall(field)) == 1]
-    if len(places) != 1:
-        return row
-    place = places[0]
-    return [*row[:place], *_RUN_TOGETHER.split(row[place]), *row[place + 1 :]]
 
 
 # ---------------------------------------------------------------- catalogues
@@ -156,15 +137,14 @@ def read_catalogue(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         UserError: a missing column, a line with too many or few fields, a file that is not that.
     """
-    notes: list[str] = []
+    frame, notes = pd.DataFrame(columns=["item_id", *_FACTS], dtype="str"), list[str]()
     if (folder / BOOKS).is_file():
-        so = "their books keep their ISBN and lose their title"
-        frame, _, notes = read_dump(folder / BOOKS, dict.fromkeys(_BX_COLUMNS, "(?s:.*)"), so)
+        frame, _, notes = read_dump(folder / BOOKS, dict.fromkeys(_BX_COLUMNS, "(?s:.*)"))
         frame = frame.rename(columns=_BX_COLUMNS)
     elif (folder / CATALOGUE).is_file():
-        frame = read_tsv(folder / CATALOGUE)
-    else:
-        frame = pd.DataFrame(columns=["item_id", *_FACTS], dtype="str")
+        table = read_fields(folder / CATALOGUE, "\t")
+        table.require("isbn10", "title")
+        frame = table.frame.rename(columns={"isbn10": "item_id"})
     frame = frame.assign(item_id=[repair_isbn(text) for text in frame["item_id"]])
     # Of two entries of a book the one with a title counts.
     frame = frame.iloc[np.argsort(frame["title"].str.strip() == "", kind="stable")]
@@ -174,28 +154,13 @@ def read_catalogue(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame[~repeated].set_index("item_id"), notes
 
 
-def read_tsv(path: Path) -> pd.DataFrame:
-    """Read ``items.tsv`` as text; the index is the line number.
-
-    Raises:
-        UserError: naming the missing column, or the first line with a wrong number of fields.
-    """
-    source = open_table(path, separator="\t", quoted=False, encoding=OLD)
-    wanted = [name for name in ("isbn10", *_FACTS) if name in source.names]
-    table = Table(source.read(dict.fromkeys(wanted, "text")), str(path))
-    table.require("isbn10", "title")
-    return table.frame.rename(columns={"isbn10": "item_id"})
+def with_title(isbns: Sequence[str], catalogue: pd.DataFrame) -> list[str]:
+    """Return those of these (repaired) ISBNs that have a title in the catalogue."""
+    titled = set(catalogue.index[catalogue["title"].map(plain_text) != ""])
+    return [isbn for isbn in isbns if isbn in titled]
 
 
-def has_title(isbns: Sequence[str], catalogue: pd.DataFrame) -> np.ndarray:
-    """Tell which of these (repaired) ISBNs have a title in the catalogue; bool [rows]."""
-    titled = catalogue.index[catalogue["title"].map(plain_text) != ""]
-    return np.asarray(pd.Index(isbns).isin(titled))
-
-
-def name_books(
-    isbns: Sequence[str], catalogue: pd.DataFrame, index: pd.Index | None = None
-) -> tuple[pd.DataFrame, list[str]]:
+def name_books(isbns: Sequence[str], catalogue: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the items table of these (repaired, distinct) ISBNs, and remarks.
 
     Prompts name a book by its title, and an empty one is an error everywhere else. A book that
@@ -204,7 +169,6 @@ def name_books(
     Args:
         isbns: one per item.
         catalogue: of :func:`read_catalogue`.
-        index: row numbers for messages.
     """
     isbn = pd.Series(list(isbns), dtype="str")
     items = catalogue.reindex(index=isbn, columns=_FACTS).reset_index(drop=True)
@@ -224,7 +188,7 @@ def name_books(
     if odd:
         low, high = YEARS
         notes.append(f"{odd:,} books have a year outside {low} to {high}; it counts as unknown")
-    return items if index is None else items.set_axis(index), notes
+    return items, notes
 
 
 def plain_text(cell: object) -> str:
@@ -235,6 +199,6 @@ def plain_text(cell: object) -> str:
 def plain_years(column: pd.Series) -> tuple[np.ndarray, int]:
     """Years as int32 [rows], 0 where unknown, and how many were no year that can be meant."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    blank = column.fillna("").astype("str").str.strip().isin(["", "0"]).to_numpy(dtype=bool)
+    blank = (values == 0) | column.isna() | (column.astype("str").str.strip() == "")
     good = (values >= YEARS[0]) & (values <= YEARS[1]) & (values == np.floor(values))
-    return np.where(good, values, 0).astype(np.int32), int(np.count_nonzero(~good & ~blank))
+    return np.where(good, values, 0).astype(np.int32), int((~good & ~blank).sum())

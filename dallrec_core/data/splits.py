@@ -194,15 +194,18 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
     train_users = np.bincount(split.train["user"], minlength=dataset.n_users)
     unseen = train_items[split.test["item"].to_numpy()] == 0
     cold = train_users[split.test["user"].to_numpy()] == 0
+    correlation = None
+    if train_items.std() > 0 and test_items.std() > 0:
+        correlation = float(np.corrcoef(train_items, test_items)[0, 1])
     return {
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": {name: len(part) for name, part in parts.items()},
         "density": sum(map(len, parts.values())) / cells,
         "train_density": len(split.train) / cells,
-        "popularity_correlation": _correlation(train_items, test_items),
-        "test_share_on_items_unseen_in_train": _share(unseen),
-        "test_share_of_users_unseen_in_train": _share(cold),
+        "popularity_correlation": correlation,
+        "test_share_on_items_unseen_in_train": float(unseen.mean()) if len(unseen) else 0.0,
+        "test_share_of_users_unseen_in_train": float(cold.mean()) if len(cold) else 0.0,
         "direct_duplicates": {
             f"{one}_{other}": int(np.isin(pair_keys(parts[other]), pair_keys(parts[one])).sum())
             for one, other in combinations(parts, 2)
@@ -214,16 +217,6 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "per_user": {name: _per_user(part, dataset.n_users) for name, part in parts.items()},
         "dropped": dict(dataset.dropped),
     }
-
-
-def _share(mask: np.ndarray) -> float:
-    return float(mask.mean()) if len(mask) else 0.0
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    if one.std() == 0 or other.std() == 0:
-        return None
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _per_user(part: pd.DataFrame, n_users: int) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 
@@ -23,7 +22,7 @@ BOOKS_HEADER = (
 BOOKS = (
     f'"0000000001";"A Child Called \\"It\\": Courage";"Dave Pelzer";"1995";"HCI";{IMAGES}',
     f'"0000000002";"Les Misérables &amp; more";"Hugo, Victor";"0";"Gallimard";{IMAGES}',
-    f'"0000000003";"Readers (Level 4)\\";Michael Teitelbaum";"2000";"DK";{IMAGES}',
+    f'"0000000003";"Readers (Level 4)";"Michael Teitelbaum";"2000";"DK";{IMAGES}',
     f'"000000004x";"She said "no"; twice";"Not Applicable (Na )";"2050";"N/A";{IMAGES}',
     f'"0000000005";"Cut ";" in two";"Nobody";"1999";"P";{IMAGES}',
     f'"0000000009";"Nobody Read Me";"A. Author";"1999";"P";{IMAGES}',
@@ -80,7 +79,6 @@ def test_broken_quoting_is_read_or_counted(folder):
     assert by_isbn["year"].tolist() == [1995, 0, 2000, 0, 0]
     said = "\n".join(data.summary())
     assert "BX-Books.csv: 1 malformed rows, the first on line 6 (9 fields where the he" in said
-    assert "1 rows whose title and author had run together were repaired" in said
     assert "1 of 5 books have no known title" in said and "1 books have a year outside" in said
     assert "1 books of BX-Books.csv without a kept interaction" in said
 
@@ -170,18 +168,6 @@ def test_another_file_is_refused(folder, lines, message):
         load()
 
 
-BAD_OPTIONS = [
-    ({"keep_implicit": "no"}, "keep_implicit should be a valid boolean, but is 'no'"),
-    ({"like_threshold": float("nan")}, "like_threshold should be a finite number, but is nan"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
-def test_bad_options(folder, options, message):
-    with pytest.raises(UserError, match=message):
-        load(**options)
-
-
 def test_titles_from_a_catalogue_without_quoting(folder):
     (folder / "BX-Books.csv").unlink()
     (folder / "items.tsv").write_text(
@@ -197,9 +183,7 @@ def test_titles_from_a_catalogue_without_quoting(folder):
     with pytest.raises(UserError, match="items.tsv, line 2: 3 fields where the header has 2"):
         books.read_catalogue(folder)
     (folder / "items.tsv").write_text("isbn\ttitle\n1\tA\n")
-    with pytest.raises(
-        UserError, match="items.tsv: column 'isbn10' is missing; the table has 'title'"
-    ):
+    with pytest.raises(UserError, match="items.tsv: column 'isbn10' is missing; the table has 'is"):
         books.read_catalogue(folder)
 
 
@@ -219,9 +203,8 @@ def released(tmp_path, monkeypatch):
     place = tmp_path / "published" / "book"
     place.mkdir(parents=True)
     (place / "user_list.txt").write_text("org_id remap_id\n276746 0\n8 1\n")
-    (place / "item_list.txt").write_text(
-        "org_id remap_id\n425115801 0\n080410753X 1\n080410753x 2\n6379702 3\n"
-    )
+    items = "org_id remap_id\n425115801 0\n080410753X 1\n080410753x 2\n6379702 3\n"
+    (place / "item_list.txt").write_text(items)
     (place / "train.txt").write_text("0 0 1 0\n1 2 3\n")
     (place / "test.txt").write_text("0 2 3\n1 0 3\n")
     return place
@@ -279,17 +262,7 @@ def test_released_books_want_titles_that_are_nowhere(released, monkeypatch):
 # --- real files ---
 
 
-def real(name: str) -> str:
-    return os.path.join(os.environ.get("DALLREC_DATA_DIR", ""), name)
-
-
-needs_released = pytest.mark.skipif(
-    not os.path.isfile(real("published/book/train.txt")),
-    reason="needs DALLREC_DATA_DIR with published/book",
-)
-
-
-@needs_released
+@pytest.mark.skipif(not download.is_here("published-book"), reason="needs published/book")
 def test_facts_of_the_real_release():
     start = time.process_time()
     data = datasets.load("published-book")
