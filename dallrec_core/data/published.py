@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.pages import data_dir
-from dallrec_core.data import books
+from dallrec_core.data import bookcrossing as books
 from dallrec_core.data.base import Dataset, make_dataset, pair_keys
 from dallrec_core.data.checks import Table, codes_in
 from dallrec_core.data.download import locate
@@ -92,7 +92,9 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
     interactions["item_id"] = interactions["item_id"].map(isbns)
     names = list(dict.fromkeys(isbns.values()))
     left_out = {"books listed twice under one ISBN (merged)": len(ids) - len(names)}
-    if not keep_untitled and not books.has_catalogue():
+    folder = data_dir() / books.FOLDER
+    here = any((folder / name).is_file() for name in (books.BOOKS, books.CATALOGUE))
+    if not keep_untitled and not here:
         try:
             locate("book-crossing")
         except UserError as error:
@@ -101,7 +103,7 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
                 f"is {books.BOOKS} (or {books.CATALOGUE}). With keep_untitled=True it runs without "
                 "titles."
             ) from error
-    catalogue, notes = books.read_catalogue(data_dir() / books.FOLDER)
+    catalogue, notes = books.read_catalogue(folder)
     if not keep_untitled:
         titled = books.with_title(names, catalogue)
         known = interactions["item_id"].isin(titled)
@@ -110,7 +112,6 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
         interactions, names = interactions[known], titled
     items, unnamed = books.name_books(names, catalogue)
     if catalogue.empty:
-        folder = data_dir() / books.FOLDER
         unnamed.append(f"for titles put {books.BOOKS} or {books.CATALOGUE} into {folder}")
     repaired = f"{changed:,} of {len(isbns):,} ISBNs were damaged and are repaired"
     notes = [*located.notes, repaired, *notes, *unnamed]

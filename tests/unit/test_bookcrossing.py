@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data import books, download
+from dallrec_core.data import bookcrossing as books
+from dallrec_core.data import download
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
