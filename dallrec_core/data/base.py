@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.data.checks import Table, codes_in, order_ids, whole_ids
-from dallrec_core.errors import UserError
 
 LIKE_THRESHOLD = 3.0
 UNKNOWN = "interactions of items that are not in the items table"
@@ -174,10 +173,8 @@ def make_dataset(
     found = codes_in(rated, coded_items["item_id"])
     _refuse_ids(table, codes, rated, found, catalogue.source, list(coded_items["item_id"]))
     if unknown_items != "drop":
-        what, remedy = (
-            f"item {{value}} is not in {catalogue.source}",
-            "Add it there, or remove its interactions.",
-        )
+        remedy = "Add it there, or remove its interactions."
+        what = f"item {{value}} is not in {catalogue.source}"
         table.refuse(found[codes] < 0, "item_id", what, remedy)
     users, frame = _code_interactions(table, found[codes])
     unknown = frame["item"] < 0
@@ -186,7 +183,8 @@ def make_dataset(
         frame = frame[~unknown]
     frame = _unique_pairs(frame, table, duplicates, counts)
     if "part" in frame:
-        about["presplit"] = _released_parts(frame)
+        parts = [frame[frame["part"] == part] for part in ("train", "test")]
+        about["presplit"] = tuple(p.drop(columns="part").reset_index(drop=True) for p in parts)
         frame = frame.drop(columns="part")
     about["notes"] = (*about.get("notes", ()), *table.notes, *catalogue.notes)
     return Dataset(interactions=frame, items=coded_items, users=users, dropped=counts, **about)
@@ -274,13 +272,3 @@ def _unique_pairs(
     unique = frame.take(order).drop_duplicates(key, keep="last", ignore_index=True)
     counts[REPEATED] = len(frame) - len(unique)
     return unique
-
-
-def _released_parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    train, test = (
-        frame[frame["part"] == part].drop(columns="part").reset_index(drop=True)
-        for part in ("train", "test")
-    )
-    if train.empty or test.empty:
-        raise UserError("a released split needs parts train and test; one of them is empty")
-    return train, test

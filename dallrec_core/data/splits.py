@@ -146,10 +146,9 @@ def _parts(
 
 def _temporal(frame: pd.DataFrame, seed: int, validation: float, test: float) -> np.ndarray:
     """Newest first; equal times in a seeded random order, so that item ids do not decide."""
-    size = len(frame)
-    time = frame["timestamp"].to_numpy(dtype=np.int64)
-    rank = np.empty(size, dtype=np.int64)
-    rank[np.lexsort((_keys(size, seed, _ORDER_STREAM), -time))] = np.arange(size)
+    size, time = len(frame), frame["timestamp"].to_numpy(dtype=np.int64)
+    everybody = np.zeros(size, dtype=np.int64)
+    rank, _ = _rank_within_user(everybody, -time, _keys(size, seed, _ORDER_STREAM))
     shares = (np.floor(size * share + 0.5) for share in (test, validation))
     return _parts(rank, *shares)
 

@@ -43,9 +43,8 @@ RATINGS = (
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "bookcrossing"
+def folder(store):
+    place = store / "bookcrossing"
     place.mkdir()
     write(place / "BX-Book-Ratings.csv", HEADER, *RATINGS)
     write(place / "BX-Books.csv", BOOKS_HEADER, *BOOKS)
@@ -154,18 +153,18 @@ def test_a_file_full_of_malformed_rows_is_refused(folder):
         load()
 
 
-BAD = [
-    (("User-ID,ISBN,Book-Rating", "1,0000000001,5"), "column 'User-ID' is miss"),
-    (('"User";"ISBN";"Book-Rating"',), "line 1: column 'User-ID' is missing; the"),
-    ((HEADER,), "line 1: there is no row below the header"),
-    (("<html>moved</html>",), "the file has '<html>moved</html>'"),
-]
+ANOTHER = {
+    "User-ID,ISBN,Book-Rating": "column 'User-ID' is missing",
+    '"User";"ISBN";"Book-Rating"': "line 1: column 'User-ID' is missing; the",
+    HEADER: "line 1: there is no row below the header",
+    "<html>moved</html>": "the file has '<html>moved</html>'",
+}
 
 
-@pytest.mark.parametrize(("lines", "message"), BAD)
-def test_another_file_is_refused(folder, lines, message):
-    write(folder / "BX-Book-Ratings.csv", *lines)
-    with pytest.raises(UserError, match=f"BX-Book-Ratings.csv.*{message}"):
+@pytest.mark.parametrize("line", ANOTHER)
+def test_another_file_is_refused(folder, line):
+    write(folder / "BX-Book-Ratings.csv", line)
+    with pytest.raises(UserError, match=f"BX-Book-Ratings.csv.*{ANOTHER[line]}"):
         load()
 
 
@@ -199,9 +198,8 @@ def test_isbns():
 
 
 @pytest.fixture
-def released(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "published" / "book"
+def released(store):
+    place = store / "published" / "book"
     place.mkdir(parents=True)
     (place / "user_list.txt").write_text("org_id remap_id\n276746 0\n8 1\n")
     items = "org_id remap_id\n425115801 0\n080410753X 1\n080410753x 2\n6379702 3\n"

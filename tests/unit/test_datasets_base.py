@@ -87,8 +87,6 @@ def test_released_parts_come_out_sorted():
     train, test = data.presplit
     assert train[["user", "item"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 2]]
     assert test[["user", "item"]].to_numpy().tolist() == [[1, 1]]
-    with pytest.raises(UserError, match="needs parts train and test"):
-        build(interactions(part=["train"] * 4))
 
 
 # A table without a column, or with other cells; and what is said. What own files can do wrong is

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import lzma
 import re
 import zipfile
@@ -366,10 +365,7 @@ def test_what_people_have_works_the_first_time(
 # How the two tables differ, and what is said.
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"ratings": header("who,item_id,rating,timestamp")}, "'user_id' is missing; .* has 'who'"),
-    (
-        {"ratings": header("asin,user_id,parent_asin,timestamp")},
-        "'asin' and 'parent_asin' could each be item_id. Say which, .*item_id.: .asin",
-    ),
+    ({"ratings": header("asin,user,parent_asin")}, "'asin' and 'parent.* could each be item_id"),
     ({"ratings": header("user_id,item_id,stars,score")}, "'stars' and 'score' could"),
     ({"items": header("id,title,year,tags,topic", ITEMS)}, "'tags' and 'topic' could each be att"),
     ({"ratings": header("user_id,item_id,rating,rating")}, "column 'rating' appears twice"),
@@ -377,6 +373,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"columns": {"rating": "x"}}, "'x', which is not in .*ratings.csv or .*books.csv"),
     ({"columns": {"userid": "user_id"}}, "no column of ours 'userid'. Did you mean 'user_id'"),
     ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
+    ({"seperator": ";"}, "no option 'seperator'. Its options: interactions_path, items_path"),
     ({"noun": "a\nb"}, "noun should .*, but is"),
     ({"like_threshold": "mean"}, "like_threshold should .*but is 'mean'"),
     ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
@@ -453,11 +450,7 @@ SCALES: dict[str, tuple[tuple[float, ...], float | str, float | str]] = {
     # the ratings, the threshold, and the likes among 25 or what is said
     "five stars": ((1, 2, 3, 4, 5), 3.0, 15),
     "half stars": ((0.5, 2.5, 3.5, 4.5, 5), 3.0, 15),
-    "up to ten": (
-        (6, 7, 8, 9, 10),
-        3.0,
-        "100% of 25 .* from 6 to 10, with quartiles 7, 8, 9. Set l.*=8",
-    ),
+    "up to ten": ((6, 7, 8, 9, 10), 3.0, "100% .* 6 to 10, with quartiles 7, 8, 9. Set l.*=8"),
     "up to ten, told": ((6, 7, 8, 9, 10), 8.0, 15),
     "minus three to one": ((-3, -2, 0, 1, 1), 3.0, "0% of 25 .* -3 to 1, with .*like_threshold=0"),
     "nought and one": ((0, 1, 0, 1), 3.0, "0% of 25 ratings are likes.*Set like_threshold=1"),
@@ -529,20 +522,11 @@ def test_excel(write: PUT, monkeypatch: pytest.MonkeyPatch) -> None:
         datasets.load("files", **settings)
 
 
-@pytest.mark.parametrize(
-    ("cell", "text"),
-    [
-        (" Crime | Drama|Crime ", "Crime|Drama"),
-        ("Science Fiction, Fantasy|Crime", "Science Fiction, Fantasy|Crime"),
-        ("[REC]", "[REC]"),
-        (["a|b", "c"], "a/b|c"),
-        (json.loads('[{"title": "x"}, {"label": "y"}, {"id": 1}]'), "x|y"),
-        (None, ""),
-        ("N/A", ""),
-    ],
-)
-def test_attributes_have_one_form(cell: object, text: str) -> None:
-    assert attribute_text(cell) == text
+def test_attributes_have_one_form() -> None:
+    cells = [" Crime | Drama|Crime ", "Science Fiction, Fantasy|Crime", "[REC]", None, "N/A"]
+    cells += [["a|b", "c"], [{"title": "x"}, {"label": "y"}, {"id": 1}]]
+    texts = ["Crime|Drama", "Science Fiction, Fantasy|Crime", "[REC]", "", "", "a/b|c", "x|y"]
+    assert [attribute_text(cell) for cell in cells] == texts
 
 
 def test_nouns_in_the_plural() -> None:

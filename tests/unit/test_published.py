@@ -20,9 +20,8 @@ from dallrec_core.errors import UserError
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "published" / "movielens"
+def folder(store):
+    place = store / "published" / "movielens"
     place.mkdir(parents=True)
     (place / "user_list.txt").write_text("org_id remap_id\n10 0\n9 1\n")
     (place / "item_list.txt").write_text("org_id remap_id\n1193 0\n661 1\n914 2\n")
@@ -142,8 +141,7 @@ TRAIN = "u2 A 5.0\nu2 B 4.0\nu2 A 3.0\nu1 C 1.0\nu1 A 2.0\n"
 
 
 @pytest.fixture
-def edges_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
+def edges_folder(store):
     place = ORIGINS["released-edges"].place
     place.mkdir(parents=True)
     (place / "train.txt").write_text(TRAIN)
