@@ -62,7 +62,6 @@ class Table:
         rows = np.flatnonzero(bad).tolist()
         if not rows:
             return
-
         if column in self.frame:
             what = what.replace("{value}", repr_value(self.frame[column].iloc[rows[0]]))
         where = f"{self.source}, {self.line(rows[0])}, column '{self.columns.get(column, column)}'"
@@ -95,13 +94,13 @@ class Table:
     def ids(self, column: str) -> tuple[np.ndarray, list[str]]:
         """Codes [rows] of an id column, into the returned list of distinct id texts.
 
-        Of a categorical column these are its categories, all of which should occur.
-
         Raises:
             UserError: naming the first row without an id.
         """
         series = self.frame[column]
         if isinstance(series.dtype, pd.CategoricalDtype):  # as text is read
+            if series.nunique() < len(series.cat.categories):
+                series = series.cat.remove_unused_categories()
             codes, uniques = series.cat.codes.to_numpy(), series.cat.categories
         else:
             codes, uniques = pd.factorize(series)

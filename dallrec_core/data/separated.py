@@ -50,7 +50,9 @@ class SeparatedText:
             )
         self.separator = separator
         self.mark = separator if len(separator.encode()) == 1 else _RARE
-        self.data = data.replace(separator.encode(), self.mark.encode())
+        if self.mark == _RARE:
+            data = data.replace(separator.encode(), self.mark.encode())
+        self.data = data
         records = self._records()
         self.header = [name.strip() for name in next(filter(None, records))]
         self.skip = records.line_num  # lines above the first row

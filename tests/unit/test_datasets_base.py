@@ -68,6 +68,11 @@ def test_ids_of_different_types_meet():
     assert data.items["item_id"].tolist() == ["1", "2", "3", "4"]
 
 
+def test_ids_that_were_left_out_of_a_categorical_column_are_none():
+    catalogue = items(item_id=pd.Categorical(list("cabd"))).iloc[:3]
+    assert build(catalogue=catalogue).items["item_id"].tolist() == ["a", "b", "c"]
+
+
 def test_further_columns_are_kept():
     data = build(catalogue=items(director=["x", "", None, "y"]))
     assert data.items["director"].isna().tolist() == [True, True, False, False]
