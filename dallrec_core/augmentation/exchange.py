@@ -23,10 +23,10 @@ from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_js
 from dallrec_core.chain.freshness import MANIFEST, STARTED
 from dallrec_core.chain.pages import find_page, remedy, run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.data.cells import attribute_text
-from dallrec_core.data.checks import Table, whole_ids
-from dallrec_core.data.columns import simple, understand
-from dallrec_core.data.tables import codes_in, open_table
+from dallrec_core.data.checks import Table, codes_in, whole_ids
+from dallrec_core.data.columns import attribute_text, simple, understand
+from dallrec_core.data.files import USUAL
+from dallrec_core.data.tables import open_table
 from dallrec_core.errors import UserError
 
 COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
@@ -174,19 +174,16 @@ def import_table(task: str, file: Path, run: str) -> str:
 def _open(task: str, file: Path, data: TrainingView, needed: list[str]) -> Table:
     """The columns of a foreign table that are needed or may be there, under our names."""
     kind = "interactions" if task == "interactions" else "items"
-    opened = open_table(file, usual=("user_id", "item_id", "rating", "timestamp"))
+    opened = open_table(file, names=USUAL["interactions"])
     words = {"noun": data.noun, "person": data.person, "attribute": data.attribute}
     ids = {kind: [name for name in needed if name.endswith("_id")]}
-    chosen = understand({kind: opened.names}, {}, {kind: str(file)}, words, ids)[kind]
-    chosen = {ours: chosen[ours] for ours in ids[kind]}
-    kinds = dict.fromkeys(chosen.values(), "id")
+    found = understand({kind: opened}, {}, words, ids)[kind]
+    chosen = {ours: found[ours] for ours in ids[kind]}
     for column in (*needed, "p_yes", "field"):
-        found = [name for name in opened.names if simple(name) == simple(column)]
-        if column not in chosen and found:
-            chosen[column] = found[0]
-            kinds[found[0]] = "number" if column == "p_yes" else "text"
-    ours = {theirs: name for name, theirs in chosen.items()}
-    table = Table(opened.read(kinds).rename(columns=ours), str(file), chosen)
+        alike = [name for name in opened.names if simple(name) == simple(column)]
+        if column not in chosen and alike:
+            chosen[column] = alike[0]
+    table = opened.read(chosen)
     table.require(*needed)
     return table
 

@@ -14,9 +14,8 @@ from dallrec_core.data.checks import check_choice
 from dallrec_core.data.download import ORIGINS, is_here, locate
 from dallrec_core.data.files import load_files
 from dallrec_core.data.matinee import load_matinee
-from dallrec_core.data.named import load_amazon, load_ml_100k, load_named
-from dallrec_core.data.published import load_published, load_published_book
-from dallrec_core.data.released_edges import load_released_edges
+from dallrec_core.data.named import load_amazon, load_named
+from dallrec_core.data.published import load_published, load_published_book, load_released_edges
 from dallrec_core.data.splits import save
 from dallrec_core.errors import UserError
 
@@ -27,7 +26,6 @@ __all__ = [
 
 _LOADERS: dict[str, Callable[..., Dataset]] = {
     "matinee": load_matinee,
-    "ml-100k": load_ml_100k,
     "amazon-2023": load_amazon,
     "book-crossing": load_book_crossing,
     "published": load_published,

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.checks import Table, order_ids, whole_ids
-from dallrec_core.data.tables import codes_in
-from dallrec_core.errors import UserError
+from dallrec_core.data.checks import Table, codes_in, order_ids, whole_ids
 
 LIKE_THRESHOLD = 3.0
 UNKNOWN = "interactions of items that are not in the items table"
@@ -151,7 +149,8 @@ def make_dataset(
 
     Args:
         interactions: user_id, item_id[, rating, timestamp, part]; ``part`` is "train" or "test"
-            for data released with its split. The index holds the row numbers of messages.
+            for data released with its split, and no pair may be in both. The index holds the row
+            numbers of messages.
         items: item_id, title[, year, attributes, author, text, any further columns].
         duplicates: "error", or "merge": keep the latest (then highest rated), count the rest.
         unknown_items: "error", or "drop": leave interactions of unlisted items out and count.
@@ -174,10 +173,8 @@ def make_dataset(
     found = codes_in(rated, coded_items["item_id"])
     _refuse_ids(table, codes, rated, found, catalogue.source, list(coded_items["item_id"]))
     if unknown_items != "drop":
-        what, remedy = (
-            f"item {{value}} is not in {catalogue.source}",
-            "Add it there, or remove its interactions.",
-        )
+        remedy = "Add it there, or remove its interactions."
+        what = f"item {{value}} is not in {catalogue.source}"
         table.refuse(found[codes] < 0, "item_id", what, remedy)
     users, frame = _code_interactions(table, found[codes])
     unknown = frame["item"] < 0
@@ -186,8 +183,9 @@ def make_dataset(
         frame = frame[~unknown]
     frame = _unique_pairs(frame, table, duplicates, counts)
     if "part" in frame:
-        about["presplit"] = _released_parts(frame)
-        frame = frame.drop(columns="part").drop_duplicates(["user", "item"], ignore_index=True)
+        parts = [frame[frame["part"] == part] for part in ("train", "test")]
+        about["presplit"] = tuple(p.drop(columns="part").reset_index(drop=True) for p in parts)
+        frame = frame.drop(columns="part")
     about["notes"] = (*about.get("notes", ()), *table.notes, *catalogue.notes)
     return Dataset(interactions=frame, items=coded_items, users=users, dropped=counts, **about)
 
@@ -205,15 +203,13 @@ def _code_items(table: Table, codes: np.ndarray, names: list[str]) -> pd.DataFra
     titles = table.texts("title")
     remedy = "Prompts name items by their title; fill it, or remove the item."
     table.refuse(titles.isna(), "title", "the title is empty", remedy)
-    columns = {"item": code, "item_id": pd.array(np.array(order)[code], dtype="str")}
-    columns |= {"title": titles, "year": np.zeros(len(code), dtype=np.int32)}
-    if "year" in table.frame:
-        columns["year"] = table.years()
-    further = [str(name) for name in table.frame if name not in (*columns, *_ITEM_TEXTS)]
-    for column in (*_ITEM_TEXTS, *further):
-        nothing = pd.Series(np.nan, index=range(len(code)), dtype="str")
-        columns[column] = table.texts(column) if column in table.frame else nothing
-    return pd.DataFrame(columns).sort_values("item", ignore_index=True)
+    items = pd.DataFrame({"item": code, "item_id": np.array(order)[code], "title": titles})
+    items["year"] = table.years() if "year" in table.frame else np.int32(0)
+    nothing = pd.Series(np.nan, items.index, dtype="str")
+    for column in dict.fromkeys((*_ITEM_TEXTS, *table.frame)):
+        if column not in items:
+            items[column] = table.texts(column) if column in table.frame else nothing
+    return items.sort_values("item", ignore_index=True)
 
 
 def _refuse_ids(
@@ -259,34 +255,20 @@ def _code_interactions(table: Table, items: np.ndarray) -> tuple[pd.DataFrame, p
 def _unique_pairs(
     frame: pd.DataFrame, table: Table, duplicates: str, counts: dict[str, int]
 ) -> pd.DataFrame:
-    """One row per (user, item[, part]), sorted; repeats raise or are merged and counted."""
+    """One row per (user, item), sorted; repeats raise or are merged and counted."""
     pairs = pair_keys(frame)
-    if "part" not in frame:
-        if (pairs[1:] > pairs[:-1]).all():  # as most files come
-            return frame.reset_index(drop=True)
-        order = np.argsort(pairs, kind="stable")
-        if (np.diff(pairs[order]) > 0).all():
-            return frame.take(order).reset_index(drop=True)
-    key = ["user", "item", *(["part"] if "part" in frame else [])]
+    if (pairs[1:] > pairs[:-1]).all():  # as most files come
+        return frame.reset_index(drop=True)
+    order = np.argsort(pairs, kind="stable")
+    if (np.diff(pairs[order]) > 0).all():
+        return frame.take(order).reset_index(drop=True)
+    key = ["user", "item"]
     if duplicates != "merge":
-        what = "the pair of user {user_id} and item {value}"
         remedy = "Each pair may appear once; remove the repeated row, or give duplicates='merge'."
-        table.refuse_repeats(frame[key], "item_id", what, remedy)
+        table.refuse_repeats(frame[key], "item_id", "item {value} of this user", remedy)
     # Everything is a sort key, so that nothing of the file's order is left.
     time = frame["timestamp"].fillna(0).to_numpy(dtype=np.int64)
-    part = (frame["part"] == "test").to_numpy() if "part" in frame else np.zeros(len(frame))
-    order = np.lexsort((frame["rating"], time, part, frame["item"], frame["user"]))
+    order = np.lexsort((frame["rating"], time, frame["item"], frame["user"]))
     unique = frame.take(order).drop_duplicates(key, keep="last", ignore_index=True)
-    if len(unique) < len(frame):
-        counts[REPEATED] = len(frame) - len(unique)
+    counts[REPEATED] = len(frame) - len(unique)
     return unique
-
-
-def _released_parts(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    train, test = (
-        frame[frame["part"] == part].drop(columns="part").reset_index(drop=True)
-        for part in ("train", "test")
-    )
-    if train.empty or test.empty:
-        raise UserError("a released split needs parts train and test; one of them is empty")
-    return train, test

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.tables import BLANKS
 from dallrec_core.errors import UserError
 
+BLANKS = ("", "-", "–", "—", "?", "n/a", "na", "nan", "null", "none", "\\n", "<na>")
+"""Cells that stand for nothing, in lower case.
+
+:meta hide-value:
+"""
 _RATING = "Write a number with a point as decimal sign, or remove the row."
 _YEAR = "Write a whole number up to 9999, or leave it blank where unknown."
 _TIME = (
@@ -49,7 +53,7 @@ class Table:
         Args:
             bad: which rows are wrong.
             column: where.
-            what: is wrong; ``{value}`` stands for the cell, ``{user_id}`` for another of its row.
+            what: is wrong; ``{value}`` stands for the cell.
             remedy: what to do about it.
 
         Raises:
@@ -58,12 +62,8 @@ class Table:
         rows = np.flatnonzero(bad).tolist()
         if not rows:
             return
-
-        def cell(found: re.Match[str]) -> str:
-            name = column if found[1] == "value" else found[1]
-            return repr_value(self.frame[name].iloc[rows[0]]) if name in self.frame else found[0]
-
-        what = re.sub(r"\{(\w+)\}", cell, what)
+        if column in self.frame:
+            what = what.replace("{value}", repr_value(self.frame[column].iloc[rows[0]]))
         where = f"{self.source}, {self.line(rows[0])}, column '{self.columns.get(column, column)}'"
         more = f" ({len(rows) - 1} more such {'row' if len(rows) == 2 else 'rows'})"
         raise UserError(f"{where}: {what}{more if len(rows) > 1 else ''}. {remedy}")
@@ -92,12 +92,14 @@ class Table:
             raise UserError(f"{self.source}: the table has no rows. Give a file with data.")
 
     def ids(self, column: str) -> tuple[np.ndarray, list[str]]:
-        """Factorise an id column: codes [rows] into the returned list of distinct id texts."""
+        """Codes [rows] of an id column, into the returned list of distinct id texts.
+
+        Raises:
+            UserError: naming the first row without an id.
+        """
         series = self.frame[column]
-        if isinstance(series.dtype, pd.CategoricalDtype):
-            used = np.zeros(len(series.cat.categories) + 1, dtype=bool)
-            used[series.cat.codes] = True  # a missing cell has the code -1
-            if not used[:-1].all():
+        if isinstance(series.dtype, pd.CategoricalDtype):  # as text is read
+            if series.nunique() < len(series.cat.categories):
                 series = series.cat.remove_unused_categories()
             codes, uniques = series.cat.codes.to_numpy(), series.cat.categories
         else:
@@ -133,15 +135,13 @@ class Table:
         """Whole seconds since 1970, int64 [rows], from numbers of any usual unit or ISO dates."""
         series = self.frame["timestamp"]
         self.refuse(blank(series), "timestamp", "the time is missing", _TIME)
-        dated = pd.api.types.is_datetime64_any_dtype(series)
         values = np.full(len(series), np.nan)
-        if not dated:
+        if not pd.api.types.is_datetime64_any_dtype(series):
             values = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         written = np.isnan(values)
         if written.any():
             values = values.copy()
-            dates = series[written] if dated else series[written].astype("str").str.strip()
-            dates = pd.to_datetime(dates, format="ISO8601", errors="coerce", utc=True)
+            dates = pd.to_datetime(series[written], format="ISO8601", errors="coerce", utc=True)
             seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
             values[written] = np.floor(seconds.to_numpy(np.float64, na_value=np.nan))
             self._note("timestamp", "dates are read as UTC where they name no zone")
@@ -210,6 +210,11 @@ def whole_ids(*columns: Sequence[str]) -> list[list[str]]:
     """Id texts without ``.0`` if that is how all of them end: pandas made floats of them."""
     floats = all(re.fullmatch(r"-?\d+\.0+", name) for names in columns for name in names)
     return [[n.partition(".")[0] for n in names] if floats else list(names) for names in columns]
+
+
+def codes_in(ids: Iterable[str], known: Iterable[str]) -> np.ndarray:
+    """Return the position of each id in `known`, int32 [rows], -1 where it is absent."""
+    return pd.Index(known).get_indexer(pd.Index(ids, dtype="str")).astype(np.int32)
 
 
 def order_ids(names: Iterable[str]) -> list[str]:

@@ -12,18 +12,13 @@ import pandas as pd
 from pydantic import Field, FiniteFloat
 
 from dallrec_core.data.base import LIKE_THRESHOLD, Dataset, likes, make_dataset
-from dallrec_core.data.cells import attribute_text, split_title
 from dallrec_core.data.checks import Table
-from dallrec_core.data.columns import understand
-from dallrec_core.data.tables import Source, open_table
+from dallrec_core.data.columns import attribute_text, split_title, understand
+from dallrec_core.data.tables import open_table
 from dallrec_core.errors import UserError
 
-KINDS = {"user_id": "id", "item_id": "id"} | dict.fromkeys(
-    ("rating", "timestamp", "year"), "number"
-)
-"""What the cells of our columns are; of all others: text."""
-USUAL = ("user_id", "item_id", "rating", "timestamp")
-"""What the columns of interactions without a header line are, in this order."""
+USUAL = {"interactions": ("user_id", "item_id", "rating", "timestamp"), "items": ()}
+"""What the columns of a file without a header line are, in this order."""
 Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
 """A noun, as prompts can use it."""
 Threshold = FiniteFloat | Literal["median", "count"]
@@ -75,22 +70,16 @@ def load_files(
     """
     paths = _paths(interactions_path, items_path)
     form = {"separator": separator, "encoding": encoding}
-    tables = read_tables(
-        {"interactions": form, "items": form},
-        paths,
-        columns or {},
-        {"noun": noun, "person": person or "user", "attribute": attribute},
-    )
+    about: dict[str, Any] = {"noun": noun, "person": person, "attribute": attribute}
+    tables = read_tables({"interactions": form, "items": form}, paths, columns or {}, about)
     data = make_dataset(
         tables["interactions"],
         tables["items"],
         duplicates=duplicates,
         unknown_items=unknown_items,
         name="files",
-        noun=noun,
-        person=person,
-        attribute=attribute,
         like_threshold=like_threshold,
+        **about,
     )
     check_likes(data)
     return data
@@ -121,7 +110,7 @@ def read_tables(
     forms: Mapping[str, Mapping[str, Any]],
     paths: Mapping[str, Sequence[Path]],
     columns: Mapping[str, str],
-    words: Mapping[str, str],
+    words: Mapping[str, Any],
 ) -> dict[str, Table]:
     """Read the files of interactions and items under our names of their columns.
 
@@ -134,36 +123,34 @@ def read_tables(
     Raises:
         UserError: naming file, line and column of what cannot be read.
     """
-    usual: dict[str, dict[str, Any]] = {"interactions": {"usual": USUAL}, "items": {}}
     sources = {
-        name: [open_table(path, **usual[name], **forms[name]) for path in files]
-        for name, files in paths.items()
+        kind: [open_table(path, **{"names": USUAL[kind], **forms[kind]}) for path in files]
+        for kind, files in paths.items()
     }
-    headers = {name: first.names for name, (first, *_) in sources.items()}
-    named = {name: str(files[0]) for name, files in paths.items()}
-    meant = understand(headers, columns, named, words)
+    meant = understand({kind: first for kind, (first, *_) in sources.items()}, columns, words)
     tables = {}
-    for name, chosen in meant.items():
-        tables[name] = _read(sources.pop(name), paths[name], chosen)
+    for kind, chosen in meant.items():
+        parts = sources.pop(kind)  # so that the file's bytes go as soon as they are read
+        table = joined([part.read(chosen) for part in parts])
         told = columns.values()
         others = [f"{n} as {ours}" for ours, n in chosen.items() if n != ours and n not in told]
-        unused = [each for each in headers[name] if each and each not in chosen.values()]
+        unused = [name for name in parts[0].names if name and name not in chosen.values()]
         for what, listed in (("read", others), ("columns not used:", unused)):
             if listed:
-                tables[name].notes.append(f"{paths[name][0].name}: {what} {', '.join(listed)}")
-    return {name: tidy_items(t) if name == "items" else t for name, t in tables.items()}
+                table.notes.append(f"{parts[0].path.name}: {what} {', '.join(listed)}")
+        tables[kind] = table
+    return tables | {"items": tidy_items(tables["items"])}
 
 
-def _read(sources: list[Source], files: Sequence[Path], chosen: Mapping[str, str]) -> Table:
-    kinds = {theirs: KINDS.get(ours, "text") for ours, theirs in chosen.items()}
-    ours = {theirs: name for name, theirs in chosen.items()}
-    frames = [source.read(kinds).rename(columns=ours)[list(chosen)] for source in sources]
-    frame, path = frames[0], str(files[0])
-    if len(frames) > 1:
-        lines = [f"{n} of {p.name}" for p, f in zip(files, frames, strict=True) for n in f.index]
-        frame = pd.concat(frames).set_axis(pd.Index(lines, name="line"))
-        path = str(files[0].parent)
-    return Table(frame, path, dict(chosen), list(sources[0].remarks))
+def joined(parts: list[Table]) -> Table:
+    """The rows of several files, which messages call "3 of x.train.inter", as one table."""
+    if len(parts) == 1:
+        return parts[0]
+    places = [Path(part.source) for part in parts]
+    frames = [part.frame for part in parts]
+    lines = [f"{n} of {p.name}" for p, f in zip(places, frames, strict=True) for n in f.index]
+    frame = pd.concat(frames).set_axis(pd.Index(lines, name="line"))
+    return replace(parts[0], frame=frame, source=str(places[0].parent))
 
 
 def tidy_items(table: Table) -> Table:

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.data.base import Dataset, Truth, make_dataset
-from dallrec_core.data.checks import Table
-from dallrec_core.data.files import KINDS
 from dallrec_core.data.tables import open_table
 
 FOLDER = Path(__file__).parent
@@ -51,16 +49,10 @@ def load_matinee() -> Dataset:
     truth = truth.assign(attributes=films["genres"])
     truth = truth.join(films[["director", "country", "language"]])
     taste = (np.load(FOLDER / TASTE) / 1000.0).astype(np.float32)
-    ratings, items = (Table(_read(name), name) for name in (RATINGS, ITEMS))
     return make_dataset(
-        ratings,
-        items,
+        open_table(FOLDER / RATINGS).read(),
+        open_table(FOLDER / ITEMS).read(),
         name="matinee",
         truth=Truth(truth, taste, REALLY_LIKED),
         notes=("a simulation made for teaching: real films, simulated viewers",),
     )
-
-
-def _read(name: str) -> pd.DataFrame:
-    source = open_table(FOLDER / name)
-    return source.read({column: KINDS.get(column, "text") for column in source.names})

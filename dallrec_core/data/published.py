@@ -1,27 +1,35 @@
-"""The split and the numbers that the authors released (zzerrrro/DALLRec at commit 75959c1).
+"""What others released: the DALLRec authors' splits and numbers, and edges of a real model.
 
-Each line of ``train.txt`` and ``test.txt`` is ``user item item …``. Every rating is a positive and
-no rating values are released. In the raw order of a line the position predicts test membership;
-rows are therefore sorted by the original ids before anything else happens.
+The splits are those of zzerrrro/DALLRec at commit 75959c1. Each line of ``train.txt`` and
+``test.txt`` is ``user item item …``. Every rating is a positive and no rating values are released.
+In the raw order of a line the position predicts test membership; rows are therefore sorted by the
+original ids before anything else happens. The numbers that they printed and logged are kept as
+data, none of ours among them; the two files beside this module say where each number stands.
 
-The numbers that they printed and logged are kept as data, none of ours among them; the two files
-beside this module say where each number stands.
+The edges are those of akBear23/VoteGCL (MIT) at commit d4133e3: Nguyen et al., "Enhancing
+graph-based recommendations with majority-voting LLM-rerank augmentation", arXiv 2507.21563. A
+recommender proposes ten items to a user, a language model ranks them several times, and the item
+that wins the vote becomes an edge. For Amazon-Scientific there are ``train.txt``, the same with
+those edges (``train_augmented.txt``), and ``test.txt`` with each user's last item, in lines of
+``user item rating``; there are no titles.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.pages import data_dir
-from dallrec_core.data import books
+from dallrec_core.data import bookcrossing as books
 from dallrec_core.data.base import Dataset, make_dataset, pair_keys
-from dallrec_core.data.checks import Table
-from dallrec_core.data.download import Located, locate
-from dallrec_core.data.files import tidy_items
-from dallrec_core.data.tables import AGAIN, codes_in, decode, read_bytes, read_fields
+from dallrec_core.data.checks import Table, codes_in
+from dallrec_core.data.download import locate
+from dallrec_core.data.files import joined, tidy_items
+from dallrec_core.data.tables import read_fields, read_text
 from dallrec_core.errors import UserError
 
 PARTS = ("train", "test")
@@ -32,6 +40,7 @@ METRICS = ("R@10", "R@20", "R@50", "N@10", "N@20", "N@50", "P@20")
 
 _HALF = 0.00005  # a value printed with four decimals may be this far from the one it stands for
 _LAST = 0.01  # of a percentage with two decimals, rounded or truncated
+_AGAIN = "Delete the file to fetch it anew, or correct the line."
 
 
 # ---------------------------------------------------------------- the split
@@ -48,19 +57,18 @@ def load_published() -> Dataset:
     """
     located = locate("published")
     interactions, ids = _read(located.folder)
-    items = pd.DataFrame({"item_id": ids}, pd.RangeIndex(2, len(ids) + 2, name="line"))
-    movies = data_dir() / "ml-1m" / "movies.dat"
+    movies, known = data_dir() / "ml-1m" / "movies.dat", pd.DataFrame({"item_id": []}, dtype="str")
     if movies.is_file():
-        known = Table(read_fields(movies, "::", ("item_id", "title", "attributes")), movies.name)
-        items = items.join(tidy_items(known).frame.set_index("item_id"), on="item_id")
-    titles = items["title"] if "title" in items else pd.Series(np.nan, items.index, dtype="str")
-    items["title"] = titles.fillna("item " + items["item_id"])
-    items["year"] = items["year"].fillna(0) if "year" in items else 0
-    notes = []
-    if nameless := int(titles.isna().sum()):
+        known = tidy_items(read_fields(movies, "::", ("item_id", "title", "attributes"))).frame
+    items = pd.DataFrame({"item_id": ids}).merge(known, on="item_id", how="left")
+    items = items.reindex(columns=["item_id", "title", "year", "attributes"])
+    notes = list(located.notes)
+    if nameless := int(items["title"].isna().sum()):
         hint = "run `dallrec data ml-1m` for titles"
         notes.append(f"{nameless:,} items have no title and are called by id; {hint}")
-    return _dataset("published", "movie", located, interactions, items, {}, notes)
+    items["title"] = items["title"].fillna("item " + items["item_id"])
+    items["year"] = items["year"].fillna(0)
+    return _dataset(interactions, items, {}, name="published", notes=tuple(notes))
 
 
 def load_published_book(keep_untitled: bool = True) -> Dataset:
@@ -79,42 +87,45 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
     """
     located = locate("published-book")
     interactions, ids = _read(located.folder)
-    isbns = [books.repair_isbn(text) for text in ids]
-    changed = sum(new != old for new, old in zip(isbns, ids, strict=True))
-    codes, names = pd.factorize(pd.array(isbns, dtype="str"))
-    left_out = {"books listed twice under one ISBN (merged)": len(isbns) - len(names)}
-    rows = codes[interactions["item_id"].cat.codes]
-    interactions = interactions.assign(item_id=pd.Categorical.from_codes(rows, list(names)))
-    lines = pd.Index(np.unique(codes, return_index=True)[1] + 2, name="line")
-    catalogue, notes = _catalogue(keep_untitled)
-    notes = [f"{changed:,} of {len(isbns):,} ISBNs were damaged and are repaired", *notes]
+    isbns = {text: books.repair_isbn(text) for text in ids}
+    changed = sum(old != new for old, new in isbns.items())
+    interactions["item_id"] = interactions["item_id"].map(isbns)
+    names = list(dict.fromkeys(isbns.values()))
+    left_out = {"books listed twice under one ISBN (merged)": len(ids) - len(names)}
+    folder = data_dir() / books.FOLDER
+    here = any((folder / name).is_file() for name in (books.BOOKS, books.CATALOGUE))
+    if not keep_untitled and not here:
+        try:
+            locate("book-crossing")
+        except UserError as error:
+            raise UserError(
+                f"the released split has no titles of its own, and {error} The file to put there "
+                f"is {books.BOOKS} (or {books.CATALOGUE}). With keep_untitled=True it runs without "
+                "titles."
+            ) from error
+    catalogue, notes = books.read_catalogue(folder)
     if not keep_untitled:
-        known = books.has_title(list(names), catalogue)
-        left_out["books without a known title"] = int(np.count_nonzero(~known))
-        left_out[books.UNTITLED] = int(np.count_nonzero(~known[rows]))
-        interactions, names, lines = interactions[known[rows]], names[known], lines[known]
-    items, unnamed = books.name_books(list(names), catalogue, lines)
+        titled = books.with_title(names, catalogue)
+        known = interactions["item_id"].isin(titled)
+        left_out["books without a known title"] = len(names) - len(titled)
+        left_out[books.UNTITLED] = int((~known).sum())
+        interactions, names = interactions[known], titled
+    items, unnamed = books.name_books(names, catalogue)
     if catalogue.empty:
-        folder = data_dir() / books.FOLDER
         unnamed.append(f"for titles put {books.BOOKS} or {books.CATALOGUE} into {folder}")
-    notes += unnamed
-    return _dataset("published-book", "book", located, interactions, items, left_out, notes)
+    repaired = f"{changed:,} of {len(isbns):,} ISBNs were damaged and are repaired"
+    notes = [*located.notes, repaired, *notes, *unnamed]
+    about = {"name": "published-book", "noun": "book", "notes": tuple(notes)}
+    return _dataset(interactions, items, left_out, **about)
 
 
 def _dataset(
-    name: str,
-    noun: str,
-    located: Located,
-    interactions: pd.DataFrame,
-    items: pd.DataFrame,
-    left_out: dict[str, int],
-    notes: list[str],
+    interactions: pd.DataFrame, items: pd.DataFrame, left_out: dict[str, int], **about: Any
 ) -> Dataset:
     """Make the dataset, without test rows whose pair is in train: a model may have seen them."""
-    codes = {"user": interactions["user_id"].cat.codes, "item": interactions["item_id"].cat.codes}
-    pairs = pair_keys(pd.DataFrame(codes))
-    in_test = (interactions["part"] == "test").to_numpy()
-    seen = in_test & np.isin(pairs, pairs[~in_test])
+    pairs = interactions["user_id"] + " " + interactions["item_id"]
+    in_test = interactions["part"] == "test"
+    seen = in_test & pairs.isin(pairs[~in_test])
     if seen.any():
         left_out[OVERLAP] = int(seen.sum())
     return make_dataset(
@@ -122,23 +133,8 @@ def _dataset(
         Table(items, "item_list.txt"),
         duplicates="merge",
         dropped=left_out,
-        name=name,
-        noun=noun,
-        notes=(*located.notes, *notes),
+        **about,
     )
-
-
-def _catalogue(optional: bool) -> tuple[pd.DataFrame, list[str]]:
-    """Titles from this machine, or from the publisher of the dump unless they are optional."""
-    if optional or books.has_catalogue():
-        return books.read_catalogue(data_dir() / books.FOLDER)
-    try:
-        return books.read_catalogue(locate("book-crossing").folder)
-    except UserError as error:
-        raise UserError(
-            f"the released split has no titles of its own, and {error} The file to put there is "
-            f"{books.BOOKS} (or {books.CATALOGUE}). With keep_untitled=True it runs without titles."
-        ) from error
 
 
 def file_order(data: Dataset) -> pd.DataFrame:
@@ -152,21 +148,17 @@ def file_order(data: Dataset) -> pd.DataFrame:
         user, item (codes), part ("train" or "test"), user by user as in the line, train first.
     """
     frame, _ = _read(locate(data.name).folder)
-    codes = {
-        "user": codes_in(frame["user_id"], data.users["user_id"]),
-        "item": codes_in(frame["item_id"], data.items["item_id"]),
-    }
-    frame = pd.DataFrame(codes).assign(part=frame["part"].astype("str").to_numpy())
+    users, items = data.users["user_id"], data.items["item_id"]
+    codes = {"user": codes_in(frame["user_id"], users), "item": codes_in(frame["item_id"], items)}
+    frame = pd.DataFrame(codes).assign(part=frame["part"].to_numpy())
     return frame[frame["item"] >= 0].sort_values("user", kind="stable", ignore_index=True)
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """The rows of both parts in the order of the files, and the original ids of the items."""
     ids = {name: read_id_list(folder / f"{name}_list.txt") for name in ("user", "item")}
-    parts = [read_lines(folder / f"{part}.txt", ids) for part in PARTS]
-    sizes = [len(part) for part in parts]
-    label = pd.Categorical.from_codes(np.repeat([0, 1], sizes), list(PARTS))
-    return pd.concat(parts).assign(part=label), ids["item"]
+    parts = [read_lines(folder / f"{part}.txt", ids).assign(part=part) for part in PARTS]
+    return pd.concat(parts), ids["item"]
 
 
 def read_id_list(path: Path) -> list[str]:
@@ -175,11 +167,12 @@ def read_id_list(path: Path) -> list[str]:
     Raises:
         UserError: naming the first line that breaks the form or the numbering 0, 1, 2 …
     """
-    table = Table(read_fields(path, " ", ("org_id", "remap_id")).iloc[1:], str(path))
+    table = read_fields(path, " ")
+    table.require("org_id", "remap_id")
     ids, numbers = table.frame["org_id"], table.frame["remap_id"]
     wrong = numbers != pd.RangeIndex(len(ids)).astype("str")
-    table.refuse(wrong, "remap_id", "{value} breaks the numbering 0, 1, 2 …", AGAIN)
-    table.refuse_repeats(pd.DataFrame({"id": ids.to_numpy()}), "org_id", "id {value}", AGAIN)
+    table.refuse(wrong, "remap_id", "{value} breaks the numbering 0, 1, 2 …", _AGAIN)
+    table.refuse_repeats(pd.DataFrame({"id": ids.to_numpy()}), "org_id", "id {value}", _AGAIN)
     return ids.tolist()
 
 
@@ -193,16 +186,68 @@ def read_lines(path: Path, ids: dict[str, list[str]]) -> pd.DataFrame:
     Raises:
         UserError: naming the first line with something that is not a number of the lists.
     """
-    lines = decode(read_bytes(path)).splitlines()
+    lines = read_text(path).splitlines()
     fields = pd.Series(lines, pd.RangeIndex(1, len(lines) + 1, name="line")).str.split()
     rows = pd.DataFrame({"user": fields.str[0], "item": fields.str[1:]}).explode("item").dropna()
     table, columns = Table(rows, str(path)), {}
     for name, known in ids.items():
         codes = codes_in(rows[name], map(str, range(len(known))))
         what = f"{{value}} is no number of {name}_list.txt, which has 0 to {len(known) - 1}"
-        table.refuse(codes < 0, name, what, AGAIN)
-        columns[f"{name}_id"] = pd.Categorical.from_codes(codes, known)
+        table.refuse(codes < 0, name, what, _AGAIN)
+        columns[f"{name}_id"] = pd.array(np.array(known)[codes], dtype="str")
     return pd.DataFrame(columns, rows.index)
+
+
+# ---------------------------------------------------------------- edges of a real language model
+
+
+def load_released_edges() -> Dataset:
+    """Load the data without the language model's edges; ``presplit`` holds its (train, test).
+
+    Pairs that stand twice in train are one interaction. Items are called by their ids.
+
+    Raises:
+        UserError: files missing and no network, a malformed line.
+    """
+    located = locate("released-edges")
+    table = joined([_rated(located.folder, part) for part in PARTS])
+    ids = np.unique(table.frame["item_id"].to_numpy(str))
+    return make_dataset(
+        table,
+        pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]}),
+        duplicates="merge",
+        name="released-edges",
+        noun="product",
+        notes=tuple(located.notes),
+    )
+
+
+def written_edges(data: Dataset) -> pd.DataFrame:
+    """Return the edges that the language model chose: what train_augmented.txt has beyond train.
+
+    Args:
+        data: from :func:`load_released_edges`, whose codes are used.
+
+    Returns:
+        user, item (int32), weight (float32, all 1), each pair once, sorted.
+
+    Raises:
+        UserError: files missing, a malformed line, a user or an item that the data do not have.
+    """
+    table, codes = _rated(locate("released-edges").folder, "train_augmented"), {}
+    for name, known in (("user", data.users), ("item", data.items)):
+        codes[name] = codes_in(table.frame[f"{name}_id"], known[f"{name}_id"])
+        what = f"{name} {{value}} is in neither train.txt nor test.txt"
+        table.refuse(codes[name] < 0, f"{name}_id", what, _AGAIN)
+    pairs = pd.DataFrame(codes).drop_duplicates()
+    train = data.interactions if data.presplit is None else data.presplit[0]
+    new = pairs[~np.isin(pair_keys(pairs), pair_keys(train))]
+    return new.sort_values(["user", "item"], ignore_index=True).assign(weight=np.float32(1))
+
+
+def _rated(folder: Path, part: str) -> Table:
+    table = read_fields(folder / f"{part}.txt", " ", ("user_id", "item_id", "rating"))
+    return replace(table, frame=table.frame.assign(part=part))
 
 
 # ---------------------------------------------------------------- the printed numbers

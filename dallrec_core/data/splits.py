@@ -146,10 +146,9 @@ def _parts(
 
 def _temporal(frame: pd.DataFrame, seed: int, validation: float, test: float) -> np.ndarray:
     """Newest first; equal times in a seeded random order, so that item ids do not decide."""
-    size = len(frame)
-    time = frame["timestamp"].to_numpy(dtype=np.int64)
-    rank = np.empty(size, dtype=np.int64)
-    rank[np.lexsort((_keys(size, seed, _ORDER_STREAM), -time))] = np.arange(size)
+    size, time = len(frame), frame["timestamp"].to_numpy(dtype=np.int64)
+    everybody = np.zeros(size, dtype=np.int64)
+    rank, _ = _rank_within_user(everybody, -time, _keys(size, seed, _ORDER_STREAM))
     shares = (np.floor(size * share + 0.5) for share in (test, validation))
     return _parts(rank, *shares)
 
@@ -194,15 +193,18 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
     train_users = np.bincount(split.train["user"], minlength=dataset.n_users)
     unseen = train_items[split.test["item"].to_numpy()] == 0
     cold = train_users[split.test["user"].to_numpy()] == 0
+    correlation = None
+    if train_items.std() > 0 and test_items.std() > 0:
+        correlation = float(np.corrcoef(train_items, test_items)[0, 1])
     return {
         "users": dataset.n_users,
         "items": dataset.n_items,
         "interactions": {name: len(part) for name, part in parts.items()},
         "density": sum(map(len, parts.values())) / cells,
         "train_density": len(split.train) / cells,
-        "popularity_correlation": _correlation(train_items, test_items),
-        "test_share_on_items_unseen_in_train": _share(unseen),
-        "test_share_of_users_unseen_in_train": _share(cold),
+        "popularity_correlation": correlation,
+        "test_share_on_items_unseen_in_train": float(unseen.mean()) if len(unseen) else 0.0,
+        "test_share_of_users_unseen_in_train": float(cold.mean()) if len(cold) else 0.0,
         "direct_duplicates": {
             f"{one}_{other}": int(np.isin(pair_keys(parts[other]), pair_keys(parts[one])).sum())
             for one, other in combinations(parts, 2)
@@ -214,16 +216,6 @@ def split_report(dataset: Dataset, split: Split) -> dict[str, object]:
         "per_user": {name: _per_user(part, dataset.n_users) for name, part in parts.items()},
         "dropped": dict(dataset.dropped),
     }
-
-
-def _share(mask: np.ndarray) -> float:
-    return float(mask.mean()) if len(mask) else 0.0
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    if one.std() == 0 or other.std() == 0:
-        return None
-    return float(np.corrcoef(one, other)[0, 1])
 
 
 def _per_user(part: pd.DataFrame, n_users: int) -> dict[str, float]:

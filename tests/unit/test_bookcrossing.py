@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data import books, download
+from dallrec_core.data import bookcrossing as books
+from dallrec_core.data import download
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
@@ -23,7 +23,7 @@ BOOKS_HEADER = (
 BOOKS = (
     f'"0000000001";"A Child Called \\"It\\": Courage";"Dave Pelzer";"1995";"HCI";{IMAGES}',
     f'"0000000002";"Les Misérables &amp; more";"Hugo, Victor";"0";"Gallimard";{IMAGES}',
-    f'"0000000003";"Readers (Level 4)\\";Michael Teitelbaum";"2000";"DK";{IMAGES}',
+    f'"0000000003";"Readers (Level 4)";"Michael Teitelbaum";"2000";"DK";{IMAGES}',
     f'"000000004x";"She said "no"; twice";"Not Applicable (Na )";"2050";"N/A";{IMAGES}',
     f'"0000000005";"Cut ";" in two";"Nobody";"1999";"P";{IMAGES}',
     f'"0000000009";"Nobody Read Me";"A. Author";"1999";"P";{IMAGES}',
@@ -43,9 +43,8 @@ RATINGS = (
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "bookcrossing"
+def folder(store):
+    place = store / "bookcrossing"
     place.mkdir()
     write(place / "BX-Book-Ratings.csv", HEADER, *RATINGS)
     write(place / "BX-Books.csv", BOOKS_HEADER, *BOOKS)
@@ -80,7 +79,6 @@ def test_broken_quoting_is_read_or_counted(folder):
     assert by_isbn["year"].tolist() == [1995, 0, 2000, 0, 0]
     said = "\n".join(data.summary())
     assert "BX-Books.csv: 1 malformed rows, the first on line 6 (9 fields where the he" in said
-    assert "1 rows whose title and author had run together were repaired" in said
     assert "1 of 5 books have no known title" in said and "1 books have a year outside" in said
     assert "1 books of BX-Books.csv without a kept interaction" in said
 
@@ -155,31 +153,19 @@ def test_a_file_full_of_malformed_rows_is_refused(folder):
         load()
 
 
-BAD = [
-    (("User-ID,ISBN,Book-Rating", "1,0000000001,5"), "column 'User-ID' is miss"),
-    (('"User";"ISBN";"Book-Rating"',), "line 1: column 'User-ID' is missing; the"),
-    ((HEADER,), "line 1: there is no row below the header"),
-    (("<html>moved</html>",), "the file has '<html>moved</html>'"),
-]
+ANOTHER = {
+    "User-ID,ISBN,Book-Rating": "column 'User-ID' is missing",
+    '"User";"ISBN";"Book-Rating"': "line 1: column 'User-ID' is missing; the",
+    HEADER: "line 1: there is no row below the header",
+    "<html>moved</html>": "the file has '<html>moved</html>'",
+}
 
 
-@pytest.mark.parametrize(("lines", "message"), BAD)
-def test_another_file_is_refused(folder, lines, message):
-    write(folder / "BX-Book-Ratings.csv", *lines)
-    with pytest.raises(UserError, match=f"BX-Book-Ratings.csv.*{message}"):
+@pytest.mark.parametrize("line", ANOTHER)
+def test_another_file_is_refused(folder, line):
+    write(folder / "BX-Book-Ratings.csv", line)
+    with pytest.raises(UserError, match=f"BX-Book-Ratings.csv.*{ANOTHER[line]}"):
         load()
-
-
-BAD_OPTIONS = [
-    ({"keep_implicit": "no"}, "keep_implicit should be a valid boolean, but is 'no'"),
-    ({"like_threshold": float("nan")}, "like_threshold should be a finite number, but is nan"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
-def test_bad_options(folder, options, message):
-    with pytest.raises(UserError, match=message):
-        load(**options)
 
 
 def test_titles_from_a_catalogue_without_quoting(folder):
@@ -197,9 +183,7 @@ def test_titles_from_a_catalogue_without_quoting(folder):
     with pytest.raises(UserError, match="items.tsv, line 2: 3 fields where the header has 2"):
         books.read_catalogue(folder)
     (folder / "items.tsv").write_text("isbn\ttitle\n1\tA\n")
-    with pytest.raises(
-        UserError, match="items.tsv: column 'isbn10' is missing; the table has 'title'"
-    ):
+    with pytest.raises(UserError, match="items.tsv: column 'isbn10' is missing; the table has 'is"):
         books.read_catalogue(folder)
 
 
@@ -214,14 +198,12 @@ def test_isbns():
 
 
 @pytest.fixture
-def released(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "published" / "book"
+def released(store):
+    place = store / "published" / "book"
     place.mkdir(parents=True)
     (place / "user_list.txt").write_text("org_id remap_id\n276746 0\n8 1\n")
-    (place / "item_list.txt").write_text(
-        "org_id remap_id\n425115801 0\n080410753X 1\n080410753x 2\n6379702 3\n"
-    )
+    items = "org_id remap_id\n425115801 0\n080410753X 1\n080410753x 2\n6379702 3\n"
+    (place / "item_list.txt").write_text(items)
     (place / "train.txt").write_text("0 0 1 0\n1 2 3\n")
     (place / "test.txt").write_text("0 2 3\n1 0 3\n")
     return place
@@ -279,17 +261,7 @@ def test_released_books_want_titles_that_are_nowhere(released, monkeypatch):
 # --- real files ---
 
 
-def real(name: str) -> str:
-    return os.path.join(os.environ.get("DALLREC_DATA_DIR", ""), name)
-
-
-needs_released = pytest.mark.skipif(
-    not os.path.isfile(real("published/book/train.txt")),
-    reason="needs DALLREC_DATA_DIR with published/book",
-)
-
-
-@needs_released
+@pytest.mark.skipif(not download.is_here("published-book"), reason="needs published/book")
 def test_facts_of_the_real_release():
     start = time.process_time()
     data = datasets.load("published-book")

@@ -1,27 +1,27 @@
-"""The authors' released split, read exactly and sorted, and the arithmetic of their numbers."""
+"""What others released, read exactly and sorted: the authors' split and numbers, and edges."""
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
+import pandas as pd
 import pytest
 
 from dallrec_core import data as datasets
+from dallrec_core.data.download import ORIGINS, is_here
 from dallrec_core.data.published import (
     METRICS,
     file_order,
     improvements,
     printed_table,
+    written_edges,
 )
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path))
-    place = tmp_path / "published" / "movielens"
+def folder(store):
+    place = store / "published" / "movielens"
     place.mkdir(parents=True)
     (place / "user_list.txt").write_text("org_id remap_id\n10 0\n9 1\n")
     (place / "item_list.txt").write_text("org_id remap_id\n1193 0\n661 1\n914 2\n")
@@ -96,7 +96,7 @@ def test_bad_files_name_the_line(folder, name, text, message):
         datasets.load("published")
 
 
-@pytest.mark.skipif(not os.environ.get("DALLREC_DATA_DIR"), reason="needs DALLREC_DATA_DIR")
+@pytest.mark.skipif(not is_here("published"), reason="needs published/movielens")
 def test_facts_of_the_real_release():
     data = datasets.load("published")
     train, test = data.presplit
@@ -133,3 +133,59 @@ def test_three_printed_gains_do_not_follow_from_their_row() -> None:
     assert one["recomputed"] == pytest.approx(100 * (0.0716 / 0.0670 - 1))
     assert one["low"] == pytest.approx(100 * (0.07155 / 0.06705 - 1))
     assert one["high"] == pytest.approx(100 * (0.07165 / 0.06695 - 1))
+
+
+# --- edges of a real language model ---
+
+TRAIN = "u2 A 5.0\nu2 B 4.0\nu2 A 3.0\nu1 C 1.0\nu1 A 2.0\n"
+
+
+@pytest.fixture
+def edges_folder(store):
+    place = ORIGINS["released-edges"].place
+    place.mkdir(parents=True)
+    (place / "train.txt").write_text(TRAIN)
+    (place / "train_augmented.txt").write_text(TRAIN + "u2 C 4.0\nu1 D 4.0\n")
+    (place / "test.txt").write_text("u1 D 5.0\nu2 D 2.0\nu3 B 3.0\n")
+    return place
+
+
+def test_rows_by_id_and_edges_in_the_same_codes(edges_folder):
+    data = datasets.load("released-edges")
+    assert data.users["user_id"].tolist() == ["u1", "u2", "u3"]
+    assert data.items["item_id"].tolist() == ["A", "B", "C", "D"]
+    assert coded(data.presplit[0]) == [[0, 0], [0, 2], [1, 0], [1, 1]]  # u2 A stands twice
+    assert coded(data.presplit[1]) == [[0, 3], [1, 3], [2, 1]]
+    assert sum(data.dropped.values()) == 1
+    edges = written_edges(data)
+    assert coded(edges) == [[0, 3], [1, 2]] and (edges["weight"] == 1).all()
+
+
+BAD_EDGES = [
+    ("train.txt", "u1 A\n", "train.txt: column 'user_id' is missing; the table has 'u1', 'A'"),
+    ("train.txt", f"{TRAIN}u1 A\n", "line 6: 2 fields where user_id item_id rating has 3"),
+    ("test.txt", "u1 D 5\nu1 C five\n", "line 2 of test.txt, .*'five' is not a finite number"),
+    ("train_augmented.txt", "u9 A 4.0\n", "line 1, column 'user_id': user 'u9' is in neither"),
+    ("train_augmented.txt", "u1 Z 4.0\n", "line 1, column 'item_id': item 'Z' is in neither"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD_EDGES)
+def test_bad_lines_are_named(edges_folder, name, text, message):
+    (edges_folder / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        written_edges(datasets.load("released-edges"))
+
+
+@pytest.mark.skipif(not is_here("released-edges"), reason="needs released-edges")
+def test_the_released_files():
+    """Sizes as others counted them; checksums are sha256."""
+    lines = datasets.fetch_or_verify("released-edges")
+    assert len(lines) == 4 and all("verified (sha256" in line for line in lines[1:])
+    data = datasets.load("released-edges")
+    assert (data.n_users, data.n_items) == (11_011, 5_327)
+    edges, parts = written_edges(data), split(data, "published", seed=0, validation=0.01)
+    assert len(edges) == edges["user"].nunique() == 2608
+    assert len(parts.test) == 11_011 and parts.validation["user"].is_unique
+    known = pd.concat([parts.train, parts.validation])
+    assert edges.merge(known, on=["user", "item"]).empty
