@@ -67,9 +67,9 @@ Arm = Literal[
 TYPES: dict[str, Any] = {
     "seed": Seed,
     "dataset": Literal[
-        "matinee", "ml-100k", "amazon-2023", "book-crossing", "published", "published-book",
-        "released-edges", "files", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest",
-        "ml-latest-small", "lastfm-2k", "goodbooks-10k",
+        "matinee", "amazon-2023", "book-crossing", "published", "published-book",
+        "released-edges", "files", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m",
+        "ml-latest", "ml-latest-small", "lastfm-2k", "goodbooks-10k",
     ],
     "split": Literal["random", "temporal", "leave_one_out", "hidden_items", "published"],
     "train_fraction": Annotated[float, Field(gt=0, le=1)],

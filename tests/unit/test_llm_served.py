@@ -110,7 +110,7 @@ BAD_DAYS = {
     "401": "answered with status 401",
     "404": "answered with status 404",
     "dead": "cannot be reached any more",
-    "stall": "did not answer within 2.0 seconds",
+    "stall": "did not answer within 2 seconds",
     "page": "sent what is no answer",
     "cut": "sent what is no answer",
     "other": "sent what is no answer",
