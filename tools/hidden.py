@@ -5,17 +5,20 @@
 A fifth of matinee's items is hidden from training. Their features come from nothing (noise), or are
 vectors, by TF-IDF or SmolLM2's hidden states, of what is given and of what was written; their edges
 come from the strategy `cold_items`. The hidden items are ranked among themselves, for users who
-have one in the test. Every way is compared with noise, and SmolLM2's vectors with TF-IDF's, and
-all comparisons are one family. The stand-in asks and writes.
+have one in the test. Every way is compared with noise, SmolLM2's vectors with TF-IDF's, and the
+answers with a coin and with counting; all comparisons are one family. The stand-in answers and
+writes.
 """
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from dallrec_core import recommenders
+from dallrec_core.chain import freshness
 from dallrec_core.chain.artefacts import atomic, read_table
 from dallrec_core.chain.pages import run_dir
 from dallrec_core.chain.parameters import Overrides, load_profile
@@ -36,17 +39,20 @@ FEATURES = {
     "true_attributes": "the true attributes",
 }
 EDGES = {
-    "random": "random pairs",
+    "random": "at random, any item",
     "popular": "popular items",
-    "counting": "chosen by counting",
-    "interactions": "what was asked",
-    "oracle": "chosen by true taste",
+    "coin": "among those asked, by a coin",
+    "counting": "among those asked, by counting",
+    "interactions": "among those asked, by the answers",
 }
 """Arms and how they are called; those with edges have the given features."""
+RIVALS = ["coin", "counting"]
+"""Arms that choose among the same pairs as the answers do."""
+ARROWS = {"higher": "↑", "lower": "↓"}
 HIDDEN: Overrides = {
     "01_data": {"split": "hidden_items"},
     "02_finetune": {"curve_sizes": []},
-    "03_interactions": {"strategy": "cold_items", "budget": 6000},
+    "03_interactions": {"strategy": "cold_items", "budget": 6000, "max_share": 0},
 }
 
 
@@ -73,34 +79,38 @@ def trained() -> pd.DataFrame:
 
 
 def compared(scores: pd.DataFrame) -> pd.DataFrame:
-    """Compare everything with noise, and one encoder with the other, as one family."""
+    """Compare all with noise, an encoder with the other, answers with their rivals; one family."""
     first, second = ENCODERS.values()
     tables = [comparison.compare(scores, METRIC, "noise").assign(over="noise")]
     for arm in FEATURES:
         pair = scores[scores["arm"].isin((f"{arm}, {first}", f"{arm}, {second}"))]
         found = comparison.compare(pair, METRIC, f"{arm}, {first}")
-        tables.append(found.assign(over="TF-IDF"))
+        tables.append(found.assign(over=first))
+    for rival in RIVALS:
+        pair = scores[scores["arm"].isin(("interactions", rival))]
+        tables.append(comparison.compare(pair, METRIC, rival).assign(over=rival))
     return comparison.as_one_family(tables)
 
 
 def laid_out(scores: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Return a row per way to know items, a column per backbone: mean recall, and the findings."""
     means = scores.groupby(["arm", "backbone"])["value"].mean()
-    found = effects[effects["verdict"].isin(("higher", "lower"))]
-    notes = found.groupby(["arm", "backbone"])
-    words = {key: ", ".join(of["verdict"] + " than " + of["over"]) for key, of in notes}
-    ways = [("noise", "nothing", "")]
-    ways += [(f"{arm}, {e}", told, e) for arm, told in FEATURES.items() for e in ENCODERS.values()]
-    ways += [(arm, told, "TF-IDF") for arm, told in EDGES.items()]
+    found = effects[effects["verdict"].isin(ARROWS)]
+    marks = found["verdict"].map(ARROWS) + found["over"].map(
+        lambda over: "" if over == "noise" else f" {over}"
+    )
+    marks = marks.groupby([found["arm"], found["backbone"]]).agg(", ".join)
+    ways = [("noise", "nothing", "", "")]
+    ways += [(f"{arm}, {e}", of, e, "") for arm, of in FEATURES.items() for e in ENCODERS.values()]
+    ways += [(arm, FEATURES["base"], "TF-IDF", edges) for arm, edges in EDGES.items()]
     rows = []
-    for arm, told, encoder in ways:
-        row = {"known of items": told, "vectors": encoder}
-        row["edges"] = told if arm in EDGES else ""
-        row["known of items"] = "what is given" if arm in EDGES else told
+    for arm, of, encoder, edges in ways:
+        row = {"features": of, "vectors": encoder, "added pairs": edges}
         for backbone in BACKBONES:
-            mean = means.get((arm, backbone))
-            row[backbone] = "" if mean is None else f"{mean:.3f} {words.get((arm, backbone), '')}"
-        rows.append({name: text.strip() for name, text in row.items()})
+            known = (arm, backbone) in means.index
+            mean = f"{means[arm, backbone]:.3f}" if known else ""
+            row[backbone] = f"{mean} {marks.get((arm, backbone), '')}".strip()
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -109,8 +119,11 @@ def main() -> None:
     effects = compared(scores)
     with atomic(BOOK / "hidden.csv") as partial:
         laid_out(scores, effects).to_csv(partial, index=False)
-    far = effects.groupby("over")[["detectable", "family"]].max()
-    print(far.to_string(), f"users: {effects['users'].max()}", sep="\n")
+    about = {"comparisons": len(effects), "users": effects["users"].max(), "seeds": SEEDS}
+    about |= {"median MDE": round(effects["detectable"].median(), 3)}
+    about |= {"commit": freshness.commit(), "date": f"{datetime.date.today()}"}
+    with atomic(BOOK / "hidden_origin.csv") as partial:
+        pd.DataFrame([about]).to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

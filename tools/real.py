@@ -1,7 +1,8 @@
 """Write the tables of the page "A real model" from runs of the profile `real`.
 
-    dallrec run --profile real --run real --only 01 --only 02
+    dallrec run --profile real --only 01 --only 02
     python tools/real.py real
+    python tools/real.py real-float32 _float32    # another run, in tables with another ending
 
 Each answer is taken from the store of answers, so that nothing is asked again. An interval is a
 bootstrap over users, whose pairs stay together; that of a gain draws the same users before and
@@ -115,21 +116,21 @@ def origin(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame([row | {name.replace("_", " "): values[name] for name in names}])
 
 
-def main(runs: list[str]) -> None:
-    made: dict[str, list[pd.DataFrame]] = {"curve": [], "tasks": [], "origin": []}
-    for run in runs:
-        dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
-        made["curve"].append(curve(run, dataset))
-        made["tasks"].append(tasks(run, dataset))
-        made["origin"].append(origin(run, dataset))
-    for name, tables in made.items():
-        with atomic(BOOK / f"real_{name}.csv") as partial:
-            pd.concat(tables).to_csv(partial, index=False)
+def main(run: str, ending: str = "") -> None:
+    dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
+    tables = {"curve": curve(run, dataset), "origin": origin(run, dataset)}
+    if not ending:
+        tables["tasks"] = tasks(run, dataset)
+    for name, table in tables.items():
+        with atomic(BOOK / f"real_{name}{ending}.csv") as partial:
+            table.to_csv(partial, index=False)
+    if ending:
+        return
     plots.use_style()
     with atomic(BOOK / "_static" / "real_curve.png") as partial:
-        figure = picture(made["curve"][0])
+        figure = picture(tables["curve"])
         figure.savefig(partial, format="png", dpi=144, metadata={"Software": None})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["real"])
+    main(*sys.argv[1:])

@@ -166,6 +166,11 @@ def test_the_page_about_a_real_model_says_what_its_table_shows() -> None:
     assert (counting.loc[few + tuned[:1], 1] < 0).all()
     assert counting.loc[tuned[1], 0] < 0 < counting.loc[tuned[1], 1]
     assert counting.loc["the item's mean rating", 1] < 0 < counting.loc["oracle", 0]
+    again = pd.read_csv(ROOT / "book" / "real_curve_float32.csv", index_col="who answers")
+    least = again.loc[tuned[1], "more than counting"].split("(")[1].split(" to ")[0]
+    assert "comes out higher" in page and "not detectably better than counting" in page
+    assert again.loc[tuned[1], "AUC"] > table.loc[tuned[1], "AUC"] and float(least) < 0
+    assert float(again.loc[tuned[1], "95 % interval"].split(" to ")[0]) > 0.5
 
 
 def test_the_page_about_movielens_says_what_its_table_shows() -> None:
