@@ -2,12 +2,11 @@
 
     python tools/hidden.py
 
-A fifth of matinee's items is hidden from training. Their features come from nothing (noise), or are
-vectors, by TF-IDF or SmolLM2's hidden states, of what is given and of what was written; their edges
-come from the strategy `cold_items`. The hidden items are ranked among themselves, for users who
-have one in the test. Every way is compared with noise, SmolLM2's vectors with TF-IDF's, and the
-answers with a coin and with counting; all comparisons are one family. The stand-in answers and
-writes.
+A fifth of matinee's items is hidden from training. Their features come from nothing (noise), from
+what is given or from what was written; their edges come from the strategy `cold_items`. The hidden
+items are ranked among themselves, for users who have one in the test. Every way is compared with
+noise, and the answers with a coin and with counting; all comparisons are one family. The stand-in
+answers and writes.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from dallrec_core.experiment.sweep import sweep
 
 BOOK = Path(__file__).parents[1] / "book"
 BACKBONES = ["MMGCN", "GRCN", "MMSSL", "LightGCN"]
-ENCODERS = {"tfidf": "TF-IDF", "lm:smollm2": "SmolLM2"}
 SEEDS = 5
 METRIC = "recall@20|hidden"
 FEATURES = {
+    "noise": "nothing",
     "shuffled": "what was written, of other items",
     "base": "what is given",
     "given_text": "what is given, in sentences",
@@ -57,35 +56,20 @@ HIDDEN: Overrides = {
 
 
 def trained() -> pd.DataFrame:
-    """Train what is not there, and return the scores; the arm's name has that of the encoder."""
-    parts = []
-    for encoder, name in ENCODERS.items():
-        # noise and edges are the same whoever encodes
-        once = ["noise", *EDGES] if not parts else []
-        layers = [
-            load_profile("smoke").parameters,
-            HIDDEN,
-            {"06_recommenders": {"encoder": encoder}},
-        ]
-        sweep("hidden", layers, backbones=BACKBONES, arms=[*FEATURES, *once], seeds=SEEDS)
-        folder = run_dir("hidden") / "sweep"
-        scores, runs = (read_table(folder / f"{n}.parquet", n) for n in ("scores", "runs"))
-        blind = [b for b in BACKBONES if not recommenders.model_class(b).uses_features]
-        same = scores["backbone"].isin(blind) & scores["arm"].isin(FEATURES)
-        scores = comparison.without_repeats(scores[~same], runs, keep=("base", "noise"))
-        arms = scores["arm"].where(scores["arm"].isin(once), scores["arm"] + f", {name}")
-        parts.append(scores.assign(arm=arms)[scores["metric"] == METRIC])
-    return pd.concat(parts, ignore_index=True)
+    """Train what is not there, and return the scores."""
+    layers = [load_profile("smoke").parameters, HIDDEN]
+    sweep("hidden", layers, backbones=BACKBONES, arms=[*FEATURES, *EDGES], seeds=SEEDS)
+    folder = run_dir("hidden") / "sweep"
+    scores, runs = (read_table(folder / f"{name}.parquet", name) for name in ("scores", "runs"))
+    blind = [name for name in BACKBONES if not recommenders.model_class(name).uses_features]
+    same = scores["backbone"].isin(blind) & scores["arm"].isin([*FEATURES][1:])
+    scores = comparison.without_repeats(scores[~same], runs, keep=("base", "noise"))
+    return scores[scores["metric"] == METRIC]
 
 
 def compared(scores: pd.DataFrame) -> pd.DataFrame:
-    """Compare all with noise, an encoder with the other, answers with their rivals; one family."""
-    first, second = ENCODERS.values()
+    """Compare everything with noise, and the answers with their rivals, as one family."""
     tables = [comparison.compare(scores, METRIC, "noise").assign(over="noise")]
-    for arm in FEATURES:
-        pair = scores[scores["arm"].isin((f"{arm}, {first}", f"{arm}, {second}"))]
-        found = comparison.compare(pair, METRIC, f"{arm}, {first}")
-        tables.append(found.assign(over=first))
     for rival in RIVALS:
         pair = scores[scores["arm"].isin(("interactions", rival))]
         tables.append(comparison.compare(pair, METRIC, rival).assign(over=rival))
@@ -96,16 +80,13 @@ def laid_out(scores: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Return a row per way to know items, a column per backbone: mean recall, and the findings."""
     means = scores.groupby(["arm", "backbone"])["value"].mean()
     found = effects[effects["verdict"].isin(ARROWS)]
-    marks = found["verdict"].map(ARROWS) + found["over"].map(
-        lambda over: "" if over == "noise" else f" {over}"
-    )
-    marks = marks.groupby([found["arm"], found["backbone"]]).agg(", ".join)
-    ways = [("noise", "nothing", "", "")]
-    ways += [(f"{arm}, {e}", of, e, "") for arm, of in FEATURES.items() for e in ENCODERS.values()]
-    ways += [(arm, FEATURES["base"], "TF-IDF", edges) for arm, edges in EDGES.items()]
+    over = found["over"].map(lambda name: "" if name == "noise" else f" {name}")
+    marks = (found["verdict"].map(ARROWS) + over).groupby([found["arm"], found["backbone"]])
+    marks = marks.agg(", ".join)
     rows = []
-    for arm, of, encoder, edges in ways:
-        row = {"features": of, "vectors": encoder, "added pairs": edges}
+    for arm, told in {**FEATURES, **EDGES}.items():
+        features, edges = (FEATURES["base"], told) if arm in EDGES else (told, "")
+        row = {"features": features, "added pairs": edges}
         for backbone in BACKBONES:
             known = (arm, backbone) in means.index
             mean = f"{means[arm, backbone]:.3f}" if known else ""

@@ -173,6 +173,18 @@ def test_the_page_about_a_real_model_says_what_its_table_shows() -> None:
     assert float(again.loc[tuned[1], "95 % interval"].split(" to ")[0]) > 0.5
 
 
+def test_the_page_says_of_hidden_items_what_its_table_shows() -> None:
+    table = pd.read_csv(ROOT / "book" / "hidden.csv").fillna("")
+    asked = table["added pairs"].str.startswith("among those asked")
+    backbones = ["MMGCN", "GRCN", "MMSSL", "LightGCN"]
+    found = table.set_index("added pairs")[backbones].map(lambda text: text.partition(" ")[2])
+    assert asked.sum() == 3 and (found[asked.to_numpy()] == "↑").all(axis=None)
+    features = found.loc[""].to_numpy()
+    assert (features[2:, 1] == "↑").all() and (features[:, [0, 2, 3]] == "").all()
+    page = text("book/real.md")
+    assert "a coin deals them as well" in page and "MMGCN and MMSSL features alone make no" in page
+
+
 def test_the_page_about_movielens_says_what_its_table_shows() -> None:
     runs, means, effects = (
         pd.read_csv(ROOT / "book" / f"movielens_{name}.csv")
