@@ -41,26 +41,35 @@ SHOWN = ["base", "liked_only", "random", "coin", "counting", "dallrec"]
 """Arms whose mean recall is printed."""
 METRICS = {"recall@20": "effects", "recall@20[liked]": "liked"}
 """Yardsticks, and the table of each."""
-MAKING = ["experiment", "recommenders", *(
-    f"augmentation/{name}.py"
-    for name in ("candidates", "interactions", "prompts", "selection", "view")
-)]  # fmt: skip
-"""Code whose change can change a figure of the tables."""
+MAKING = [
+    "data/splits.py",
+    "augmentation/candidates.py",
+    "augmentation/interactions.py",
+    "augmentation/prompts.py",
+    "augmentation/selection.py",
+    "augmentation/view.py",
+    "recommenders/*",
+    "experiment/*",
+]
+"""Files of the library whose change can change a figure of the tables."""
 
 
-def code_key() -> str:
-    """Return a hash of the code that makes the tables; its prose does not count."""
-    files = [
-        f for name in MAKING for f in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]
-    ]
-    trees = {}
-    for file in [*files, Path(__file__)]:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [n for n in node.body if not _is_text(n)]
-        trees[file.name] = ast.dump(tree)
-    return freshness.key(trees)[:12]
+def code_key(library: Path = PACKAGE) -> str:
+    """Return a hash of the code and settings that make the tables; prose does not count."""
+    files = [f for pattern in MAKING for f in library.glob(pattern) if f.is_file()]
+    made = {str(file.relative_to(library)): _code(file) for file in files}
+    return freshness.key(made | {"tool": _code(Path(__file__))})[:12]
+
+
+def _code(file: Path) -> str:
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return text
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [n for n in node.body if not _is_text(n)]
+    return ast.dump(tree)
 
 
 def _is_text(node: ast.stmt) -> bool:

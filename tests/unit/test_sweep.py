@@ -188,3 +188,25 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
     means.assign(dallrec=0).to_csv(runs / "movielens_means.csv", index=False)
     with pytest.raises(SystemExit, match="the code makes other figures now"):
         movielens.check()
+
+
+def test_the_key_of_the_densities_holds_code_and_settings_and_no_prose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    import movielens
+
+    files = [tmp_path / name for name in ("experiment/a.py", "recommenders/a.py")]
+    settings = tmp_path / "recommenders" / "settings.toml"
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("x = 1")
+    settings.write_text("dim = 64")
+    keys = [movielens.code_key(tmp_path)]
+    for file, text in [(file, 'x = 2  # why\n"""What."""') for file in files]:
+        file.write_text(text)
+        keys.append(movielens.code_key(tmp_path))
+        file.write_text('"""Another word."""\nx = 2')
+        assert movielens.code_key(tmp_path) == keys[-1]
+    settings.write_text("dim = 32")
+    assert len({*keys, movielens.code_key(tmp_path)}) == 4
