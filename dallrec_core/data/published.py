@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.chain.pages import data_dir
-from dallrec_core.data import bookcrossing as books
+from dallrec_core.data import books
 from dallrec_core.data.base import Dataset, make_dataset, pair_keys
 from dallrec_core.data.checks import Table, codes_in
 from dallrec_core.data.download import locate

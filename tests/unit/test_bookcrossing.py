@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from dallrec_core import data as datasets
-from dallrec_core.data import bookcrossing as books
-from dallrec_core.data import download
+from dallrec_core.data import books, download
 from dallrec_core.data.splits import split, split_report
 from dallrec_core.errors import UserError
 
@@ -22,7 +21,7 @@ BOOKS_HEADER = (
 BOOKS = (
     f'"0000000001";"A Child Called \\"It\\": Courage";"Dave Pelzer";"1995";"HCI";{IMAGES}',
     f'"0000000002";"Les Misérables &amp; more";"Hugo, Victor";"0";"Gallimard";{IMAGES}',
-    f'"0000000003";"Readers (Level 4)";"Michael Teitelbaum";"2000";"DK";{IMAGES}',
+    f'"0000000003";"Readers (Level 4)\\";Michael Teitelbaum";"2000";"DK";{IMAGES}',
     f'"000000004x";"She said "no"; twice";"Not Applicable (Na )";"2050";"N/A";{IMAGES}',
     f'"0000000005";"Cut ";" in two";"Nobody";"1999";"P";{IMAGES}',
     f'"0000000009";"Nobody Read Me";"A. Author";"1999";"P";{IMAGES}',
@@ -78,6 +77,7 @@ def test_broken_quoting_is_read_or_counted(folder):
     assert by_isbn["year"].tolist() == [1995, 0, 2000, 0, 0]
     said = "\n".join(data.summary())
     assert "BX-Books.csv: 1 malformed rows, the first on line 6 (9 fields where the he" in said
+    assert "1 rows whose title and author had run together were repaired" in said
     assert "1 of 5 books have no known title" in said and "1 books have a year outside" in said
     assert "1 books of BX-Books.csv without a kept interaction" in said
 
