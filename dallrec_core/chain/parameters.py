@@ -98,11 +98,16 @@ TYPES: dict[str, Any] = {
 
 :meta hide-value:
 """
-_AT_LEAST_ONE = "lora_rank batch_size gradient_accumulation per_user budget max_new_tokens"
-_NONE_OR_MORE = "epochs patience held_out min_interactions max_items max_per_user jobs"
+_AT_LEAST_ONE = (
+    "lora_rank", "batch_size", "gradient_accumulation", "per_user", "budget", "max_new_tokens",
+    "fact_tokens",
+)  # fmt: skip
+_NONE_OR_MORE = (
+    "epochs", "patience", "held_out", "min_interactions", "max_items", "max_per_user", "jobs",
+)  # fmt: skip
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
-TYPES |= dict.fromkeys((*_AT_LEAST_ONE.split(), "fact_tokens"), Positive)
-TYPES |= dict.fromkeys(_NONE_OR_MORE.split(), Count)
+TYPES |= dict.fromkeys(_AT_LEAST_ONE, Positive)
+TYPES |= dict.fromkeys(_NONE_OR_MORE, Count)
 
 
 @dataclass(frozen=True)
