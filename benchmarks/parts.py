@@ -89,7 +89,7 @@ def linear_head(model: Any) -> None:
 
 
 def no_neighbours(model: Any) -> None:
-    model.left = torch.zeros_like(model.left)
+    model.share = torch.zeros_like(model.share)
 
 
 def no_self(model: Any) -> None:

@@ -263,9 +263,8 @@ def train_one(study: Study, job: Job, path: Path, guessing: bool) -> None:
             config = one.settings.model
             model = recommenders.build(one.backbone, graph, features, config, seed=one.seed)
             result = training.fit(
-                model, graph, study.validation, one.settings, one.seed,
-                known=study.train, checkpoint=path.with_suffix(".checkpoint"),
-            )  # fmt: skip
+                model, graph, study.validation, one.settings, one.seed, known=study.train
+            )
             model.eval()
             save_lists(rank(model, study.seen, study.test_users, DEPTH), path)
             if study.hidden is not None:

@@ -8,19 +8,19 @@ that all modalities share:
     X_0 = [P^m ; F^m W_m + b_m]                                 [U + N, d]
     H   = φ(mean over neighbours j of (X_(l-1) W_l)_j)          aggregation
     X̂   = φ(X_(l-1) U_l + a_l) + ID                             combination
-    X_l = φ(H G_l + g_l + X̂),   l = 1 … L, φ = LeakyReLU        `combine="add"`, element by element
-    X_l = φ([H ; X̂] G_l + g_l)                                  `combine="concat"`
+    X_l = φ(H G_l + g_l + X̂),   l = 1 … L, φ = LeakyReLU
     E   = mean over m of X_L^m,   s_ui = E[u] · E[U + i]
 
 Loss: `-mean(w · log σ(s_ui - s_uj)) + λ · ½ Σ over the batch's nodes of (‖ID‖² + c ‖E‖²) / B + the
 same for P^m of its users`, with c = `final_weight`. `ID` and `P^m` are parameters here; in the
 published code neither is ever trained, and the rows of X_0 are scaled to length 1, which would take
-the penalty on `P^m` its effect. A mean over neighbours weighs each by its edge.
+the penalty on `P^m` its effect. `H` and `X̂` are added, the paper's one way of two; the published
+code joins them side by side. A mean over neighbours weighs each by its edge.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -38,8 +38,6 @@ class MMGCNConfig(GraphConfig):
 
     layers: PositiveInt = 2
     "Number L of layers."
-    combine: Literal["add", "concat"] = "add"
-    "The two ways of the paper: how what is heard from neighbours joins a node's own."
     slope: Annotated[float, Field(ge=0, le=1)] = 0.8
     "Slope of φ below zero; .01 in the published code, where less bending validates better here."
     final_weight: NonNegativeFloat = 5.0
@@ -57,9 +55,7 @@ class Modality(nn.Module):
         self.project = nn.Linear(features.shape[1], d)
         self.neighbours = nn.ModuleList(nn.Linear(d, d, bias=False) for _ in range(count))
         self.itself = nn.ModuleList(nn.Linear(d, d) for _ in range(count))
-        self.add = config.combine == "add"
-        width = d if self.add else 2 * d
-        self.join = nn.ModuleList(nn.Linear(width, d) for _ in range(count))
+        self.join = nn.ModuleList(nn.Linear(d, d) for _ in range(count))
         self.activation = nn.LeakyReLU(config.slope)
 
     def forward(self, ids: Tensor, adjacency: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -69,10 +65,7 @@ class Modality(nn.Module):
             mean = left * multiply(adjacency, right * neighbours(layer))
             heard = self.activation(mean)
             mixed = self.activation(itself(layer)) + ids
-            if self.add:
-                layer = self.activation(join(heard) + mixed)
-            else:
-                layer = self.activation(join(torch.cat([heard, mixed], dim=1)))
+            layer = self.activation(join(heard) + mixed)
         return layer
 
 

@@ -165,7 +165,7 @@ class MMSSL(GraphModel):
         self.observed = graph.matrix(graph.weights)
         self.adjacency = graph.normalised_adjacency()
         self.features = {name: features[name].float() for name in self.names}
-        # persistent: a resumed run continues with the same graphs
+        # persistent: the best weights are kept with the graphs that they were trained on
         self.learned: Tensor
         self.steps: Tensor
         shape = len(self.names), graph.n_users, min(config.neighbours, graph.n_items)

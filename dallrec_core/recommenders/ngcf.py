@@ -4,7 +4,7 @@ Wang, He, Wang, Feng and Chua, "Neural graph collaborative filtering", SIGIR 201
 embeddings `E_0` of `[U + N, d]` (users first) and the adjacency `A` of the bipartite graph, every
 node joined to itself:
 
-    Â   = D^-½ (A + I) D^-½   or   D^-1 (A + I)              [U + N, U + N], sparse
+    Â   = D^-½ (A + I) D^-½                                  [U + N, U + N], sparse
     S   = Â E_(k-1)
     E_k = dropout(φ(S W_k + b_k) + φ((E_(k-1) ⊙ S) V_k + c_k)),   k = 1 … K, φ = LeakyReLU(.2)
     E   = [E_0 ; E_1/‖E_1‖ ; … ; E_K/‖E_K‖]                  [U + N, (K + 1) d], rows normalised
@@ -18,7 +18,7 @@ As in LightGCN each step passes messages over the whole graph, so large batches 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -37,8 +37,6 @@ class NGCFConfig(GraphConfig):
 
     layers: PositiveInt = 2
     "Number K of layers."
-    normalisation: Literal["symmetric", "row"] = "symmetric"
-    "How the adjacency is scaled; the published code of DALLRec uses row."
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     "Share of each layer's activations set to zero in training."
     prior: NonNegativeFloat = 0.12
@@ -58,22 +56,19 @@ class NGCF(GraphModel):
         shapes = [(config.dim, config.dim)] * config.layers
         self.of_sum = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
         self.of_product = nn.ModuleList(nn.Linear(*shape) for shape in shapes)
-        # Â X = left ⊙ Ã (right ⊙ X) + self ⊙ X, with LightGCN's symmetric Ã = D^-½ A D^-½
+        # Â X = share ⊙ Ã (share ⊙ X) + itself ⊙ X, with LightGCN's Ã = D^-½ A D^-½
         degrees = graph.degrees[:, None]
         self.adjacency = graph.normalised_adjacency()
         self.itself = 1 / (degrees + 1)
-        self.right = degrees.sqrt()
-        self.left = degrees.sqrt() / (degrees + 1)
-        if config.normalisation == "symmetric":
-            self.left = self.right = (degrees / (degrees + 1)).sqrt()
+        self.share = (degrees / (degrees + 1)).sqrt()
 
     def user_item_vectors(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of users [U, (K + 1) d] and of items [N, (K + 1) d]."""
         layer: Tensor = self.ids
         vectors = [layer]
         for of_sum, of_product in zip(self.of_sum, self.of_product, strict=True):
-            neighbours = multiply(self.adjacency, self.right * layer)
-            received = self.left * neighbours + self.itself * layer
+            neighbours = multiply(self.adjacency, self.share * layer)
+            received = self.share * neighbours + self.itself * layer
             alike = self.activation(of_product(layer * received))
             layer = self.activation(of_sum(received)) + alike
             layer = functional.dropout(layer, self.config.dropout, self.training)

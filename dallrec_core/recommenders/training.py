@@ -1,29 +1,24 @@
-"""The training loop: batches, validation, early stopping, checkpoints.
+"""The training loop: batches, validation, early stopping.
 
-Random numbers of epoch e come from a generator seeded by (seed, e), so a run that was interrupted
-continues exactly as it would have gone on, and nothing depends on how long it slept. Training uses
-one thread: sums then have one order, and results do not depend on the number of cores.
+Random numbers of epoch e come from a generator seeded by (seed, e). Training uses one thread: sums
+then have one order, and results do not depend on the number of cores.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dallrec_core.chain.artefacts import atomic
 from dallrec_core.errors import UserError
 from dallrec_core.recommenders.base import Graph, Recommender
 from dallrec_core.recommenders.evaluation import score
@@ -74,7 +69,6 @@ def fit(
     seed: int = 0,
     *,
     known: pd.DataFrame | None = None,
-    checkpoint: Path | None = None,
     after_epoch: Callable[[int, Recommender], None] | None = None,
 ) -> FitResult:
     """Train `model` in place and leave its best weights in it.
@@ -87,147 +81,108 @@ def fit(
         seed: of sampling and dropout; initial values have their own in `build`.
         known: pairs not ranked in validation. Default: all edges of the graph. Give the observed
             training interactions alone to keep added edges rankable.
-        checkpoint: file to continue from if it exists; rewritten at each look at validation and
-            removed at the end. One made with other settings or data is ignored.
         after_epoch: called with the epoch's number and the model; only for looking.
 
     Raises:
         UserError: when the loss is no longer a number, naming the settings to change.
     """
     started = time.perf_counter()
-    run = _Run(model, graph, validation, settings, seed, known, checkpoint)
+
+    def look() -> float:
+        return _validated(model, graph, validation, known)
+
     with one_thread(), torch.random.fork_rng():
         if model.closed_form:
-            run.history.append({"epoch": 0, "loss": np.nan, "validation": run.validate()})
+            rows = [{"epoch": 0, "loss": np.nan, "validation": look()}]
         else:
-            run.train(after_epoch)
-    seconds, history = time.perf_counter() - started, pd.DataFrame(run.history)
+            rows = _train(model, graph, settings, seed, look, after_epoch)
+    seconds, history = time.perf_counter() - started, pd.DataFrame(rows)
     looks = history["validation"]
     best = history.loc[looks.idxmax() if looks.notna().any() else len(history) - 1]
-    epochs, chosen, value = run.history[-1]["epoch"], int(best["epoch"]), float(best["validation"])
+    epochs, chosen, value = rows[-1]["epoch"], int(best["epoch"]), float(best["validation"])
     return FitResult(epochs, chosen, value, seconds, history)
 
 
-@dataclass
-class _Run:
-    """One training in progress: everything a checkpoint holds, and what it is made from."""
-
-    model: Recommender
-    graph: Graph
-    validation: pd.DataFrame | None
-    settings: TrainSettings
-    seed: int
-    known: pd.DataFrame | None
-    checkpoint: Path | None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Tensor] | None = None
-    "Weights of the best look so far."
-
-    def train(self, after_epoch: Callable[[int, Recommender], None] | None) -> None:
-        """Run epochs until the last or until patience is at its end."""
-        settings = self.settings
-        edges = int((self.graph.loss_weights > 0).sum())
-        size = min(settings.batch_size, max(1, edges // settings.min_steps))
-        if settings.sampler == "edges":  # the other one is for parity with published settings
-            size = max(size, -(-edges // settings.max_steps))
-        share = settings.hard_negative_share
-        sampler = Sampler(self.graph, settings.sampler, size, hard_share=share)
-        kind = TensorFlowRMSProp if settings.optimiser == "rmsprop_tf1" else _adam
-        self.optimiser = kind(self.model.parameters(), lr=settings.learning_rate)
-        self._resume()
-        for epoch in range(len(self.history) + 1, settings.epochs + 1):
-            looks = self._looks()
-            if looks and len(looks) - 1 - np.argmax(looks) >= settings.patience:
+def _train(
+    model: Recommender,
+    graph: Graph,
+    settings: TrainSettings,
+    seed: int,
+    look: Callable[[], float],
+    after_epoch: Callable[[int, Recommender], None] | None,
+) -> list[dict[str, Any]]:
+    """Run epochs until the last or until patience is at its end, and keep the best weights."""
+    edges = int((graph.loss_weights > 0).sum())
+    size = min(settings.batch_size, max(1, edges // settings.min_steps))
+    if settings.sampler == "edges":  # the other one is for parity with published settings
+        size = max(size, -(-edges // settings.max_steps))
+    sampler = Sampler(graph, settings.sampler, size, hard_share=settings.hard_negative_share)
+    kind = TensorFlowRMSProp if settings.optimiser == "rmsprop_tf1" else _adam
+    optimiser = kind(model.parameters(), lr=settings.learning_rate)
+    rows, best, kept, patience = [], -np.inf, None, settings.patience
+    for epoch in range(1, settings.epochs + 1):
+        loss = _epoch(model, sampler, optimiser, settings, seed, epoch)
+        due = epoch % settings.eval_every == 0 or epoch == settings.epochs
+        value = look() if due else np.nan
+        rows.append({"epoch": epoch, "loss": loss, "validation": value})
+        if after_epoch is not None:
+            after_epoch(epoch, model)
+        if value > best:
+            best, kept, patience = value, copy.deepcopy(model.state_dict()), settings.patience
+        elif not np.isnan(value):
+            patience -= 1
+            if not patience:
                 break
-            loss = self._epoch(sampler, epoch)
-            look = epoch % settings.eval_every == 0 or epoch == settings.epochs
-            value = self.validate() if look else np.nan
-            self.history.append({"epoch": epoch, "loss": loss, "validation": value})
-            if after_epoch is not None:
-                after_epoch(epoch, self.model)
-            if not np.isnan(value):
-                if self.best is None or value > max(looks):
-                    self.best = copy.deepcopy(self.model.state_dict())
-                self._save()
-        if self.best is not None:
-            self.model.load_state_dict(self.best)
-        if self.checkpoint is not None:
-            self.checkpoint.unlink(missing_ok=True)
+    if kept is not None:
+        model.load_state_dict(kept)
+    return rows
 
-    def _looks(self) -> list[float]:
-        values = [row["validation"] for row in self.history]
-        return [value for value in values if not np.isnan(value)]
 
-    def _epoch(self, sampler: Sampler, epoch: int) -> float:
-        """Train one epoch and return its mean loss."""
-        settings = self.settings
-        self.model.train()
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch, 1]).generate_state(1)[0]))
-        total = torch.zeros(())
-        for step, batch in enumerate(sampler.epoch(np.random.default_rng([self.seed, epoch]))):
-            self._set_learning_rate((epoch - 1 + step / sampler.steps) / settings.epochs)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss = self.model.loss(*batch)
-            loss.backward()
-            self.optimiser.step()
-            total += loss.detach()
-        mean = float(total) / sampler.steps
-        if not np.isfinite(mean):
-            raise UserError(
-                f"{type(self.model).__name__}: the loss is no longer a number in epoch {epoch}; "
-                f"lower learning_rate (now {settings.learning_rate}) or raise the model's l2"
-            )
-        return mean
-
-    def _set_learning_rate(self, progress: float) -> None:
-        """Set the step size for the share of all epochs that is done, in [0, 1)."""
-        if self.settings.schedule == "cosine":
-            rate = self.settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-            for group in self.optimiser.param_groups:
+def _epoch(
+    model: Recommender,
+    sampler: Sampler,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainSettings,
+    seed: int,
+    epoch: int,
+) -> float:
+    """Train one epoch and return its mean loss."""
+    model.train()
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0]))
+    total = torch.zeros(())
+    for step, batch in enumerate(sampler.epoch(np.random.default_rng([seed, epoch]))):
+        if settings.schedule == "cosine":
+            progress = (epoch - 1 + step / sampler.steps) / settings.epochs
+            rate = settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+            for group in optimiser.param_groups:
                 group["lr"] = rate
+        optimiser.zero_grad(set_to_none=True)
+        loss = model.loss(*batch)
+        loss.backward()
+        optimiser.step()
+        total += loss.detach()
+    mean = float(total) / sampler.steps
+    if not np.isfinite(mean):
+        raise UserError(
+            f"{type(model).__name__}: the loss is no longer a number in epoch {epoch}; "
+            f"lower learning_rate (now {settings.learning_rate}) or raise the model's l2"
+        )
+    return mean
 
-    def validate(self) -> float:
-        """Return the validation nDCG@20 of the present weights, NaN without validation data."""
-        if self.validation is None or self.validation.empty:
-            return float("nan")
-        known = self.known
-        if known is None:
-            known = pd.DataFrame({"user": self.graph.users, "item": self.graph.items})
-        self.model.eval()
-        users = np.unique(self.validation["user"].to_numpy(np.int64))
-        ranking = rank(self.model, known, users, VALIDATION_K)
-        table = score(ranking, self.validation, self.model.n_items, (VALIDATION_K,))
-        return float(table[f"ndcg@{VALIDATION_K}"].mean())
 
-    def _save(self) -> None:
-        if self.checkpoint is None:
-            return
-        state = {
-            "key": self._key(),
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "history": self.history,
-            "best": self.best,
-        }
-        with atomic(self.checkpoint) as partial:
-            torch.save(state, partial)
-
-    def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.is_file():
-            return
-        try:
-            state = torch.load(self.checkpoint, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
-            return  # a damaged checkpoint costs time, not correctness
-        if state.get("key") == self._key():
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.history, self.best = state["history"], state["best"]
-
-    def _key(self) -> str:
-        """Identify data, settings and seed, so that a checkpoint continues only its own run."""
-        graph = [np.asarray(getattr(self.graph, field.name)) for field in fields(self.graph)]
-        return str(joblib.hash([asdict(self.settings), self.seed, graph, self.validation]))
+def _validated(
+    model: Recommender, graph: Graph, validation: pd.DataFrame | None, known: pd.DataFrame | None
+) -> float:
+    """Return the validation nDCG@20 of the present weights, NaN without validation data."""
+    if validation is None or validation.empty:
+        return float("nan")
+    if known is None:
+        known = pd.DataFrame({"user": graph.users, "item": graph.items})
+    model.eval()
+    users = np.unique(validation["user"].to_numpy(np.int64))
+    ranking = rank(model, known, users, VALIDATION_K)
+    table = score(ranking, validation, model.n_items, (VALIDATION_K,))
+    return float(table[f"ndcg@{VALIDATION_K}"].mean())
 
 
 def _adam(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:

@@ -71,8 +71,7 @@ def nmf(model, R: Tensor) -> Tensor:
 
 
 def ngcf(model, R: Tensor) -> Tensor:
-    A = whole(R) + torch.eye(sum(R.shape))
-    adjacency = symmetric(A) if model.config.normalisation == "symmetric" else by_rows(A)
+    adjacency = symmetric(whole(R) + torch.eye(sum(R.shape)))
     layer, parts = model.ids, [model.ids]
     for first, second in zip(model.of_sum, model.of_product, strict=True):
         S = adjacency @ layer
@@ -90,10 +89,7 @@ def mmgcn(model, R: Tensor) -> Tensor:
         for heard, own, join in zip(part.neighbours, part.itself, part.join, strict=True):
             H = leaky(adjacency @ (X @ heard.weight.T), slope)
             mixed = leaky(X @ own.weight.T + own.bias, slope) + model.ids
-            if model.config.combine == "concat":
-                X = leaky(torch.cat([H, mixed], dim=1) @ join.weight.T + join.bias, slope)
-            else:
-                X = leaky(H @ join.weight.T + join.bias + mixed, slope)
+            X = leaky(H @ join.weight.T + join.bias + mixed, slope)
         results.append(X)
     return products(R, sum(results) / len(results))
 

@@ -101,7 +101,7 @@ class TestBuild:
             ("BPR", {}, N, "'BPR' is unknown.*EASE, GRCN, ItemKNN, LightGCN, MF-BPR"),
             ("LightGCN", {"width": 3}, N, "no option 'width'; it has dim, .*layers"),
             ("NMF", {"dropout": 1.0}, N, "dropout: .*less than 1, unlike 1.0"),
-            ("NGCF", {"normalisation": "both"}, N, "normalisation: .*'symmetric' or 'row'"),
+            ("NGCF", {"dropout": 1.0}, N, "dropout: .*less than 1"),
             ("MMSSL", {"heads": 3}, N, "must divide"),
             ("MF-BPR", {}, 3, "9 rows, one per item"),
             ("MMGCN", {}, 0, "MMGCN needs item features"),

@@ -125,23 +125,6 @@ def test_divergence_is_explained():
         trained("MF-BPR", learning_rate=1e30)
 
 
-def test_a_foreign_or_damaged_checkpoint_is_ignored(tmp_path):
-    path, seen = tmp_path / "training.checkpoint", []
-
-    def stop(epoch, model):
-        if epoch == 7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        trained("LightGCN", options={"checkpoint": path, "after_epoch": stop})
-    whole = path.read_bytes()
-    options = {"checkpoint": path, "after_epoch": lambda epoch, _: seen.append(epoch)}
-    for content, seed in ((whole, 1), (whole[:100], 0), (b"not a checkpoint", 0)):
-        path.write_bytes(content)
-        trained("LightGCN", seed=seed, options=options)
-    assert seen.count(1) == 3
-
-
 def test_authors_settings_give_the_recomputed_number():
     """R@20 .0367 at epoch 3 on the released MovieLens split, as recomputed by others."""
     folder = Path(os.environ.get("DALLREC_DATA_DIR", "absent")) / "published" / "movielens"
