@@ -163,7 +163,7 @@ def test_the_table_of_densities_has_all_finished_runs_and_one_correction(
 
     monkeypatch.setattr(movielens, "sweep", briefly)
     monkeypatch.setattr(movielens, "BACKBONES", dict.fromkeys(movielens.BACKBONES, ["MF-BPR"]))
-    monkeypatch.setattr(movielens, "PERCENT", (20,))
+    monkeypatch.setattr(movielens, "PERCENT", dict.fromkeys(movielens.PERCENT, (20,)))
     monkeypatch.setattr(movielens, "SEEDS", 1)
     monkeypatch.setattr(movielens, "BOOK", runs)
     movielens.main([*movielens.BACKBONES])
