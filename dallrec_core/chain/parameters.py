@@ -60,8 +60,8 @@ _WITH_BASE = _must(lambda arms: "base" in arms, "a list with 'base'")
 Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
-    "liked_only", "text_knn", "coin", "counting", "counting_written", "zero_shot", "oracle",
-    "shuffled", "constant", "noise", "given_text", "true_attributes",
+    "liked_only", "liked_dallrec", "text_knn", "coin", "counting", "counting_written", "zero_shot",
+    "oracle", "shuffled", "constant", "noise", "given_text", "true_attributes",
 ]  # fmt: skip
 
 TYPES: dict[str, Any] = {

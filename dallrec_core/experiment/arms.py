@@ -95,6 +95,7 @@ RECIPES: dict[str, Recipe] = {
     "summaries": Recipe("none", "summary"),
     # no edge, but what prompts read and the other arms do not: which pairs were liked
     "liked_only": Recipe("none", "given", liked_only=True),
+    "liked_dallrec": Recipe("written", "written", negatives=True, liked_only=True),
     # edges by other means: from all items, or among the pairs that the model was asked about
     **{kind: Recipe(kind, "given") for kind in (*_FREE, *_ASKED, "oracle")},
     # features of the written ones' shapes that say nothing, or nothing new; and the true ones
@@ -200,7 +201,8 @@ def _lacking(ready: Prepared) -> dict[str, str]:
     if ready.asked_of is None or ready.asked_of.vocabulary is None:
         lacking["counting_written"] = "nothing is known that the questions said of the items"
     if ready.data.disliked.empty:
-        lacking["liked_only"] = "no training interaction is known to be disliked"
+        alike = [name for name, recipe in RECIPES.items() if recipe.liked_only]
+        lacking |= dict.fromkeys(alike, "no training interaction is known to be disliked")
     return lacking
 
 

@@ -39,16 +39,23 @@ def best_controls(runs: pd.DataFrame) -> dict[str, str]:
     return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
 
 
-RIVALS = {"attributes": "true_attributes", "summaries": "given_text"}
-"""What the texts are compared with besides base: a ceiling, and the same form with nothing new."""
+RIVALS = {
+    "attributes": "true_attributes",
+    "summaries": "given_text",
+    "liked_dallrec": "liked_only",
+}
+"""What arms are compared with besides base: the texts with a ceiling, and with the same form and
+nothing new in it; `dallrec` without what was disliked with leaving that out alone."""
+FAMILIES = {"dallrec": 0, "attributes": 1, "summaries": 1, "liked_dallrec": 2}
+"""Arms whose comparisons are a family; those of all others are the last one."""
 
 
 def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Compare every arm with base, and the written ones with their rivals, on every yardstick.
 
     The rivals are the best control of each backbone and, where it was trained, `zero_shot`, which
-    tells what fine-tuning is worth; those of the texts alone are `RIVALS`. There are three
-    families: what is said of `dallrec`, of the texts, and of all other arms.
+    tells what fine-tuning is worth; those of other arms are `RIVALS`. There are four families:
+    what is said of `dallrec`, of the texts, of `liked_dallrec`, and of all other arms.
 
     Args:
         scores: schema `scores`.
@@ -72,8 +79,8 @@ def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) ->
                 if rival and pair["arm"].nunique() == 2:
                     tables.append(compare(pair, metric, rival).assign(over=rival))
     table = as_one_family(tables)
-    families = table["arm"].map({"dallrec": 0, **dict.fromkeys(RIVALS, 1)}).fillna(2)
-    return pd.concat([judged(table[families == family]) for family in range(3)])
+    families = table["arm"].map(FAMILIES).fillna(3)
+    return pd.concat([judged(table[families == family]) for family in range(4)])
 
 
 def effect_table(

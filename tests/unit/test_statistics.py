@@ -201,6 +201,12 @@ def test_written_texts_alone_are_a_family_with_rivals_of_their_own() -> None:
     pairs = [(b, over) for b in ("MF-BPR", "EASE") for over in ("base", "given_text")]
     assert sorted(zip(texts["backbone"], texts["over"], strict=True)) == sorted(pairs)
     assert (texts["family"] == 4).all() and "summaries" not in set(table["over"])
+    names = {"random": "liked_only", "popular": "liked_dallrec"}
+    scores, runs = (table.replace({"arm": names}) for table in trained())
+    table = effects(scores, runs, ["recall@20"])
+    both = table[table["arm"] == "liked_dallrec"]
+    assert both["over"].tolist() == ["base", "base", "liked_only", "liked_only"]
+    assert (both["family"] == 4).all()
 
 
 def test_fine_tuning_is_a_comparison_of_its_own() -> None:
