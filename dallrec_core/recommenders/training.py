@@ -93,7 +93,7 @@ def fit(
 
     with one_thread(), torch.random.fork_rng():
         if model.closed_form:
-            rows = [{"epoch": 0, "loss": np.nan, "validation": look()}]
+            rows: list[dict[str, Any]] = [{"epoch": 0, "loss": np.nan, "validation": look()}]
         else:
             rows = _train(model, graph, settings, seed, look, after_epoch)
     seconds, history = time.perf_counter() - started, pd.DataFrame(rows)
@@ -119,7 +119,8 @@ def _train(
     sampler = Sampler(graph, settings.sampler, size, hard_share=settings.hard_negative_share)
     kind = TensorFlowRMSProp if settings.optimiser == "rmsprop_tf1" else _adam
     optimiser = kind(model.parameters(), lr=settings.learning_rate)
-    rows, best, kept, patience = [], -np.inf, None, settings.patience
+    kept: dict[str, Any] = {}
+    rows, best, patience = [], -np.inf, settings.patience
     for epoch in range(1, settings.epochs + 1):
         loss = _epoch(model, sampler, optimiser, settings, seed, epoch)
         due = epoch % settings.eval_every == 0 or epoch == settings.epochs
@@ -133,7 +134,7 @@ def _train(
             patience -= 1
             if not patience:
                 break
-    if kept is not None:
+    if kept:
         model.load_state_dict(kept)
     return rows
 
