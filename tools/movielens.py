@@ -29,7 +29,7 @@ from dallrec_core.experiment.sweep import sweep
 BOOK = Path(__file__).parents[1] / "book"
 BACKBONES = {"ml-100k": ["MF-BPR", "NGCF", "LightGCN"], "ml-1m": ["MF-BPR", "LightGCN"]}
 """What is trained, by dataset: what an hour or two allow."""
-SEEDS = 3
+SEEDS = 5
 PERCENT = {"ml-100k": (5, 20, 100), "ml-1m": (5, 20)}
 """Densities: per cent of the training pairs that are kept. All of ML-1M would take the longest."""
 ARMS = [
