@@ -78,6 +78,8 @@ TYPES: dict[str, Any] = {
     "quantize": Literal["none", "4bit"],
     "dtype": Literal["auto", "float32", "bfloat16", "float16"],
     "wording": Literal["default", "paper"],
+    # written into every run, so without a user, a password or a key
+    "llm_backend": Annotated[str, Field(pattern="^(https?://[^@?]+)?$")],
     "n_examples": Several,
     "02_finetune.epochs": Positive,
     "learning_rate": Annotated[float, Field(gt=0, allow_inf_nan=False)],

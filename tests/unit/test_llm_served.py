@@ -106,15 +106,12 @@ def test_equals_the_loaded_model_though_the_server_is_busy_or_fails(
 
 
 BAD_DAYS = {
-    "429": "answered with status 429",
-    "401": "answered with status 401",
-    "404": "answered with status 404",
-    "dead": "cannot be reached any more",
-    "stall": "did not answer within 2 seconds",
-    "page": "sent what is no answer",
-    "cut": "sent what is no answer",
-    "other": "sent what is no answer",
-    "nan": "sent what is no answer",
+    "429": "Error code: 429",
+    "404": "Error code: 404",
+    "dead": "Connection error",
+    "stall": "Request timed out",
+    "page": "it sent what is no answer",
+    "cut": "failed: Unterminated",
     "plain": "left out the log-probabilities",
 }
 
@@ -205,19 +202,10 @@ def test_the_task_is_preferred_to_its_base_model(
     assert isinstance(open_model(chosen, "summaries", None), LanguageModel)
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("localhost:9/v1", "no server answers at .* should look like http"),
-        ("ftp://me:sesame@host/v1", "put the key into the environment"),
-        ("http://host/v1?key=sesame", f"put the key into the environment variable {KEY_VARIABLE}"),
-        ("http://127.0.0.1:9/v1", "no server answers at http://127.0.0.1:9/v1"),
-    ],
-)
-def test_wrong_addresses_are_explained(url: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        connect(url, ["standin"])
-    assert "sesame" not in str(caught.value)
+def test_an_address_where_nobody_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_: 0)
+    with pytest.raises(UserError, match="http://127.0.0.1:9/v1 .*Connection error.*llm_backend"):
+        connect("http://127.0.0.1:9/v1", ["standin"])
 
 
 # ---------------------------------------------------------------- a real server
@@ -250,5 +238,5 @@ def test_transformers_serve_answers_like_the_loaded_model(
         assert lm.logprobs == 0  # should this fail, the server has learnt to tell: test those too
         np.testing.assert_array_equal(p_yes(lm, PROMPTS[:6], YES, NO), expected[:6] >= 0.5)
         assert [a.text for a in generate(lm, tasks, max_new_tokens=12)] == [a.text for a in ours]
-        with pytest.raises(UserError, match="answered with status 400: .*pinned"):
+        with pytest.raises(UserError, match="Error code: 400.*pinned"):
             connect(url, ["another"])

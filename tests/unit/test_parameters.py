@@ -67,6 +67,8 @@ def test_words_are_those_of_the_rooms() -> None:
         ("06_recommenders.backbones", ["json:Model"], ""),
         ("06_recommenders.encoder", "tf-idf", "did you mean 'tfidf'"),
         ("06_recommenders.encoder", "lm:standin", ""),
+        ("03_interactions.llm_backend", "https://me:key@host/v1", "pattern"),
+        ("03_interactions.llm_backend", "http://host:8000/v1", ""),
         ("06_recommenders.encoder", "sentence-transformers/all-MiniLM-L6-v2", ""),
         ("06_recommenders.epochs", 0, ""),
         ("02_finetune.epochs", 0, "greater than or equal to 1"),
