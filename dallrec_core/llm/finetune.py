@@ -19,7 +19,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import adapters
-from dallrec_core.llm.checkpoints import enough_memory, explained
+from dallrec_core.llm.checkpoints import explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, quiet
@@ -126,8 +126,7 @@ def finetune(
     done = adapters.finished_log(out, record)
     if done is not None:
         return done
-    remedy = "lower batch_size or use quantize '4bit'"
-    with adapters.workplace(out, record) as partial, quiet(), enough_memory(remedy):
+    with adapters.workplace(out, record) as partial, quiet():
         set_seed(settings.seed)
         trainer = adapters.AnswerTrainer(
             model=with_lora(lm, settings),

@@ -244,15 +244,14 @@ def other_model(place: Place) -> None:
 
 ADAPTER = "tiny/02_finetune/adapters/interactions/adapter_model.safetensors"
 NO_DATABASE = b"this is no database, it is a poem" * 100
-ELSEWHERE = "is neither bundled (standin), nor a folder"
+ELSEWHERE = "is neither here nor to be had from the hub (correct the name"
 
 # The stage that finds the fault; parameters, or what is done before; what is said.
 FAULTS: list[tuple[str, str | Callable[[Place], None], str]] = [
-    ("02_finetune", "-p 02.language_model=acme/x-7b", f"'acme/x-7b' {ELSEWHERE} … hf download"),
-    ("02_finetune", "-p 02.language_model=./nowhere", f"nowhere' {ELSEWHERE} here … give the f"),
+    ("02_finetune", "-p 02.language_model=acme/x-7b", f"'acme/x-7b' {ELSEWHERE}"),
+    ("02_finetune", "-p 02.language_model=./nowhere", f"nowhere' {ELSEWHERE} … give a folder"),
     ("02_finetune", pickled, "cannot be loaded from … no file named model.safetensors"),
     ("02_finetune", "-p 02.quantize=4bit", "cannot be loaded from"),
-    ("02_finetune", "-p 02.revision=main", "so revision 'main' means nothing … leave the revision"),
     (
         "02_finetune",
         "-p 02.learning_rate=1.0e30 -p 02.epochs=4",
@@ -281,7 +280,7 @@ FAULTS: list[tuple[str, str | Callable[[Place], None], str]] = [
     (
         "04_attributes",
         wreck("cache/answers.sqlite", NO_DATABASE),
-        "answer cache … answers.sqlite is damaged … delete it … will be asked anew",
+        "answer cache … answers.sqlite cannot be used … delete it … will be asked anew",
     ),
     ("04_attributes", wreck("cache"), "answers.sqlite cannot be used … File exists … runs/cache"),
 ]

@@ -251,12 +251,12 @@ def test_early_stopping_keeps_the_best_epoch_and_survives_a_kill(
     [
         ([], {}, "toy: there are no training examples"),
         ([EXAMPLES[0], {"instruction": "a"}], {}, "toy: example 2, field 'output': Field required"),
-        ([{"instruction": "a", "output": " "}], {}, "example 1, field 'output': .*it is empty"),
+        ([{"instruction": "a", "output": " "}], {}, "example 1, field 'output': .*pattern"),
         ([EXAMPLES[0] | {"input": 3}], {}, "field 'input': .* valid string"),
         (
             [EXAMPLES[0], EXAMPLES[0] | {"instruction": "word " * 300}],
             {},
-            "toy: 1 of 2 examples are longer than 256 tokens; the first is example 2 with",
+            "toy: shorten example 2 to 256 tokens",
         ),
         (EXAMPLES, {"target_modules": ["no"]}, "LoRA settings do not fit model .*no"),
         (EXAMPLES, {"learning_rate": 1e30}, "loss became NaN at step .* lower the learning_rate"),

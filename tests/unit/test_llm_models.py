@@ -119,10 +119,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: thin_out(f / WEIGHTS, lambda name: "layers.1.self_attn.q_proj" not in name),
         "lack 1 weights, e.g. .*q_proj",
     ),
-    "fills gaps": (
-        lambda f: change(f / "config.json", architectures=["BertForMaskedLM"]),
-        "it fills gaps",
-    ),
     "no config": (lambda f: (f / "config.json").unlink(), ""),
     "with code": (add_code, ""),
 }
