@@ -86,7 +86,7 @@ class Watch(TrainerCallback):
         self.task, self.patience = task, patience
         self.bar: Iterator[int] = iter(())
 
-    def on_train_begin(self, _: Any, state: TrainerState, *__: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start the progress bar."""
         todo = range(state.global_step, state.max_steps)
         self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
@@ -100,7 +100,7 @@ class Watch(TrainerCallback):
         next(self.bar, None)  # past the last step
         self.bar = iter(())  # stopped before it
 
-    def on_evaluate(self, _: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Stop when the held-out loss has not fallen for a while.
 
         The trainer's own log is read, which is part of every checkpoint, so a run that is continued
@@ -114,7 +114,7 @@ class Watch(TrainerCallback):
         if self.patience and len(losses) - 1 - best >= self.patience:
             control.should_training_stop = True
 
-    def on_log(self, _: Any, state: TrainerState, *__: Any, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Stop when a loss is not a number."""
         logs = kwargs.get("logs") or {}
         if any(logs.get(name, 0.0) != logs.get(name, 0.0) for name in ("loss", "eval_loss")):
@@ -123,7 +123,7 @@ class Watch(TrainerCallback):
                 "learning_rate, or train as float32"
             )
 
-    def on_save(self, args: Any, state: TrainerState, *_: Any, **kwargs: Any) -> None:
+    def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint: every file of it is written."""
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
