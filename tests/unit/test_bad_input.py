@@ -13,13 +13,10 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pooch
-import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -27,7 +24,6 @@ from llm_support import make_checkpoint
 from no_kernel import execute_notebook, no_kernel  # noqa: F401 (a fixture)
 
 from dallrec_core.cli import main
-from dallrec_core.data import download
 
 ROOT = Path(__file__).resolve().parents[2]
 GENRES = ("Action", "Comedy", "Crime", "Drama", "Horror")
@@ -162,11 +158,6 @@ OWN_DATA = {
         "ratings.csv, line 3, column 'rating': 'good' is not a finite number … Write a number",
     ),
     "no times": ((",timestamp", ",clicks"), "01.split=temporal", "needs the time of every … Use "),
-    "data that are nowhere": (
-        ("", ""),
-        "01.dataset=ml-1m",
-        "cannot download … refused … put the files into a folder FOLDER/ml-1m … set DALLREC_DAT",
-    ),
 }
 
 
@@ -175,11 +166,6 @@ def test_data_with_a_fault(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
     (old, new), more, words = OWN_DATA[case]
     (tmp_path / "films.csv").write_text(FILMS)
     (tmp_path / "ratings.csv").write_text(RATINGS.replace(old, new))
-    nowhere = replace(download.ORIGINS["ml-1m"], url="http://127.0.0.1:9/ml-1m.zip")
-    monkeypatch.setitem(download.ORIGINS, "ml-1m", nowhere)
-    monkeypatch.setattr(pooch.core.time, "sleep", lambda _: None)
-    (tmp_path / "store").mkdir()
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path / "store"))
     monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path / "runs"))
     place = Place(tmp_path)
     before = place.files()
@@ -311,22 +297,18 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("stage", ["01_data", "03_interactions", "04_attributes"])
-def test_a_disk_that_fills_up(stage: str, copy: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(table: object, where: Path, **_: object) -> None:
-        where.write_bytes(b"PAR1 and then the disk was full")
-        full_disk()
-
-    monkeypatch.setattr(pq, "write_table", half)
-    fails(copy, stage, "cannot write … .parquet: No space left on device", "--force")
-
-
-def test_a_disk_that_fills_up_while_an_adapter_is_written(
-    copy: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stage", "what", "options"),
+    [
+        ("04_attributes", "pyarrow.parquet.write_table", ["--force"]),
+        ("02_finetune", "dallrec_core.llm.adapters.write_json", ["-p", "02.seed=1"]),
+    ],
+)
+def test_a_disk_that_fills_up(
+    stage: str, what: str, options: list[str], copy: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dallrec_core.llm.adapters.write_json", full_disk)
-    words = "cannot write … adapters/interactions: No space left on"
-    fails(copy, "02_finetune", words, "-p", "02.seed=1")
+    monkeypatch.setattr(what, full_disk)
+    fails(copy, stage, "cannot write … : No space left on", *options)
 
 
 @pytest.mark.parametrize("name", ["other", "tiny/04_attributes", "tiny/notebooks"])

