@@ -187,11 +187,7 @@ def _check_base(folder: Path, named: str, base: Checkpoint) -> None:
 
 
 def open_causal(folder: Path, device: torch.device, dtype: torch.dtype, quantize: str) -> Any:
-    """Open a causal language model.
-
-    Raises:
-        ValueError: when it is incomplete.
-    """
+    """Open a causal language model; raises what `open_weights` does."""
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
     if quantize == "4bit":  # QLoRA (Dettmers et al. 2023)
         options["quantization_config"] = BitsAndBytesConfig(

@@ -25,8 +25,6 @@ class TextEncoder(NamedTuple):
     model: PreTrainedModel
     """Gives `last_hidden_state` [B, T, d]; in evaluation mode."""
     tokenizer: PreTrainedTokenizerBase
-    name: str
-    """Name as the user gave it."""
     max_tokens: int
     """Longest text, in tokens; the rest of a longer one is cut off and counted."""
     skip: int | None
@@ -47,7 +45,7 @@ def load_encoder(name: str) -> TextEncoder:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         model = open_weights(AutoModel, checkpoint.folder, dtype=torch.float32)
         model = model.to(pick_device()).eval()
-    return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
+    return TextEncoder(model, tokenizer, _room(model, tokenizer), None)
 
 
 def of_language_model(lm: LanguageModel) -> TextEncoder:
@@ -57,7 +55,7 @@ def of_language_model(lm: LanguageModel) -> TextEncoder:
     same for all texts, and in large models it is much longer than the others.
     """
     inner: Any = lm.model.base_model
-    return TextEncoder(inner, lm.tokenizer, lm.name, lm.max_tokens, lm.tokenizer.bos_token_id)
+    return TextEncoder(inner, lm.tokenizer, lm.max_tokens, lm.tokenizer.bos_token_id)
 
 
 def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
