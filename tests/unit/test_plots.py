@@ -92,6 +92,7 @@ DRAWN: list[tuple[Draw, str, Look, Any]] = [
         lambda: plots.histogram(SPREAD, "share", "films", 0.7),
         "share; films; one; two; threshold", lambda f: sum(bars(f)), 4,
     ),
+    (lambda: plots.histogram({"words": [3, 3, 1]}, "", ""), "words", bars, [0, 1, 0, 2]),
     (
         lambda: plots.reliability({"as said": BINS, "calibrated": BINS[1:]}),
         "as said; calibrated", intervals, [[0.2, 0.3, 0.6], [0.8, 0.5, 0.9]],
