@@ -45,7 +45,7 @@ def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path: Path) 
         assert len(cache) == 0
 
 
-QUESTIONS = [f"q{i}" for i in range(9)]
+QUESTIONS = [*(f"q{i}" for i in range(8)), "\ud800"]  # even a broken character can be asked
 
 
 def die_while_asking(path: Path) -> None:
