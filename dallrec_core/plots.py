@@ -201,10 +201,10 @@ def histogram(
 ) -> Figure:
     """Draw how values are spread, those of each group (by label, `[n]` each) in its own colour."""
     figure, (ax,) = _canvas(1, 3.2)
-    values = np.concatenate(list(groups.values()))
-    edges = np.histogram_bin_edges(values, "auto").tolist()
-    if (values == values.round()).all():  # counts: a bar for each number
-        edges = (np.arange(values.max(initial=0) + 2) - 0.5).tolist()
+    every = np.concatenate(list(groups.values()))
+    edges: list[float] = np.histogram_bin_edges(every, "auto").tolist()
+    if (every == every.round()).all():  # counts: a bar for each number
+        edges = (np.arange(every.max(initial=0) + 2) - 0.5).tolist()
     for (label, values), name in zip(groups.items(), ("dallrec", "random"), strict=False):
         ax.hist(values, edges, label=label, color=COLOURS[name], alpha=0.6)
     if threshold is not None:
