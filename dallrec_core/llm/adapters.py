@@ -23,6 +23,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm.checkpoints import ADAPTER_RECORD
 from dallrec_core.llm.examples import IGNORED, Buckets
 from dallrec_core.llm.ledger import usage
+from dallrec_core.llm.load import processes
 from dallrec_core.llm.packing import head_on, visible
 
 _COMPLETE = "complete"  # marks a checkpoint that was written to its end
@@ -37,10 +38,10 @@ class AnswerTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Buckets:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        # whole steps, so that small batches, one after another, equal a large one; the trainer's
-        # own `group_by_length` takes other examples for each such split
+        # whole steps, so that small batches, one after another or in several processes, equal a
+        # large one; the trainer's own `group_by_length` takes other examples for each such split
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return Buckets(rows, step, self.args.seed)
+        return Buckets(rows, step * self.args.world_size, self.args.seed)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any
@@ -55,7 +56,8 @@ class AnswerTrainer(Trainer):
             others = owners.amax(dim=1) - 1  # that share what the first has read
             counts.saved_by_prefix += int((others * (owners == 0).sum(dim=1)).sum())
         learnt = inputs["labels"][:, 1:] != IGNORED
-        with head_on(model, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):
+        bare = self.accelerator.unwrap_model(model)
+        with head_on(bare, lambda hidden: hidden[:, :-1][learnt].unsqueeze(0)):
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
@@ -88,7 +90,7 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start the progress bar."""
-        todo = range(state.global_step, state.max_steps)
+        todo = range(state.global_step, state.max_steps if state.is_world_process_zero else 0)
         self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
 
     def on_step_end(self, *_: Any, **kwargs: Any) -> None:
@@ -124,8 +126,10 @@ class Watch(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Mark the checkpoint: every file of it is written."""
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+        """Mark the checkpoint: every file of it is written, by every process."""
+        processes().wait_for_everyone()
+        if state.is_world_process_zero:
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
 
 
 # ---------------------------------------------------------------- the folder
@@ -144,21 +148,27 @@ def workplace(out: Path, record: dict[str, Any]) -> Iterator[Path]:
     """Let one call at a time work on `out`, in the folder `<out>.partial`.
 
     A kill or an interrupt leaves the folder, for an equal call to continue. It is removed when its
-    work is done or fails.
+    work is done or fails. Processes that were launched together count as one call, for which the
+    first holds the lock and cleans up.
 
     Raises:
         UserError: when another process is at work, the disk is full, or the folder cannot be
             written.
     """
-    partial = out.with_name(out.name + ".partial")
+    group, partial = processes(), out.with_name(out.name + ".partial")
     lock = FileLock(partial / _LOCK, timeout=0)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        _prepare(partial, record)
+        if group.is_main_process:
+            partial.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            _prepare(partial, record)
+        group.wait_for_everyone()
         yield partial
+        group.wait_for_everyone()  # none goes on before the adapter is there
     except Timeout as error:
-        raise UserError(f"another process is tuning {out}; wait for it") from error
+        raise UserError(
+            f"another process is tuning {out}; wait for it, or start them with `accelerate launch`"
+        ) from error
     except Exception as error:
         if lock.is_locked:
             shutil.rmtree(partial, ignore_errors=True)

@@ -11,13 +11,18 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from accelerate.utils import gather_object
 
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import quiet
+from dallrec_core.llm.load import processes, quiet
+
+T = TypeVar("T")
 
 Compute = Callable[[list[int], set[int]], Iterable[dict[int, Any]]]
 """What `ask_once` needs to know of a task."""
@@ -90,6 +95,11 @@ class AnswerCache:
             ) from error
 
 
+def own(batches: Iterable[T]) -> Iterator[T]:
+    """Yield the batches that are this process's share: every n-th of n processes."""
+    return islice(batches, processes().process_index, None, processes().num_processes)
+
+
 def ask_once(
     prompts: Sequence[str],
     fingerprint: str,
@@ -108,8 +118,10 @@ def ask_once(
         cache: where answers are kept, or None.
         compute: takes the positions in `prompts` of all different questions, and the set of
             those that must be asked; yields, batch by batch, the answers of the latter by
-            position. Batches are planned over all questions, so that a resumed run asks the rest
-            in the same company, and answers are the same to the last bit.
+            position: all, or this process's share of the batches (see `own`). Batches are planned
+            over all questions, so that a resumed run asks the rest in the same company, several
+            processes ask in the company in which one would, and answers are the same to the last
+            bit.
         desc: the progress bar's label.
 
     Returns:
@@ -121,14 +133,27 @@ def ask_once(
         first.setdefault(key, position)
     known = cache.get_many(first) if cache is not None else {}
     missing = {position for key, position in first.items() if key not in known}
-    counts = usage()
+    counts, group = usage(), processes()
     counts.questions += len(prompts)
     counts.from_cache += len(prompts) - len(missing)
-    batches, total = compute(list(first.values()), missing), len(missing)
+
+    def keep(answers: dict[str, Any]) -> None:
+        if cache is not None:
+            cache.put_many(answers)
+        known.update(answers)
+
+    def asked() -> Iterator[int]:
+        for batch in compute(list(first.values()), missing):
+            keep({keys[position]: value for position, value in batch.items()})
+            yield len(batch)
+
+    sizes = asked()
+    if group.is_main_process:
+        share = -(-len(missing) // group.num_processes)
+        sizes = progress(sizes, total=share, desc=desc, unit="questions", size=int)
     with quiet():
-        for batch in progress(batches, total=total, desc=desc, unit="questions", size=len):
-            answers = {keys[position]: value for position, value in batch.items()}
-            if cache is not None:
-                cache.put_many(answers)
-            known.update(answers)
+        for _ in sizes:
+            pass
+    for part in gather_object([known]):  # each machine may have a cache of its own
+        keep({key: value for key, value in part.items() if key not in known})
     return [known[key] for key in keys]

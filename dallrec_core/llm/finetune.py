@@ -21,7 +21,7 @@ from dallrec_core.errors import UserError
 from dallrec_core.llm import adapters
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
-from dallrec_core.llm.load import LanguageModel, load, quiet
+from dallrec_core.llm.load import LanguageModel, load, processes, quiet
 from dallrec_core.llm.packing import can_share
 
 _LOG_ROWS = 200  # losses are logged at most
@@ -88,6 +88,11 @@ def finetune(
     call with the same model, examples and settings. An adapter that such a call already finished
     is not trained again.
 
+    Processes that `accelerate launch` or `torchrun` started train one adapter together: every step
+    reads `batch_size` examples in each of them, and the first alone writes the adapter, in a folder
+    that all must see. Without dropout it is the adapter of one process with that many times the
+    batch size, as long as the examples fill the steps (a step that lacks some repeats others).
+
     Args:
         model_name: as for `load.load`.
         examples: Alpaca records to learn.
@@ -134,7 +139,8 @@ def finetune(
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=adapters.last_checkpoint(partial))
         log = _log_frame(task, trainer.state.log_history)
-        adapters.publish(trainer.model, lm.name, log, record, partial, out)
+        if trainer.is_world_process_zero():
+            adapters.publish(trainer.model, lm.name, log, record, partial, out)
     return log
 
 
@@ -151,6 +157,8 @@ def _record(
         "examples": len(parts[0]),
         "held_out": len(parts[1]),
     }
+    if processes().num_processes > 1:
+        record["processes"] = processes().num_processes  # part of the batch size
     data = [[dict(example) for example in part] for part in parts]
     text = json.dumps([record, data], sort_keys=True)
     return record | {"key": hashlib.sha256(text.encode()).hexdigest()}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from dallrec_core.llm.cache import AnswerCache, ask_once
+from dallrec_core.llm.cache import AnswerCache, ask_once, own
 from dallrec_core.llm.examples import IGNORED, Collate, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, tokenize
@@ -58,7 +58,7 @@ def generate(
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, list[Any]]]:
         stored.update(set(unique) - missing)
         if isinstance(lm, ServedModel):
-            todo = [i for i in unique if i in missing]
+            todo = [i for i in own(unique) if i in missing]
             for i, said in side_by_side(lm, texts, todo, max_new_tokens, 0):
                 yield {i: [said.text.strip(), said.tokens, said.cut]}
             return
@@ -111,7 +111,7 @@ def log_likelihood(
 
 
 def _batches(rows: dict[int, list[int]], missing: set[int], size: int) -> Iterator[list[int]]:
-    """Yield the batches that are to be asked, the longest rows first, and count their tokens.
+    """Yield the batches that are to be asked here, the longest rows first, and count their tokens.
 
     Args:
         rows: tokens of all different questions, by position.
@@ -121,7 +121,7 @@ def _batches(rows: dict[int, list[int]], missing: set[int], size: int) -> Iterat
     counts = usage()
     counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
     order = sorted(rows, key=lambda i: -len(rows[i]))
-    for start in range(0, len(order), size):
+    for start in own(range(0, len(order), size)):
         batch = [i for i in order[start : start + size] if i in missing]
         if batch:
             counts.tokens_in += sum(len(rows[i]) for i in batch)

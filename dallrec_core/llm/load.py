@@ -13,11 +13,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
@@ -134,12 +136,21 @@ def load(
     )
 
 
+def processes() -> PartialState:
+    """Return what accelerate knows of this process and of those that were started beside it.
+
+    Where `accelerate launch` or `torchrun` started several, each asks its share of the batches and
+    receives all answers, and all train one adapter together. One that is done waits up to a day.
+    """
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+
+
 def pick_device(device: str = "auto") -> torch.device:
     """Return the device of that name: for `auto` cuda, else mps, else cpu."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        return processes().device  # of several processes on a machine, each has its own
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

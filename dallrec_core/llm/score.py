@@ -16,7 +16,7 @@ from transformers import Cache, DynamicCache
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import packing
-from dallrec_core.llm.cache import AnswerCache, Compute, ask_once
+from dallrec_core.llm.cache import AnswerCache, Compute, ask_once, own
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, tokenize
 from dallrec_core.llm.served import ServedModel, chance, side_by_side
@@ -71,7 +71,7 @@ def _served(lm: ServedModel, texts: Sequence[str], spellings: list[set[str]]) ->
     longest = 1 if lm.logprobs else 8  # as text: "The answer is: yes"
 
     def compute(unique: list[int], missing: set[int]) -> Iterator[dict[int, float | None]]:
-        todo = [i for i in unique if i in missing]
+        todo = [i for i in own(unique) if i in missing]
         for i, answer in side_by_side(lm, texts, todo, longest, lm.logprobs):
             yield {i: chance(answer, *spellings)}
 
@@ -97,7 +97,7 @@ def _loaded(
         rows = tokenize(lm, texts, unique)
         counts.saved_by_cache += sum(len(rows[i]) for i in rows.keys() - missing)
         groups = packing.group_rows(rows, [(shared and pairs[i][0]) or i for i in unique])
-        for planned in packing.batches(groups, batch_tokens):
+        for planned in own(packing.batches(groups, batch_tokens)):
             if batch := packing.only(planned, missing):
                 found = _ask(lm, batch, words)
                 read = sum(map(len, {g.prefix for g in batch})) + sum(len(g.tokens) for g in batch)

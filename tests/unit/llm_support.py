@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -69,6 +70,15 @@ def tiny_checkpoint(*, width: int = 32, seed: int = 0, chat: bool = True) -> Pat
 def tiny_model(*, chat: bool = True) -> LanguageModel:
     """The tiny model, loaded once; do not change it."""
     return load(str(tiny_checkpoint(chat=chat)), device="cpu")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep torch from using threads of this process, which its forks would not have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def side_by_side(work: Callable[..., object], *calls: tuple[object, ...]) -> None:
