@@ -156,10 +156,9 @@ def _jupyter_book(root: Path, site: Path) -> None:
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8"))
-        lines = text.replace(f"{site}/", "").splitlines()
+        lines = log.read_text(encoding="utf-8").splitlines()
         said = [line for line in lines if re.search(r"WARNING|ERROR|CRITICAL|Error:", line)]
-        shown = "\n".join(list(dict.fromkeys(said))[:20] or lines[-20:])
+        shown = "\n".join(said[:20] or lines[-20:])
         raise UserError(f"the book has not been built:\n{shown}\n(all of it: {log})")
 
 

@@ -5,19 +5,16 @@ Looks only at this machine: no download, no call to a model hub.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import psutil
 import torch
-from huggingface_hub import try_to_load_from_cache
 
-from dallrec_core.chain.pages import PAGES, data_dir, runs_dir
-from dallrec_core.chain.parameters import Profile, profiles, resolve
+from dallrec_core.chain.pages import data_dir, runs_dir
+from dallrec_core.chain.parameters import Profile, profiles
 from dallrec_core.data.download import ORIGINS, is_here
 
 GIB = 2**30
@@ -35,9 +32,8 @@ def examine() -> Iterator[str]:
     names = [name for name in ORIGINS if is_here(name)]
     yield f"data      {data_dir()} holds {', '.join(names) or 'nothing yet'}"
     for profile in profiles():
-        lacks, fetches = lacking(profile, here), downloads(profile)
+        lacks = lacking(profile, here)
         state = f"lacks {'; '.join(lacks)}" if lacks else "can run here"
-        state += f" (downloads {' and '.join(fetches)} first)" if fetches else ""
         yield f"profile   {profile.name}: {state}"
         yield f"          {profile.description} {profile.hardware}"
 
@@ -53,23 +49,8 @@ def resources() -> dict[str, float]:
 def lacking(profile: Profile, here: Mapping[str, float]) -> list[str]:
     """Return what a machine with so many GiB lacks for a profile, in words."""
     # Machines sold as 8 or 16 GiB report a little less.
-    lacks = [
+    return [
         f"{need:g} GiB of {KINDS[kind]} (here {here[kind]:.0f})"
         for kind, need in profile.needs.items()
         if here[kind] < 0.9 * need
     ]
-    four_bit = resolve(PAGES[1], profile.parameters)["quantize"] == "4bit"
-    if four_bit and importlib.util.find_spec("bitsandbytes") is None:
-        lacks.append("bitsandbytes (pip install 'dallrec-core[gpu]')")
-    return lacks
-
-
-def downloads(profile: Profile) -> list[str]:
-    """Return what a profile fetches from the network because it is not here yet."""
-    dataset = resolve(PAGES[0], profile.parameters)["dataset"]
-    model = resolve(PAGES[1], profile.parameters)["language_model"]
-    wanted = [] if is_here(dataset) else [f"the data of {dataset}"]
-    known = model in ("standin", "smollm2") or Path(model).exists()
-    if not known and not isinstance(try_to_load_from_cache(model, "config.json"), str):
-        wanted.append(f"the model {model}")
-    return wanted

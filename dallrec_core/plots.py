@@ -149,20 +149,6 @@ def before_after(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def answer_histogram(p_yes: Sequence[float], liked: Sequence[bool], threshold: float) -> Figure:
-    """Draw how p(yes) falls on pairs that were really liked and really disliked (both `[n]`)."""
-    figure, (ax,) = _canvas()
-    frame = pd.DataFrame({"p": p_yes, "really": np.where(liked, "liked", "disliked")})
-    colours = {"liked": COLOURS["dallrec"], "disliked": COLOURS["random"]}
-    sns.histplot(frame, x="p", hue="really", palette=colours, bins=25, binrange=(0, 1), ax=ax)
-    ax.axvline(threshold, color="black", linestyle="--", linewidth=1.5)
-    across = ax.get_xaxis_transform()
-    ax.text(threshold, 0.98, "threshold", transform=across, rotation=90, va="top")
-    ax.set(xlabel="p(yes)", ylabel="held-out pairs")
-    sns.move_legend(ax, "upper right", title="")
-    return figure
-
-
 def reliability(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the share really liked over p(yes), by kind of p(yes), with 95 % intervals.
 
@@ -211,20 +197,19 @@ def bars(table: pd.DataFrame, label: str, series: Sequence[str], ylabel: str) ->
     return figure
 
 
-def histogram(values: Sequence[float], xlabel: str, ylabel: str) -> Figure:
-    """Draw how often each value occurs (`[n]` numbers)."""
-    figure, (ax,) = _canvas(1, 3.0)
-    sns.histplot(np.asarray(values), discrete=True, color=COLOURS["dallrec"], ax=ax)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.grid(axis="x", visible=False)
-    return figure
-
-
-def spread(groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
-    """Draw how shares between 0 and 1 are spread, one outline per group (by label, `[n]` each)."""
+def histogram(
+    groups: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, threshold: float | None = None
+) -> Figure:
+    """Draw how values are spread, those of each group (by label, `[n]` each) in its own colour."""
     figure, (ax,) = _canvas(1, 3.2)
-    for (label, values), name in zip(groups.items(), ("dallrec", "random", "base"), strict=False):
-        ax.hist(values, bins=40, range=(0, 1), label=label, color=COLOURS[name], alpha=0.6)
+    every = np.concatenate(list(groups.values()))
+    edges: list[float] = np.histogram_bin_edges(every, "auto").tolist()
+    if (every == every.round()).all():  # counts: a bar for each number
+        edges = (np.arange(every.max(initial=0) + 2) - 0.5).tolist()
+    for (label, values), name in zip(groups.items(), ("dallrec", "random"), strict=False):
+        ax.hist(values, edges, label=label, color=COLOURS[name], alpha=0.6)
+    if threshold is not None:
+        ax.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label="threshold")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     return figure

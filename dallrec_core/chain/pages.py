@@ -70,19 +70,9 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Return the folder of data files: `DALLREC_DATA_DIR`, else the platform's cache folder.
-
-    Raises:
-        UserError: when the variable names something that is not a folder.
-    """
+    """Return the folder of data files: `DALLREC_DATA_DIR`, else the platform's cache folder."""
     named = os.environ.get("DALLREC_DATA_DIR")
-    folder = Path(named).expanduser().resolve() if named else cache_dir()
-    if named and not folder.is_dir():
-        raise UserError(
-            f"DALLREC_DATA_DIR is {named}, which is not a folder. Create it or correct the "
-            "variable; unset it to use the cache folder."
-        )
-    return folder
+    return Path(named).expanduser().resolve() if named else cache_dir()
 
 
 # ---------------------------------------------------------------- pages
@@ -106,9 +96,8 @@ class Page:
     quick: Mapping[str, Any] = field(default_factory=dict)
     "Parameters of a quick version, for a later notebook that is opened by itself."
     data: str = ""
-    "Dataset without which cells tagged `needs-data` are skipped; it is not downloaded unasked."
-    data_folder: str = ""
-    "Folder of that dataset's files below the data folder."
+    """Files, by dataset and folder below the data folder, without which cells tagged `needs-data`
+    are skipped; they are not downloaded unasked."""
 
     @property
     def notebook(self) -> str:
@@ -116,8 +105,8 @@ class Page:
         return f"{self.name}.ipynb"
 
     def has_data(self) -> bool:
-        """Tell whether the dataset it cannot do without, if any, is on this machine."""
-        return not self.data or (data_dir() / self.data_folder).is_dir()
+        """Tell whether the data it cannot do without, if any, are on this machine."""
+        return not self.data or (data_dir() / self.data).is_dir()
 
 
 _MODEL = ("01_data", "02_finetune")
@@ -149,18 +138,12 @@ PAGES: tuple[Page, ...] = (
         makes=("headline.json",),
         keeps=("trainings",),
     ),
-    Page(
-        "A1_published_split",
-        makes=("findings.json",),
-        data="published",
-        data_folder="published/movielens",
-    ),
+    Page("A1_published_split", makes=("findings.json",), data="published/movielens"),
     Page(
         "A2_released_edges",
         makes=("findings.json",),
         keeps=("trainings",),
-        data="released-edges",
-        data_folder="released-edges/amazon-scientific",
+        data="released-edges/amazon-scientific",
     ),
 )
 """The chain, in the order in which it runs."""
@@ -211,13 +194,11 @@ def require(page: Page, run: str, coming: Sequence[str] = ()) -> None:
 
 
 def select(first: str | None, last: str | None, only: Sequence[str] = ()) -> list[str]:
-    """Return the names of the pages to consider.
+    """Return the names of the pages to consider: those in `only`, else all from first to last.
 
     Raises:
-        UserError: for a page that does not exist, or a choice that is empty or contradicts itself.
+        UserError: for a page that does not exist, or a choice that is empty.
     """
-    if only and (first or last):
-        raise UserError("--only cannot be combined with --from or --until")
     if only:
         return [find_page(text).name for text in only]
     low = PAGES.index(find_page(first)) if first else 0

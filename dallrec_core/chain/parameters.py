@@ -7,10 +7,7 @@ here both are errors that list what there is, before anything has run or been cl
 from __future__ import annotations
 
 import ast
-import difflib
-import importlib.util
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from dallrec_core.chain.pages import PAGES, Page, find_page, notebooks_dir
 from dallrec_core.errors import UserError
@@ -29,35 +26,21 @@ Overrides = dict[str, dict[str, Any]]
 # ---------------------------------------------------------------- what values may be
 
 
-def _must(be: Callable[[Any], bool], words: str) -> AfterValidator:
-    """Return a check that refuses what is not so; `words` say what the value should be."""
-
-    def check(value: Any) -> Any:
-        if not be(value):
-            raise ValueError(words)
-        return value
-
-    return AfterValidator(check)
+def _with_base(arms: list[str]) -> list[str]:
+    if "base" not in arms:
+        raise ValueError("a list with 'base', with which arms are compared, is wanted")
+    return arms
 
 
 # the bundled one, a language model, or the Hugging Face id or folder of a text encoder
 Encoder = Literal["tfidf"] | Annotated[str, Field(pattern="^lm:.|/")]
-Word = Annotated[str, Field(pattern=r"^\w[\w '’-]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]  # fits 32 bits with those that follow it
 Backbone = Literal[
     "MF-BPR", "NMF", "NGCF", "LightGCN", "MMGCN", "GRCN", "MMSSL", "Popularity", "ItemKNN", "EASE"
 ]
-OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$"), _must(
-    lambda text: importlib.util.find_spec(text.partition(":")[0]) is not None,
-    "'module:Class' of a module that Python finds; put the folder of its file on PYTHONPATH",
-)]  # fmt: skip
-_DIFFERENT = _must(lambda values: len(set(values)) == len(values), "a list without repetitions")
-_WITH_BASE = _must(lambda arms: "base" in arms, "a list with 'base'")
-Backbones = Annotated[list[Backbone | OwnBackbone], _DIFFERENT]
+OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:Class
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
     "liked_only", "liked_dallrec", "text_knn", "coin", "counting", "counting_written", "zero_shot",
@@ -73,13 +56,13 @@ TYPES: dict[str, Any] = {
     ],
     "split": Literal["random", "temporal", "leave_one_out", "hidden_items", "published"],
     "train_fraction": Annotated[float, Field(gt=0, le=1)],
-    "noun": Word,
-    "person": Word | Literal[""],
     "quantize": Literal["none", "4bit"],
     "dtype": Literal["auto", "float32", "bfloat16", "float16"],
     "wording": Literal["default", "paper"],
+    # written into every run, so without a user, a password or a key
+    "llm_backend": Annotated[str, Field(pattern="^(https?://[^@?]+)?$")],
     "n_examples": Several,
-    "02_finetune.epochs": Positive,
+    "02_finetune.epochs": PositiveInt,
     "learning_rate": Annotated[float, Field(gt=0, allow_inf_nan=False)],
     "curve_sizes": list[Several],
     "strategy": Literal["candidates", "cold_items", "paper"],
@@ -87,9 +70,9 @@ TYPES: dict[str, Any] = {
     "confirm": Literal["guessing", "counting", "nothing"],
     "max_share": Annotated[float, Field(ge=0, allow_inf_nan=False)],
     "base": Literal["EASE", "ItemKNN", "Popularity"],
-    "backbones": Annotated[Backbones, Field(min_length=1)],
-    "references": Backbones,
-    "arms": Annotated[list[Arm], _DIFFERENT, _WITH_BASE],
+    "backbones": Annotated[list[Backbone | OwnBackbone], Field(min_length=1)],
+    "references": list[Backbone | OwnBackbone],
+    "arms": Annotated[list[Arm], AfterValidator(_with_base)],
     "seeds": Annotated[int, Field(ge=1, le=1000)],
     "encoder": Encoder,
     "top_k": Annotated[int, Field(ge=1, le=100)],
@@ -106,8 +89,8 @@ _NONE_OR_MORE = (
     "epochs", "patience", "held_out", "min_interactions", "max_items", "max_per_user", "jobs",
 )  # fmt: skip
 TYPES |= dict.fromkeys(("precision", "hard_negatives"), Share)
-TYPES |= dict.fromkeys(_AT_LEAST_ONE, Positive)
-TYPES |= dict.fromkeys(_NONE_OR_MORE, Count)
+TYPES |= dict.fromkeys(_AT_LEAST_ONE, PositiveInt)
+TYPES |= dict.fromkeys(_NONE_OR_MORE, NonNegativeInt)
 
 
 @dataclass(frozen=True)
@@ -123,13 +106,15 @@ class Parameter:
     "The comment behind it."
 
 
-def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """Return the parameters of a notebook by name, as Papermill reads them.
+def page_parameters(page: Page) -> dict[str, Parameter]:
+    """Return the parameters of a page's notebook by name, as Papermill reads them.
 
     Raises:
         UserError: when the file is absent, no notebook, or has a parameter that is no literal.
     """
     import papermill
+
+    notebook = notebooks_dir() / page.notebook
 
     def read(name: str, inferred_type_name: str, default: str, help: str) -> Parameter:
         return Parameter(name, inferred_type_name, ast.literal_eval(default), help)
@@ -138,11 +123,6 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
         return {name: read(**found) for name, found in papermill.inspect_notebook(notebook).items()}
     except Exception as error:  # nbformat, json, ast: whatever is wrong with the file
         raise UserError(f"{notebook} is not a notebook with parameters: {error}") from error
-
-
-def page_parameters(page: Page) -> dict[str, Parameter]:
-    """Return the parameters of a page's notebook."""
-    return read_parameters(notebooks_dir() / page.notebook)
 
 
 def own_parameters(page: Page) -> dict[str, Parameter]:
@@ -175,30 +155,12 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return model.model_validate(values).model_dump(exclude_unset=True)
     except pydantic.ValidationError as error:
-        raise UserError(_explain(page, known, error)) from error
-
-
-def _explain(page: Page, known: Mapping[str, Parameter], error: pydantic.ValidationError) -> str:
-    """Say in one line what is wrong with the first value that pydantic refuses."""
-    problems = error.errors()
-    # of a union's complaints, the one of our own check says most
-    first = next((p for p in problems if p["type"] == "value_error"), problems[0])
-    name, value = str(first["loc"][0]), first["input"]
-    if name == "run":
-        return "name the run with --run, not as a parameter"
-    if first["type"] == "extra_forbidden":
-        listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in known.values())
-        return f"{page.name} has no parameter '{name}'{guess(name, known)}. It has {listing}"
-    said = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if first["type"] == "literal_error":
-        said += guess(str(value), re.findall(r"'([^']+)'", said))
-    return f"{page.name}.{name} should be {said}, but is {value!r}"
-
-
-def guess(word: str, words: Iterable[str]) -> str:
-    """Return a question whether the nearest of `words` is meant; nothing when none is near."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+        first = error.errors()[0]
+        place = f"{page.name}.{first['loc'][0]}"
+        if first["type"] == "extra_forbidden":
+            listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in known.values())
+            raise UserError(f"there is no parameter {place}; {page.name} has {listing}") from error
+        raise UserError(f"{place}: {first['msg']}, but it is {first['input']!r}") from error
 
 
 # ---------------------------------------------------------------- where values come from
@@ -287,24 +249,17 @@ def load_profile(name: str) -> Profile:
     Raises:
         UserError: when it does not exist, is not readable, or sets what no notebook has.
     """
-    path = Path(name)
+    path, folder = Path(name), notebooks_dir() / "profiles"
     if path.suffix not in (".yml", ".yaml"):
-        ours = {each.stem: each for each in sorted((notebooks_dir() / "profiles").glob("*.yml"))}
-        if name not in ours:
-            meant = guess(name, ours)
-            raise UserError(f"there is no profile '{name}'{meant}; there are {', '.join(ours)}")
-        path = ours[name]
+        path = folder / f"{name}.yml"
+        if not path.is_file():
+            ours = ", ".join(sorted(each.stem for each in folder.glob("*.yml")))
+            raise UserError(f"there is no profile '{name}'; there are {ours}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         profile = Profile.model_validate({"name": path.stem, **content})
         checked = [(find_page(key), values) for key, values in profile.parameters.items()]
         parameters = {page.name: check(page, values) for page, values in checked}
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} is not a profile: {place}: {first['msg']}") from error
-    except OSError as error:
-        raise UserError(f"cannot read the profile {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, UserError) as error:
+    except (OSError, yaml.YAMLError, ValueError, TypeError, UserError) as error:
         raise UserError(f"profile {path}: {' '.join(str(error).split())}") from error
     return profile.model_copy(update={"parameters": parameters})

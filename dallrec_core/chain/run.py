@@ -117,20 +117,17 @@ def locked(run: str) -> Iterator[None]:
     """Keep other processes from working in the folder of a run.
 
     Raises:
-        UserError: when another one does, or the folder cannot be written.
+        UserError: when another one does.
     """
     folder = run_dir(run)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise UserError(
             f"another dallrec is working in {folder}; wait for it, or use --run NAME"
         ) from error
-    except OSError as error:
-        place = error.filename or folder
-        raise UserError(f"cannot write to {place}: {error.strerror or error}") from error
 
 
 def _run_step(step: Step, run: str, force: bool) -> float:
@@ -215,10 +212,8 @@ def execute(page: Page, run: str, parameters: Mapping[str, Any]) -> None:
             f"(the notebook as far as it got: {unfinished})"
         ) from error
     except DeadKernelError as error:
-        raise PageFailed(
-            f"{page.name}: the kernel died, most often because memory ran out; "
-            f"what was finished is kept, `dallrec doctor` shows the memory"
-        ) from error
+        said = "most often because memory ran out; what was finished is kept"
+        raise PageFailed(f"{page.name}: the kernel died, {said}") from error
     unfinished.replace(executed)
 
 
@@ -232,11 +227,11 @@ def _source(page: Page, parameters: Mapping[str, Any], marked: Path) -> Path:
         return source
     import nbformat
 
-    notebook = nbformat.read(source, as_version=4)
+    notebook, name = nbformat.read(source, as_version=4), page.data.partition("/")[0]
     needing = [c for c in notebook.cells if "needs-data" in c.metadata.get("tags", [])]
     note = (
-        f"**Not computed here, because the files of `{page.data}` are not on this machine. "
-        f"`dallrec data {page.data}` fetches and verifies them; then run `dallrec run --only "
+        f"**Not computed here, because the files of `{name}` are not on this machine. "
+        f"`dallrec data {name}` fetches and verifies them; then run `dallrec run --only "
         f"{page.name[:2]}` again. `DALLREC_DATA_DIR` names a folder that has them already, and the "
         "parameter `download` fetches them from within this page.**"
     )

@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState
 
 from dallrec_core.chain.artefacts import read_json, read_table, write_json, write_table
 from dallrec_core.chain.progress import progress
@@ -30,7 +29,6 @@ from dallrec_core.llm.packing import head_on, visible
 _COMPLETE = "complete"  # marks a checkpoint that was written to its end
 _LOCK = "lock"
 _LOG_FILE = "training_log.parquet"
-_FULL = 32 * 1024**2  # bytes free below which a failed write is blamed on the disk
 
 # ---------------------------------------------------------------- the trainer
 
@@ -90,9 +88,7 @@ class Watch(TrainerCallback):
         self.task, self.patience = task, patience
         self.bar: Iterator[int] = iter(())
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start the progress bar."""
         todo = range(state.global_step, state.max_steps if state.is_world_process_zero else 0)
         self.bar = progress(todo, total=len(todo), desc=f"tuning {self.task}", unit="steps")
@@ -106,9 +102,7 @@ class Watch(TrainerCallback):
         next(self.bar, None)  # past the last step
         self.bar = iter(())  # stopped before it
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Stop when the held-out loss has not fallen for a while.
 
         The trainer's own log is read, which is part of every checkpoint, so a run that is continued
@@ -122,9 +116,7 @@ class Watch(TrainerCallback):
         if self.patience and len(losses) - 1 - best >= self.patience:
             control.should_training_stop = True
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Stop when a loss is not a number."""
         logs = kwargs.get("logs") or {}
         if any(logs.get(name, 0.0) != logs.get(name, 0.0) for name in ("loss", "eval_loss")):
@@ -133,9 +125,7 @@ class Watch(TrainerCallback):
                 "learning_rate, or train as float32"
             )
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint: every file of it is written, by every process."""
         processes().wait_for_everyone()
         if state.is_world_process_zero:
@@ -182,11 +172,8 @@ def workplace(out: Path, record: dict[str, Any]) -> Iterator[Path]:
     except Exception as error:
         if lock.is_locked:
             shutil.rmtree(partial, ignore_errors=True)
-        # The writers of torch and safetensors do not pass on the system's error number.
         if isinstance(error, OSError):
             raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-        if isinstance(error, (RuntimeError, SafetensorError)) and _is_full(out.parent):
-            raise UserError(f"cannot write {out}: the disk is full") from error
         raise
     finally:
         lock.release()
@@ -201,10 +188,6 @@ def _prepare(partial: Path, record: dict[str, Any]) -> None:
         if old.name != _LOCK:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
     write_json(record, previous)
-
-
-def _is_full(folder: Path) -> bool:
-    return shutil.disk_usage(folder).free < _FULL
 
 
 def last_checkpoint(partial: Path) -> str | None:

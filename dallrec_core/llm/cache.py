@@ -19,7 +19,6 @@ from accelerate.utils import gather_object
 
 from dallrec_core.chain.progress import progress
 from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import enough_memory
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import processes, quiet
 
@@ -43,18 +42,17 @@ class AnswerCache:
 
     Args:
         path: the database file; its folder is made when it is missing.
-        timeout: seconds to wait while another process writes.
 
     Raises:
         UserError: here and in every method, when the file is damaged, locked or not writable.
     """
 
-    def __init__(self, path: Path, *, timeout: float = 60.0) -> None:
+    def __init__(self, path: Path) -> None:
         """Open the store, or make an empty one."""
         self.path = Path(path)
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=timeout)
+            self._db = sqlite3.connect(self.path, timeout=60)  # seconds, while another writes
             self._db.execute(_TABLE)
 
     def __len__(self) -> int:
@@ -91,13 +89,10 @@ class AnswerCache:
         try:
             yield
         except (OSError, sqlite3.Error, ValueError) as error:
-            said = str(error)
-            what = f"is damaged ({said}); delete it: its questions will be asked anew"
-            if "locked" in said:
-                what = "is in use by another process; try again"
-            elif isinstance(error, (OSError, sqlite3.OperationalError)) and "no such" not in said:
-                what = f"cannot be used: {said}; is the disk full, or the folder not writable?"
-            raise UserError(f"answer cache {self.path} {what}") from error
+            raise UserError(
+                f"answer cache {self.path} cannot be used: {error}; if it is damaged, delete it: "
+                "its questions will be asked anew"
+            ) from error
 
 
 def own(batches: Iterable[T]) -> Iterator[T]:
@@ -156,7 +151,7 @@ def ask_once(
     if group.is_main_process:
         share = -(-len(missing) // group.num_processes)
         sizes = progress(sizes, total=share, desc=desc, unit="questions", size=int)
-    with quiet(), enough_memory("lower batch_tokens or batch_size"):
+    with quiet():
         for _ in sizes:
             pass
     for part in gather_object([known]):  # each machine may have a cache of its own

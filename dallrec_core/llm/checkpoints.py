@@ -74,11 +74,6 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     if not folder.is_dir() or not name:
         folder = _download(name, revision)
         return Checkpoint(name, folder, folder.name, f"hub:{name}@{folder.name}")
-    if revision:
-        raise UserError(
-            f"model '{name}' is a folder on this machine, so revision '{revision}' means nothing; "
-            "leave the revision empty, or give a Hugging Face id"
-        )
     kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
     files = sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file())
     digest = hashlib.sha256("".join(p.name + _hash(p) for p in files).encode()).hexdigest()
@@ -98,22 +93,14 @@ def _hash_once(path: Path, size: int, modified: int) -> str:
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
+    remedy = "correct the name, log in to a gated one (`hf auth login`), or give a folder with it"
+    with explained(f"model '{name}' is neither here nor to be had from the hub ({remedy})"):
         folder = snapshot_download(
             name,
             revision=revision or None,
             allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
             ignore_patterns=["*/*", "consolidated*"],
         )
-    except Exception as error:  # of the hub, the network, the name, the disk
-        at = f" (revision '{revision}')" if revision else ""
-        raise UserError(
-            f"model '{name}'{at} is neither bundled ({', '.join(BUNDLED)}), nor a folder here, nor "
-            f"to be had from the Hugging Face hub: {one_line(error)}. Check the name and the "
-            f"network; for a private or gated model accept its licence at "
-            f"https://huggingface.co/{name} and log in with `hf auth login`; or fetch it elsewhere "
-            f"with `hf download {name}` and give the folder"
-        ) from error
     return Path(folder)
 
 
@@ -141,30 +128,22 @@ def taken_apart(file: Path) -> Path:
     Raises:
         UserError: when there is no such file, or transformers cannot read what it holds.
     """
-    if not file.is_file():
-        raise UserError(f"model '{file}': there is no such file")
-    if find_spec("gguf") is None:
-        raise UserError(f"model '{file}' needs the package gguf; get it with: {REMEDY}")
-    folder = cache_dir() / "models" / f"{file.stem}-{sha256(file)[:16]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
-            with atomic(folder) as partial:
-                _take_apart(file, partial)
+    with explained(f"model '{file}' cannot be read"):
+        folder = cache_dir() / "models" / f"{file.stem}-{sha256(file)[:16]}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                with atomic(folder) as partial:
+                    _take_apart(file, partial)
     return folder
 
 
 def _take_apart(file: Path, folder: Path) -> None:
     print(f"taking {file.name} apart, once; a hundred million weights take about a minute")
-    folder_of, name = file.parent, file.name
-    try:
-        with redirect_stderr(StringIO()):  # bars that a notebook would keep
-            tokenizer = AutoTokenizer.from_pretrained(folder_of, gguf_file=name)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder_of, gguf_file=name, dtype=torch.float32
-            )
-    except Exception as error:  # of the file, gguf, transformers
-        raise UserError(f"model '{file}' cannot be read: {error}") from error
+    given: dict[str, Any] = {"gguf_file": file.name}
+    with redirect_stderr(StringIO()):  # bars that a notebook would keep
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, **given, dtype=torch.float32)
     # the weights are plain numbers now; as quantised ones they could not be saved
     del model.config.quantization_config, model.hf_quantizer
     model.save_pretrained(folder)
@@ -210,14 +189,8 @@ def _check_base(folder: Path, named: str, base: Checkpoint) -> None:
 # ---------------------------------------------------------------- opened
 
 
-def open_causal(
-    folder: Path, tokens: int, device: torch.device, dtype: torch.dtype, quantize: str
-) -> PreTrainedModel:
-    """Open a causal language model whose tokenizer has `tokens` tokens.
-
-    Raises:
-        ValueError: when it is of another kind, incomplete, or does not fit its tokenizer.
-    """
+def open_causal(folder: Path, device: torch.device, dtype: torch.dtype, quantize: str) -> Any:
+    """Open a causal language model; raises what `open_weights` does."""
     options: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
     if quantize == "4bit":  # QLoRA (Dettmers et al. 2023)
         options["quantization_config"] = BitsAndBytesConfig(
@@ -226,14 +199,7 @@ def open_causal(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model = open_weights(AutoModelForCausalLM, folder, dtype=dtype, **options)
-    # Transformers would carry on with the next two, and answers would be noise.
-    if "MaskedLM" in (model.config.architectures or [""])[0]:
-        raise ValueError("it fills gaps and cannot continue a text; choose a causal language model")
-    rows = model.get_input_embeddings().num_embeddings
-    if tokens > rows:
-        raise ValueError(f"its tokenizer has {tokens} tokens but the model only {rows}")
-    return model
+    return open_weights(AutoModelForCausalLM, folder, dtype=dtype, **options)
 
 
 def open_weights(kind: Any, folder: Path, **options: Any) -> Any:
@@ -241,13 +207,12 @@ def open_weights(kind: Any, folder: Path, **options: Any) -> Any:
 
     Raises:
         ValueError: when weights are missing, which transformers would draw at random. An encoder
-            may lack its pooler, and a decoder beside it: texts are read without them.
+            may lack its pooler: texts are read without it.
     """
     model, report = kind.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
     )
-    needless = ("pooler", "decoder.") if hasattr(model, "encoder") else ("pooler",)
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(needless))
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler"))
     if missing:
         raise ValueError(f"its files lack {len(missing)} weights, e.g. {missing[0]}")
     return model
@@ -271,10 +236,10 @@ def with_adapter(model: PreTrainedModel, folder: Path, *, merge: bool) -> Any:
 # ---------------------------------------------------------------- failures
 
 
-def one_line(error: object, limit: int = 300) -> str:
-    """What an error says, on one line of at most `limit` characters, or its class."""
+def one_line(error: object) -> str:
+    """What an error says, on one line of at most 300 characters, or its class."""
     said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= limit else said[:limit] + "..."
+    return said if len(said) <= 300 else said[:300] + "..."
 
 
 @contextmanager
@@ -283,15 +248,4 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = isinstance(error, torch.OutOfMemoryError)
-        remedy = "; use quantize '4bit' or a smaller model" if full else ""
-        raise UserError(f"{what}: {one_line(error)}{remedy}") from error
-
-
-@contextmanager
-def enough_memory(remedy: str) -> Iterator[None]:
-    """Turn full memory of the device into a `UserError` that says what to do."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"the device's memory is full; {remedy}") from error
+        raise UserError(f"{what}: {one_line(error)}") from error

@@ -14,8 +14,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from dallrec_core.chain.progress import progress
-from dallrec_core.errors import UserError
-from dallrec_core.llm.checkpoints import enough_memory, explained, find_checkpoint, open_weights
+from dallrec_core.llm.checkpoints import explained, find_checkpoint, open_weights
 from dallrec_core.llm.load import LanguageModel, pick_device, quiet
 from dallrec_core.llm.packing import Group, batches, pad
 
@@ -26,8 +25,6 @@ class TextEncoder(NamedTuple):
     model: PreTrainedModel
     """Gives `last_hidden_state` [B, T, d]; in evaluation mode."""
     tokenizer: PreTrainedTokenizerBase
-    name: str
-    """Name as the user gave it."""
     max_tokens: int
     """Longest text, in tokens; the rest of a longer one is cut off and counted."""
     skip: int | None
@@ -47,10 +44,8 @@ def load_encoder(name: str) -> TextEncoder:
     with quiet(), explained(f"encoder '{name}' cannot be loaded from {checkpoint.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
         model = open_weights(AutoModel, checkpoint.folder, dtype=torch.float32)
-        if hasattr(model, "encoder") and hasattr(model, "decoder"):
-            model = model.get_encoder()
         model = model.to(pick_device()).eval()
-    return TextEncoder(model, tokenizer, name, _room(model, tokenizer), None)
+    return TextEncoder(model, tokenizer, _room(model, tokenizer), None)
 
 
 def of_language_model(lm: LanguageModel) -> TextEncoder:
@@ -60,7 +55,7 @@ def of_language_model(lm: LanguageModel) -> TextEncoder:
     same for all texts, and in large models it is much longer than the others.
     """
     inner: Any = lm.model.base_model
-    return TextEncoder(inner, lm.tokenizer, lm.name, lm.max_tokens, lm.tokenizer.bos_token_id)
+    return TextEncoder(inner, lm.tokenizer, lm.max_tokens, lm.tokenizer.bos_token_id)
 
 
 def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -85,23 +80,13 @@ def mean_states(
 
     Returns:
         float32 `[n, d]` (zeros for a text without tokens), and a count.
-
-    Raises:
-        UserError: when memory ends or the hidden states are not finite numbers.
     """
     rows, cut = _tokens(encoder, list(texts))
     width = int(encoder.model.config.get_text_config().hidden_size)
     vectors = np.zeros((len(texts), width), np.float32)
     alone = [Group((), [(i, row)]) for i, row in enumerate(rows) if row]
     for batch in progress(list(batches(alone, batch_tokens)), desc="encoding", unit="batches"):
-        with enough_memory("lower batch_tokens"):
-            vectors[[group.rows[0][0] for group in batch]] = _means(encoder, batch)
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(wrong):
-        raise UserError(
-            f"encoder '{encoder.name}': the hidden states of {texts[wrong[0]][:60]!r} are not "
-            "finite numbers"
-        )
+        vectors[[group.rows[0][0] for group in batch]] = _means(encoder, batch)
     return vectors, cut
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import LanguageModel, render
@@ -22,24 +22,15 @@ IGNORED = -100
 """Label of a token that the loss leaves out."""
 
 
+Words = Annotated[str, Field(pattern=r"\S")]  # a text that is not blank
+
+
 class Record(BaseModel, strict=True):
     """An example in Alpaca form, as it has to be."""
 
-    instruction: str
-    input: str = ""
-    output: str
-
-    @field_validator("instruction", "output")
-    @classmethod
-    def _filled(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("it is empty")
-        return text
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _or_empty(cls, text: Any) -> Any:
-        return "" if text is None else text
+    instruction: Words
+    input: str | None = ""
+    output: Words
 
 
 def fault(error: ValidationError) -> str:
@@ -75,25 +66,17 @@ def encode_examples(
     Examples with the same number `alike` begin alike, such as those about one user.
 
     Raises:
-        UserError: when examples are longer than the model can read, naming the first, or the
-            tokenizer has no end token.
+        UserError: naming the first example that is longer than the model can read.
     """
-    end = lm.tokenizer.eos_token_id
-    if end is None:
-        raise UserError(f"model '{lm.name}': its tokenizer has no end token to learn")
     rows: list[dict[str, Any]] = []
     prompts = lm.encode([render(lm, instruction_text(example)) for example in examples])
     for prompt, example, number in zip(prompts, examples, alike(prompts), strict=True):
-        answer = [*lm.encode_answer(example["output"]), end]
+        answer = [*lm.encode_answer(example["output"]), lm.tokenizer.eos_token_id]
         labels = [IGNORED] * len(prompt) + answer
         rows.append({"input_ids": prompt + answer, "labels": labels, "alike": number})
-    most = lm.max_tokens
-    long = [i for i, row in enumerate(rows) if len(row["input_ids"]) > most]
-    if long:
-        raise UserError(
-            f"{where}: {len(long)} of {len(rows)} examples are longer than {most} tokens; the "
-            f"first is example {long[0] + 1} with {len(rows[long[0]]['input_ids'])}. Shorten them"
-        )
+    lengths = [len(row["input_ids"]) for row in rows]
+    if long := [i for i, length in enumerate(lengths, start=1) if length > lm.max_tokens]:
+        raise UserError(f"{where}: shorten example {long[0]} to {lm.max_tokens} tokens")
     return rows
 
 

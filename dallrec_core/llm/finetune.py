@@ -19,7 +19,6 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm import adapters
-from dallrec_core.llm.checkpoints import enough_memory, explained
 from dallrec_core.llm.examples import Collate, Example, check_examples, encode_examples
 from dallrec_core.llm.ledger import usage
 from dallrec_core.llm.load import LanguageModel, load, processes, quiet
@@ -56,23 +55,18 @@ class LoraSettings:
 
 
 def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
-    """Return the model of `lm` with untrained adapters in it, ready to be trained.
-
-    Raises:
-        UserError: when the model has no such layers, or PEFT refuses the settings.
-    """
+    """Return the model of `lm` with untrained adapters in it, ready to be trained."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    with explained(f"LoRA settings do not fit model '{lm.name}'"):
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]
-            lora_dropout=settings.dropout,
-            target_modules=settings.target_modules,
-            task_type="CAUSAL_LM",
-        )
-        plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
-        return get_peft_model(plain, config)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    plain = lm.model if lm.quantize == "none" else prepare_model_for_kbit_training(lm.model)
+    return get_peft_model(plain, config)
 
 
 def finetune(
@@ -131,8 +125,7 @@ def finetune(
     done = adapters.finished_log(out, record)
     if done is not None:
         return done
-    remedy = "lower batch_size or use quantize '4bit'"
-    with adapters.workplace(out, record) as partial, quiet(), enough_memory(remedy):
+    with adapters.workplace(out, record) as partial, quiet():
         set_seed(settings.seed)
         trainer = adapters.AnswerTrainer(
             model=with_lora(lm, settings),

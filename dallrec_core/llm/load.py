@@ -122,7 +122,7 @@ def load(
     adapter_hash = checkpoints.adapter_identity(Path(adapter), files) if adapter else ""
     with quiet(), checkpoints.explained(f"model '{name}' cannot be loaded from {files.folder}"):
         tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
-        model = checkpoints.open_causal(files.folder, len(tokenizer), place, number, quantize)
+        model = checkpoints.open_causal(files.folder, place, number, quantize)
     if adapter:
         # Merging saves two products per layer; below float32 it would round the adapter away.
         merge = number == torch.float32 and quantize == "none"

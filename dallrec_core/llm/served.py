@@ -22,7 +22,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product, takewhile
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from joblib import Parallel, delayed
 
@@ -77,15 +76,9 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
         revision: part of the cache's key; change it when other weights are served by that name.
 
     Raises:
-        UserError: when the address is wrong, nothing answers there, the key is refused, or the
-            server does not have the model.
+        UserError: when nothing answers at the address, the key is refused, or the server does not
+            have the model.
     """
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            "llm_backend is an address with a user, a password or a query in it, and parameters "
-            f"are recorded with the run; put the key into the environment variable {KEY_VARIABLE}"
-        )
     try:
         import openai
     except ImportError as error:
@@ -96,13 +89,8 @@ def connect(url: str, names: Sequence[str], *, revision: str = "") -> ServedMode
     client = openai.OpenAI(base_url=url, api_key=key, timeout=_PATIENCE, max_retries=4)
     try:
         listed = {model.id for model in client.with_options(max_retries=0).models.list()}
-    except openai.APIConnectionError as error:
-        raise UserError(
-            f"no server answers at {url}; start one there, or correct llm_backend, which should "
-            "look like http://localhost:8000/v1"
-        ) from error
-    except (openai.OpenAIError, AttributeError, TypeError, ValueError):
-        listed = set()  # a server need not list its models; the first question will tell
+    except Exception:  # a server need not list its models; the first question will tell
+        listed = set()
     name = next((name for name in names if name in listed), names[-1])
     refusal: UserError
     for extra, n in product((_THINKING_OFF, {}), (20, 5, 0)):  # servers differ in what they know
@@ -136,7 +124,7 @@ def side_by_side(
         try:
             answer = _request(lm, texts[position], max_tokens, logprobs=logprobs)
             if logprobs and not answer.top:
-                raise UserError(_said(lm, "left out the log-probabilities that it gave before"))
+                raise UserError(_said(lm, "it left out the log-probabilities that it gave before."))
             return position, answer
         except UserError as error:
             failures.append(error)
@@ -165,6 +153,7 @@ def _request(lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0) 
     import openai
 
     options: dict[str, Any] = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
+    kind: type[UserError] = UserError
     try:
         answer = lm.client.chat.completions.create(
             model=lm.name,
@@ -175,25 +164,19 @@ def _request(lm: ServedModel, text: str, max_tokens: int, *, logprobs: int = 0) 
             **options,
         )
         return read_answer(answer)
-    except openai.APITimeoutError:
-        reason = f"did not answer within {lm.client.timeout:g} seconds, though asked repeatedly"
-    except openai.APIConnectionError:
-        reason = "cannot be reached any more"
-    except openai.APIStatusError as error:
-        said = without_key(f"{error.body or error.message}")
-        reason = f"answered with status {error.status_code}: {said}"
-        if error.status_code in (400, 404, 422):
-            raise _Refused(_said(lm, reason)) from None
     except (openai.OpenAIError, ValueError) as error:
-        reason = f"sent what is no answer: {without_key(str(error))}"
+        if getattr(error, "status_code", 0) in (400, 404, 422):
+            kind = _Refused
+        body = getattr(error, "body", None)  # where not every server writes its message
+        reason = without_key(f"{error}. {body or ''}")
     # without its cause, which holds the request and with it the key
-    raise UserError(_said(lm, reason)) from None
+    raise kind(_said(lm, reason)) from None
 
 
 def _said(lm: ServedModel, what: str) -> str:
     return (
-        f"the model server {lm.url} ('{lm.name}') {what}. Finished answers are kept: run again "
-        "when it works, and only the rest is asked"
+        f"the model server {lm.url} ('{lm.name}') failed: {what} Is llm_backend right, and the "
+        "server at work? Finished answers are kept: run again, and only the rest is asked"
     )
 
 
@@ -218,7 +201,7 @@ def read_answer(answer: Any) -> Answer:
     """Take from a chat completion what is needed.
 
     Raises:
-        ValueError: when it is not one, or its log-probabilities are no logarithms.
+        ValueError: when it is not one.
     """
     try:
         choice = answer.choices[0]
@@ -227,11 +210,8 @@ def read_answer(answer: Any) -> Answer:
         read, tokens = (int(getattr(answer.usage, name, None) or 0) for name in counts)
         first = choice.logprobs.content[0].top_logprobs if choice.logprobs else []
         top = {each.token: float(each.logprob) for each in first}
-        values = list(top.values())
     except (AttributeError, IndexError, TypeError) as error:
-        raise ValueError(str(answer)) from error
-    if not isinstance(text, str) or not all(value <= 1e-3 for value in values):  # nor NaN
-        raise ValueError(str(answer))
+        raise ValueError(f"it sent what is no answer: {answer}") from error
     return Answer(text, read, tokens, cut, top)
 
 
@@ -264,4 +244,4 @@ def from_text(text: str, yes: set[str], no: set[str]) -> float | None:
 def without_key(text: str) -> str:
     """Return what a server said on one short line, without the key."""
     key = os.environ.get(KEY_VARIABLE)
-    return one_line(text.replace(key, "***") if key else text, 200)
+    return one_line(text.replace(key, "***") if key else text)

@@ -7,13 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
-from click.testing import CliRunner
-from no_kernel import execute_notebook
-from papermill.cli import papermill as papermill_command
 from second_run import ROOT
 
 from dallrec_core.chain.pages import PAGES
@@ -77,19 +73,3 @@ def test_it_runs_in_an_empty_folder(tmp_path: Path, installed: Path, name: str) 
     made = next(stage.makes for stage in PAGES if stage.name == name)
     assert all((tmp_path / "runs/smoke" / name / file).exists() for file in made)
     assert str(ROOT) not in said
-
-
-def test_papermill_hands_lists_over_as_its_users_write_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def execute(input_path: str, output_path: str, parameters: dict[str, Any], **_: Any) -> None:
-        assert isinstance(parameters["columns"], str), "papermill gave a text"
-        execute_notebook(Path(input_path), Path(output_path), parameters)
-
-    monkeypatch.setattr("papermill.cli.execute_notebook", execute)
-    monkeypatch.setenv("DALLREC_RUNS_DIR", str(tmp_path))
-    words = [str(ROOT / "notebooks/01_data.ipynb"), str(tmp_path / "out.ipynb")]
-    words += ["-p", "columns", '{"user_id": "reader"}', "-p", "train_fraction", "0.5"]
-    done = CliRunner().invoke(papermill_command, words, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / "smoke/01_data/held_back.parquet").exists()

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from second_run import ROOT
 
-from dallrec_core.chain.pages import PAGES
-from dallrec_core.chain.parameters import read_parameters
+from dallrec_core.chain.pages import PAGES, find_page
+from dallrec_core.chain.parameters import page_parameters
 from dallrec_core.recommenders.settings import SETTINGS
 
 NOTEBOOKS = [ROOT / "notebooks" / page.notebook for page in PAGES]
@@ -113,7 +113,7 @@ def test_names_of_figures_are_unique() -> None:
 
 
 def test_parameters_are_typed_literals_with_a_comment_each(path: Path) -> None:
-    found = read_parameters(path)  # refuses what is no literal
+    found = page_parameters(find_page(path.name))  # refuses what is no literal
     (cell,) = [c for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", [])]
     assert len(found) == len(ast.parse(source(cell)).body)
     assert (found["run"].default, found["seed"].default) == ("smoke", 0)
@@ -136,7 +136,7 @@ def test_prose_leads_and_code_follows(path: Path) -> None:
 
 def test_each_backbone_has_a_section_a_curve_and_a_row_in_the_book() -> None:
     path = ROOT / "notebooks" / "06_recommenders.ipynb"
-    chosen = read_parameters(path)
+    chosen = page_parameters(find_page("06"))
     backbones, references = chosen["backbones"].default, chosen["references"].default
     assert set(backbones) == set(SETTINGS), "page 6 trains what there are settings for"
     content = [source(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]

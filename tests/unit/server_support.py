@@ -44,12 +44,9 @@ def completion(text: str, content: list[Any] | None = None) -> dict[str, Any]:
             "choices": [choice], "usage": usage}  # fmt: skip
 
 
-NAN = {"token": "yes", "logprob": float("nan"), "bytes": None}
 BROKEN = {
     "page": "<html>Welcome!</html>",
     "cut": '{"choices": [{"mess',
-    "other": {"answer": "yes"},
-    "nan": completion("yes", [{**NAN, "top_logprobs": [NAN]}]),
     "plain": completion("yes"),
 }
 """What a server may send with status 200 instead of an answer with log-probabilities."""

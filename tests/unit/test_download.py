@@ -157,11 +157,3 @@ def test_names_without_files_need_nothing():
 
 def test_every_dataset_that_is_fetched_has_a_loader():
     assert set(download.ORIGINS) == set(data.NAMES) - {"matinee", "files"}
-
-
-def test_data_dir_that_is_no_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("DALLREC_DATA_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match="DALLREC_DATA_DIR is .*nowhere, which is not a folder"):
-        download.data_dir()
-    monkeypatch.delenv("DALLREC_DATA_DIR")
-    assert download.data_dir().name == "dallrec"

@@ -24,8 +24,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
-    T5Config,
-    T5EncoderModel,
 )
 
 from dallrec_core.augmentation.features import composed, encode, given, open_encoder, tfidf, written
@@ -40,7 +38,6 @@ SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "interme
 BERT = BertConfig(**SMALL, num_hidden_layers=2, max_position_embeddings=32, initializer_range=0.5)
 SHORT = BertConfig(**SMALL, num_hidden_layers=1, max_position_embeddings=6)
 ROBERTA = RobertaConfig(**SMALL, num_hidden_layers=1, max_position_embeddings=8, pad_token_id=0)
-T5 = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
 
 
 def checkpoint(folder: Path, kind: type = BertModel, config: Any = BERT) -> Path:
@@ -226,13 +223,9 @@ def test_the_mean_is_over_the_tokens_of_the_text(encoder: Path) -> None:
     assert cut == 0 and vectors.dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", ["encoder", "half of a model", "lm"])
-def test_padding_takes_no_part(encoder: Path, tmp_path: Path, kind: str) -> None:
-    if kind == "lm":
-        known = of_language_model(tiny_model())
-    else:
-        folder = encoder if kind == "encoder" else checkpoint(tmp_path, T5EncoderModel, T5)
-        known = load_encoder(str(folder))
+@pytest.mark.parametrize("kind", ["encoder", "lm"])
+def test_padding_takes_no_part(encoder: Path, kind: str) -> None:
+    known = of_language_model(tiny_model()) if kind == "lm" else load_encoder(str(encoder))
     one, some, all_ = (mean_states(known, LONG, batch_tokens=n)[0] for n in (1, 30, 10**6))
     assert np.abs(one - some).max() < 1e-5 and np.abs(one - all_).max() < 1e-5
     assert np.abs(one[0] - one[1]).max() > 1e-2  # and texts differ
@@ -258,16 +251,6 @@ def test_a_masked_model_is_an_encoder_without_its_head_and_pooler(tmp_path: Path
     checkpoint(tmp_path, BertForMaskedLM)
     rows = encode({"x": LONG}, open_encoder(str(tmp_path))).vectors["x"]
     assert rows.shape == (len(LONG), 16) and np.allclose(lengths(rows), 1)
-    with pytest.raises(UserError, match="cannot continue a text"):
-        open_encoder(f"lm:{tmp_path}")
-
-
-def test_states_that_are_no_numbers_are_refused(encoder: Path) -> None:
-    reader = load_encoder(str(encoder))
-    with torch.no_grad():
-        reader.model.embeddings.word_embeddings.weight[6] = float("nan")
-    with pytest.raises(UserError, match="the hidden states of 'a film' are not finite"):
-        mean_states(reader, ["war", "a film"])
 
 
 # ---------------------------------------------------------------- the language model itself

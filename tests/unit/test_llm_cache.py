@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from llm_support import side_by_side
 
 from dallrec_core.errors import UserError
-from dallrec_core.llm.cache import AnswerCache, answer_key, ask_once
-
-
-def test_key_depends_on_prompt_model_and_settings() -> None:
-    settings = {"a": 1, "b": 2}
-    different = [("p", "m", settings), ("q", "m", settings), ("p", "n", settings)]
-    keys = {answer_key(*each) for each in (*different, ("p", "m", {"a": 1, "b": 3}))}
-    assert len(keys) == 4
-    assert answer_key("p", "m", {"b": 2, "a": 1}) in keys
-    assert len(answer_key("\ud800", "m", {})) == 64  # even a broken character has a key
+from dallrec_core.llm.cache import AnswerCache, ask_once
 
 
 def test_answers_come_back_and_the_first_one_stays(tmp_path: Path) -> None:
@@ -47,48 +37,15 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
         assert len(cache) == 120
 
 
-def scribble(path: Path) -> None:
-    with AnswerCache(path) as cache:
-        cache.put_many({str(i): "x" * 500 for i in range(500)})
-    content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-
-
-def half_an_answer(path: Path) -> None:
-    AnswerCache(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO answers VALUES ('1', '{')")
-
-
-def foreign_table(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE answers (other TEXT)")
-
-
-@pytest.mark.parametrize("damage", [scribble, half_an_answer, foreign_table])
-def test_damaged_files_are_explained(damage: Callable[[Path], None], tmp_path: Path) -> None:
-    damage(tmp_path / "a.sqlite")
-    with (
-        pytest.raises(UserError, match=r"a.sqlite is damaged .*; delete it"),
-        AnswerCache(tmp_path / "a.sqlite") as cache,
-    ):
-        cache.get_many(["1"])
-
-
 def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
-    with AnswerCache(tmp_path / "a.sqlite", timeout=0.1) as cache:
-        blocker = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
-        blocker.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="in use by another process"):
-            cache.put_many({"k": 1})
-        blocker.close()
+    with AnswerCache(tmp_path / "a.sqlite") as cache:
         cache._db.execute("PRAGMA max_page_count = 4")  # SQLite's own way of a full disk
         with pytest.raises(UserError, match="cannot be used: .*full"):
             cache.put_many({str(i): "x" * 1000 for i in range(100)})
         assert len(cache) == 0
 
 
-QUESTIONS = [f"q{i}" for i in range(9)]
+QUESTIONS = [*(f"q{i}" for i in range(8)), "\ud800"]  # even a broken character can be asked
 
 
 def die_while_asking(path: Path) -> None:

@@ -144,13 +144,6 @@ def test_places_that_pages_name_exist(page: str) -> None:
     assert [place for place in named if not (ROOT / place).exists()] == []
 
 
-def test_the_readme_has_the_badges_and_the_two_commands() -> None:
-    readme = text("README.md")
-    assert f"{repository()}/actions/workflows/ci.yml/badge.svg" in readme
-    assert re.search(r"^make book\b", readme, re.MULTILINE)
-    assert re.search(r"^make test\b", readme, re.MULTILINE)
-
-
 def test_the_page_about_a_real_model_says_what_its_table_shows() -> None:
     table = pd.read_csv(ROOT / "book" / "real_curve.csv", index_col="who answers")
     bounds = table["95 % interval"].str.extract(r"(.*) to (.*)").astype(float)
@@ -213,27 +206,14 @@ def test_the_profiles_fit_the_notebooks() -> None:
     assert all("memory_gib" in profile.needs for profile in found.values())
 
 
-def test_ci_runs_the_readme_commands_on_every_python_and_links_and_colab_weekly() -> None:
+def test_ci_runs_the_readme_commands_on_every_python_and_tries_colab_weekly() -> None:
     jobs = yaml.safe_load(text(".github/workflows/ci.yml"))["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     assert {"run": ".ci/run"} in jobs["test"]["steps"]
     assert {"run": "make book"} in jobs["book"]["steps"]
-    assert any(step.get("run", "").startswith("make axe") for step in jobs["book"]["steps"])
-    assert "refs/heads/main" in jobs["publish"]["if"]
     assert text(".ci/run").splitlines()[-1] == "make test"
-    assert (ROOT / ".ci/run").stat().st_mode & 0o111
-    weekly = yaml.safe_load(text(".github/workflows/weekly.yml"))
-    assert weekly[True]["schedule"][0]["cron"].split()[-1] == "1"  # YAML reads `on` as true
-    colab, links = weekly["jobs"]["colab"], weekly["jobs"]["links"]
-    assert "colab-images" in colab["container"]
-    assert {step.get("env", {}).get("DALLREC_ALONE") for step in colab["steps"]} >= {"all"}
-    assert "book/**/*.md" in links["steps"][-1]["with"]["args"]
-
-
-def test_hooks_strip_notebooks_of_what_papermill_adds() -> None:
-    hooks = yaml.safe_load(text(".pre-commit-config.yaml"))["repos"][0]["hooks"]
-    entries = {hook["id"]: hook.get("entry", "") for hook in hooks}
-    assert "ruff" in entries and "metadata.papermill" in entries["nbstripout"]
+    assert "DALLREC_ALONE: all" in text(".github/workflows/weekly.yml")
+    assert all(re.search(rf"^make {word}\b", text("README.md"), re.M) for word in ("book", "test"))
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,14 @@ DRAWN: list[tuple[Draw, str, Look, Any]] = [
     (lambda: plots.loss_curves(LOG), "a; b; training; held out", lambda f: len(f.axes), 2),
     (lambda: plots.loss_curves(LOG[:0]), "no adapter was trained", dots, []),
     (lambda: plots.before_after(ENDS), "AUC; chance", dots, [[0, 0], [0.6, 0], [0.8, 0], [0.5, 0]]),
-    (
-        lambda: plots.answer_histogram([0.2, 0.4, 0.9], [False, False, True], 0.7),
-        "threshold; liked; disliked", lambda f: sum(bars(f)), 3,
-    ),
     (lambda: plots.edge_map(TRAIN, ADDED, 4, 5), "observed", dots, [[0.0, 0.0], [4.0, 3.0]]),
     (lambda: plots.bars(FIELDS, "field", KINDS, ""), "genres; recall", bars, [0.5, 0.25]),
     (lambda: plots.bars(FIELDS[:0], "field", KINDS, ""), "", bars, []),
-    (lambda: plots.histogram([3, 3, 4], "words", "movies"), "words; movies", bars, [2, 1]),
-    (lambda: plots.spread(SPREAD, "share", "films"), "one; two", lambda f: sum(bars(f)), 4),
+    (
+        lambda: plots.histogram(SPREAD, "share", "films", 0.7),
+        "share; films; one; two; threshold", lambda f: sum(bars(f)), 4,
+    ),
+    (lambda: plots.histogram({"words": [3, 3, 1]}, "", ""), "words", bars, [0, 1, 0, 2]),
     (
         lambda: plots.reliability({"as said": BINS, "calibrated": BINS[1:]}),
         "as said; calibrated", intervals, [[0.2, 0.3, 0.6], [0.8, 0.5, 0.9]],

@@ -122,7 +122,7 @@ def test_the_command_prints_effects_and_refuses_mistakes_at_once(runs, monkeypat
 
     monkeypatch.setattr(chain, "run_chain", never)
     for wrong, message in (
-        (["--arms", "orakel"], "06_recommenders.arms should be"),
+        (["--arms", "orakel"], "06_recommenders.arms: "),
         (["--backbones", "MF"], "MF"),
         (["--seeds", "0"], "greater than or equal to 1"),
     ):
