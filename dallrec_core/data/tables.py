@@ -7,8 +7,6 @@ say what each is before the cells are read: a column of numbers never becomes te
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
 import lzma
 import zipfile
@@ -96,7 +94,7 @@ def open_table(
         return _json(path, text)
     if ending in (".inter", ".item"):  # RecBole's atomic files
         separator, quoted = separator or "\t", False
-    table = SeparatedText(path, text.encode(), separator.replace("\\t", "\t"), names, quoted)
+    table = SeparatedText(path, text.encode(), separator, names, quoted)
     return Source(path, table.header, table.cells, table.remarks)
 
 
@@ -131,10 +129,10 @@ def read_text(path: Path) -> str:
 
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
+    ".gz": pa.input_stream,
+    ".bz2": pa.input_stream,
     ".zst": pa.input_stream,
+    ".xz": lzma.open,
     ".zip": lambda path: _member(zipfile.ZipFile(path)),
 }
 
@@ -190,36 +188,24 @@ def _whole(path: Path, frame: pd.DataFrame) -> Source:
 
 
 def _json(path: Path, text: str) -> Source:
-    """JSON lines, one object each, or one array of objects."""
-    rows, number, whole = dict[int, Any](), 1, text.lstrip().startswith("[")
-    try:
-        if whole:
-            rows = dict(enumerate(json.loads(text), start=1))
-        for number, line in enumerate([] if whole else text.split("\n"), start=1):
-            if line.strip():  # split, not splitlines: a text may hold U+2028
-                rows[number] = json.loads(line)
-    except ValueError as error:
-        raise UserError(
-            f"{path}, line {number} is no JSON ({error}). Each line must be one whole object."
-        ) from error
-    index = pd.Index(list(rows), name="row" if whole else "line")
-    for number, row in rows.items():
-        if not isinstance(row, dict):
-            shown = str(row)[:40]
-            raise UserError(f"{path}, {index.name} {number}: {shown} is no object with columns.")
+    """JSON lines: one object each."""
+    rows = {}
+    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold U+2028
+        if line.strip():
+            try:
+                rows[number] = dict(json.loads(line))
+            except (TypeError, ValueError) as error:
+                remedy = "Each line must be one whole object."
+                raise UserError(f"{path}, line {number} is no JSON ({error}). {remedy}") from error
+    index = pd.Index(list(rows), name="line")
     return _whole(path, pd.DataFrame(list(rows.values()), index, dtype=object))
 
 
 def _excel(path: Path) -> Source:
     try:
         frame = pd.read_excel(path, dtype=str)
-    except ImportError as error:
-        raise UserError(
-            f"{path}: Excel files need a further package: pip install openpyxl. Or save the sheet "
-            "as CSV."
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable Excel file ({error}).") from error
+    except (ImportError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as Excel: {error}") from error
     return _whole(path, frame.set_axis(pd.RangeIndex(2, len(frame) + 2, name="row")))
 
 

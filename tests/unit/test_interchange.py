@@ -80,10 +80,8 @@ def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -
     assert len(dallrec("export", "alpaca", out).splitlines()) == 2
     index = read_json(out / "dataset_info.json")
     assert set(index) == {"identity", "dallrec_interactions"}
-    entry = index["dallrec_interactions"]
-    rows = json.loads((out / entry["file_name"]).read_text(encoding="utf-8"))
-    fields = dict(zip(("prompt", "query", "response"), RECORDS[0], strict=True))
-    assert rows == RECORDS and entry["columns"] == fields
+    rows = json.loads((out / index["dallrec_interactions"]["file_name"]).read_text("utf-8"))
+    assert rows == RECORDS
 
 
 @pytest.mark.parametrize(
@@ -208,12 +206,6 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     items = atomic_file(tmp_path / "out/tiny/tiny.item")
     assert items["genres:token_seq"][5].endswith(" Weird_West")
     assert items["summary:token_seq"][3] == "It is. It was." and items["summary:token_seq"][4] == ""
-
-
-def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
-    users = pd.DataFrame({"user": range(12), "user_id": [f"u\t{i}" for i in range(12)]})
-    write_table(users, run / "01_data" / "users.parquet", "users")
-    assert "user_id 'u\\t0' (row 0)" in dallrec("export", "recbole", tmp_path, fails=True)
 
 
 # ---------------------------------------------------------------- foreign augmentations
