@@ -104,9 +104,7 @@ class Dataset:
 
 
 def plural(noun: str) -> str:
-    """More than one of a noun: movies, dishes, stories; "series" and "species" stay as they are."""
-    if noun.endswith(("series", "species")):
-        return noun
+    """More than one of a noun: movies, dishes, stories."""
     if re.search(r"(s|x|z|ch|sh)$", noun):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if re.search(r"[^aeiou]y$", noun) else f"{noun}s"

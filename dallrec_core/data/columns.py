@@ -44,7 +44,6 @@ _ARTICLE = re.compile(
     r"^(?P<alias>a\.k\.a\. )?(?P<main>.+), "
     r"(?P<article>The|A|An|La|Le|Les|L'|Il|Lo|El|Los|Las|Der|Die|Das|Det|Un|Une)$"
 )
-_LIST = re.compile(r"\[\s*(?:['\"{].*)?\]", re.DOTALL)
 _NOTHING = (*BLANKS, "(no genres listed)")
 
 
@@ -149,16 +148,14 @@ def attribute_text(cell: object) -> str:
     and objects with a name (``[{"id": 18, "name": "Drama"}]``).
 
     Raises:
-        ValueError: something that begins like a list and is none.
+        ValueError: something that begins like a list and cannot be read as one.
     """
     if isinstance(cell, list | tuple | np.ndarray):
         parts = [part.get("name", "") if isinstance(part, Mapping) else part for part in cell]
     else:
         text = cell.strip() if isinstance(cell, str) else ""
-        if _LIST.fullmatch(text):
+        if re.match(r"\[\s*['\"{\]]", text):
             return attribute_text(_parse_list(text))
-        if re.match(r"\[\s*['\"{]", text):
-            raise ValueError("a list that is not closed")
         mark = next((mark for mark in "|;," if mark in text), "|")
         parts = [] if text.lower() in _NOTHING else text.split(mark)
     stripped = (" ".join(str(part).replace("|", "/").split()) for part in parts)
@@ -173,4 +170,4 @@ def _parse_list(text: str) -> object:
         try:
             return ast.literal_eval(spaced)
         except (SyntaxError, ValueError) as error:
-            raise ValueError("no list that can be read") from error
+            raise ValueError("not a list that can be read") from error

@@ -39,7 +39,7 @@ def load_files(
     duplicates: Literal["error", "merge"] = "error",
     unknown_items: Literal["error", "drop"] = "error",
 ) -> Dataset:
-    """Load your own interactions and items: CSV in any dress, JSON lines, parquet, Excel, RecBole.
+    """Load your own interactions and items: CSV in any dress, JSON lines, parquet, RecBole.
 
     Interactions need user_id and item_id; rating and timestamp (seconds, milli- or microseconds
     since 1970, or ISO dates) are optional. Items need item_id and title; year, attributes, author,
@@ -48,7 +48,7 @@ def load_files(
     "Heat (1995)", is used.
 
     Args:
-        interactions_path: the file, packed (.gz, .zip, .bz2, .xz, .zst) or not, or a folder of
+        interactions_path: the file, packed (.gz, .zip, .bz2, .zst) or not, or a folder of
             RecBole's atomic files, which holds the items too.
         items_path: the file.
         columns: our column name -> the name in your files ("" for none).

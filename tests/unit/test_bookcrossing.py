@@ -98,7 +98,7 @@ def test_implicit_ratings_are_kept_without_a_rating_or_left_out(folder):
     assert any("2 rows had a damaged ISBN" in note for note in data.notes)
 
 
-def test_sparse_users_and_books_are_left_out_until_none_is_left(folder):
+def test_sparse_users_and_books_or_books_without_a_title_are_left_out_by_choice(folder):
     data = load(min_interactions=2)
     assert data.dropped["interactions of users or books with fewer than 2"] == 2
     for column in ("user", "item"):
@@ -106,9 +106,6 @@ def test_sparse_users_and_books_are_left_out_until_none_is_left(folder):
     assert len(data.interactions) == 7 and data.n_items == 3
     with pytest.raises(UserError, match=r"BX-Book-Ratings.csv: no interaction is left.*have 3 or"):
         load(min_interactions=3)
-
-
-def test_books_without_a_title_are_left_out_by_choice(folder):
     data = load(keep_untitled=False)
     assert "0000000005" not in titles(data) and len(data.interactions) == 8
     assert data.dropped["interactions of books without a known title"] == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import lzma
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -138,15 +137,8 @@ GOOD = [
     case(
         "an attribute's own",
         "id as item_id, name as title, cuisine as attributes",
-        items=header("id,name,year,cuisine,author", ITEMS),
+        items=header("id,name,year,cuisine,author", ITEMS.replace("65", "65.0")),
         attribute="cuisine",
-    ),
-    case(
-        "Goodbooks",
-        "original_publication_year as year",
-        ratings=header("user_id,book_id,rating,timestamp"),
-        items="book_id,isbn,authors,original_publication_year,title,genres\n"
-        "b,1,Frank Herbert,1965.0,Dune,Sci-Fi|Adventure\na,2,Jane Austen,1815.0,Emma,Romance\n",
     ),
     case(
         "the one of both files",
@@ -193,7 +185,6 @@ GOOD = [
         for ending, pack in {
             "gz": gzip.compress,
             "bz2": bz2.compress,
-            "xz": lzma.compress,
             "zst": lambda body: pa.compress(body, "zstd", asbytes=True),
         }.items()
     ],
@@ -262,16 +253,10 @@ GOOD = [
     ),
     case("blank years", "'year': 1 ce", {"years": [1815, 0]}, items=item(year=["—", "1815"])),
     case(
-        "blank texts",
+        "blank texts, and authors in a list",
         "column 'author': 1 cells such as 'N/A' count as blank",
-        {"authors": ["Jane Austen", None]},
-        items=item(author=["N/A", "Jane Austen"]),
-    ),
-    case(
-        "authors in a list",
-        "",
-        {"authors": ["Jane Austen", "F. Herbert, B. Herbert"]},
-        items=item(author=["['F. Herbert', 'B. Herbert']", "Jane Austen"]),
+        {"authors": [None, "F. Herbert, B. Herbert"]},
+        items=item(author=["['F. Herbert', 'B. Herbert']", "N/A"]),
     ),
     case(
         "a film of that name", "", {"titles": ["Emma", "None"]}, items=item(title=["None", "Emma"])
@@ -343,12 +328,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where .* has 4 .* if it was cut short"),
     ({"ratings": BARE + "u2,a\n"}, "line 4: 2 fields where user_id,item_id,rating,timestamp has 4"),
     ({"items": LATIN}, "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'"),
-    ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
     ({"ratings": " \n"}, "ratings.csv is empty"),
     ({"ratings": "user_id,item_id\n"}, "ratings.csv: the table has no rows"),
     ({"ratings": zipped("a.csv", "b.csv"), "file": "r.zip"}, "2 files .a.csv, b.csv.; unpack"),
     ({"ratings": gzip.compress(RATINGS.encode())[:-9], "file": "r.csv.gz"}, "read .*r.csv.gz: Tr"),
-    ({"ratings": RATINGS, "file": "r.csv.xz"}, "read .*r.csv.xz: Input format not supported"),
     ({"ratings": RATINGS, "file": "r.csv.zst"}, "cannot read .*r.csv.zst: .*ZSTD"),
     ({"ratings": RATINGS, "file": "r.zip"}, "cannot read .*r.zip: File is not a zip file"),
     ({"ratings": '{"a": 1}\n{"a"\n', "file": "r.jsonl"}, "r.jsonl, line 2 is no JSON"),
@@ -369,7 +352,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "line 2, column 'timestamp': '978300760' is no time in milliseconds, as most of the column",
     ),
     ({"ratings": column("timestamp", 1, None, 3)}, "line 3, column 'timestamp': the time is m"),
-    ({"items": item(attributes=["['Sci-Fi', 'A", "Romance"])}, r"2, .*'\['Sci-Fi', 'A' is a list"),
+    ({"items": item(attributes=["['Sci-Fi', 'A", "Romance"])}, r"2, .*'\['Sci-Fi', 'A' is not a l"),
     ({"items": item(year=["1965", "18x5"])}, "csv, line 3, column 'year': '18x5' is not a year"),
     ({"items": item(title=[" ", "Emma"])}, "books.csv, line 2, column 'title': the title is empty"),
     ({"ratings": renamed(RATINGS, a="z")}, "line 3, .*item 'z' is not in .*books.csv. Add"),
@@ -453,18 +436,6 @@ def test_a_folder_of_recbole_in_parts(tmp_path: Path) -> None:
         datasets.load("files", interactions_path=tmp_path)
 
 
-def test_excel(write: PUT, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_excel(path: Path, dtype: type) -> pd.DataFrame:
-        if path.stat().st_size == 0:
-            raise ImportError("Missing optional dependency 'openpyxl'.")
-        return pd.read_csv(io.StringIO(RATINGS), dtype=str)
-
-    monkeypatch.setattr(pd, "read_excel", read_excel)
-    assert observed(datasets.load("files", **write(file="ratings.xlsx"))) == PLAIN
-    with pytest.raises(UserError, match="ratings.xlsx cannot be read as Excel: .*openpyxl"):
-        datasets.load("files", **write("", file="ratings.xlsx"))
-
-
 def test_attributes_have_one_form() -> None:
     cells = [" Crime | Drama|Crime ", "Science Fiction, Fantasy|Crime", "[REC]", None, "N/A"]
     cells += [["a|b", "c"], [{"name": "x"}, {"id": 1}]]
@@ -473,6 +444,6 @@ def test_attributes_have_one_form() -> None:
 
 
 def test_nouns_in_the_plural() -> None:
-    nouns = "movie book dish series story toy box bus board_game species person".split()
-    many = "movies books dishes series stories toys boxes buses board_games species persons".split()
+    nouns = "movie book dish story toy box bus board_game person".split()
+    many = "movies books dishes stories toys boxes buses board_games persons".split()
     assert [plural(noun) for noun in nouns] == many

@@ -161,10 +161,10 @@ def test_report_counts_by_hand():
 
 BAD = [
     ({"kind": "radnom"}, "no split 'radnom' .did you mean 'random'"),
-    ({"train_fraction": 0.0}, "train_fraction is 0.0"),
+    ({"train_fraction": 0.0}, "train_fraction=0.0, .* the fraction must be above 0"),
     ({"validation": 0.5, "test": 0.5}, "together below 1"),
     ({"kind": "temporal"}, "split 'temporal' needs the time of every interaction"),
-    ({"kind": "published"}, "dataset 'test' has no released split"),
+    ({"kind": "published"}, "needs a released split, but dataset 'test' has none"),
 ]
 
 
