@@ -79,11 +79,10 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
         csv.Error: when an id holds a tab or a line break.
     """
     place = run_dir(run)
-    data = load_data(place / "01_data")
+    data, users = load_data(place / "01_data"), read_table(place / "01_data/users.parquet", "users")
     splits, items = {"train": data.train}, data.items
     for short, name in (("valid", "validation"), ("test", "test")):
         splits[short] = read_table(place / "01_data" / f"{name}.parquet", "split")
-    users = read_table(place / "01_data" / "users.parquet", "users")
     if augmented:
         answers = read_table(place / "03_interactions" / "interactions.parquet", "added")
         pairs = answers.loc[answers["added"], ["user", "item"]]
@@ -114,11 +113,11 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
 def _item_columns(items: pd.DataFrame, attribute: str) -> pd.DataFrame:
     columns = {"item_id:token": items["item_id"], "title:token_seq": items["title"].map(one_line)}
     columns["year:float"] = items["year"]
-    kinds = dict.fromkeys(("attributes", "director", "country", "language"), _value_list)
-    kinds |= dict.fromkeys(("author", "text", "summary"), one_line)
-    for column, text_of in kinds.items():
+    lists = ("attributes", "director", "country", "language")
+    for column in (*lists, "author", "text", "summary"):
         if column in items and items[column].notna().any():
             name = attribute if column == "attributes" else column
+            text_of = _value_list if column in lists else one_line
             columns[f"{name}:token_seq"] = items[column].map(text_of)
     return pd.DataFrame(columns)
 
@@ -168,22 +167,21 @@ def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataF
     if "p_yes" in source.frame:
         p = pd.to_numeric(source.frame["p_yes"], errors="coerce").to_numpy(float)
         _refuse(source, ~((p > 0) & (p <= 1)), "p_yes", "is not a number above 0 and up to 1")
-    codes = {what: _codes(source, what, run) for what in ("user", "item")}
-    unknown = {what: int((code < 0).sum()) for what, code in codes.items()}
-    for what, code in codes.items():  # one unknown id is counted; only unknown ones are a mistake
-        _refuse(source, (code < 0) & (code.max() < 0), f"{what}_id", f"is no {what} of run '{run}'")
+    codes, counts = {}, {}
+    for what in ("user", "item"):
+        codes[what] = _codes(source, what, run)
+        lost = codes[what] < 0  # one unknown id is counted; only unknown ones are a mistake
+        _refuse(source, lost & lost.all(), f"{what}_id", f"is no {what} of run '{run}'")
+        counts[f"have an unknown {what}"] = lost.sum()
     frame = pd.DataFrame(codes).assign(answer="yes", p_yes=p.astype(np.float32), added=True)
     frame = frame.assign(strategy="imported", prompt_key="")
-    frame = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
-    matched = len(frame)
-    frame = frame.drop_duplicates(["user", "item"])
-    known = data.seen(frame["user"].to_numpy(), frame["item"].to_numpy())
-    counts = {f"have an unknown {what}": count for what, count in unknown.items()}
-    counts |= {"repeat a pair": matched - len(frame)}
-    counts |= {"are training interactions already": int(known.sum())}
-    others = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    said = f"{matched:,} of {len(p):,} rows match the run, {(~known).sum():,} pairs are added"
-    return frame[~known], said + (f" ({others})" if others else "")
+    known = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
+    pairs = known.drop_duplicates(["user", "item"])
+    seen = data.seen(pairs["user"].to_numpy(), pairs["item"].to_numpy())
+    counts |= {"repeat a pair": len(known) - len(pairs), "are training interactions": seen.sum()}
+    others = "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
+    said = f"{len(known):,} of {len(p):,} rows match the run, {(~seen).sum():,} pairs are added"
+    return pairs[~seen], said + others
 
 
 def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
@@ -201,8 +199,7 @@ def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFra
     # a value that is given already stands first
     frame = written_attributes.table(rows).drop_duplicates(["item", "field", "value"])
     new = int((frame["origin"] == "written").sum())
-    said = f"{new:,} values are added to {len(frame) - new:,} given ones"
-    return frame, said
+    return frame, f"{new:,} values are added to {len(frame) - new:,} given ones"
 
 
 def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
@@ -211,8 +208,8 @@ def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFram
     _refuse(source, frame["item"].duplicated(), "item_id", "stands there twice")
     _refuse(source, texts.isna(), "summary", "is empty")
     frame = frame.assign(tokens=np.int32(0), truncated=False, parsed=True, reason="imported")
-    said = f"{len(frame):,} of {data.n_items:,} items have a summary"
-    return frame.sort_values("item", ignore_index=True), said
+    frame = frame.sort_values("item", ignore_index=True)
+    return frame, f"{len(frame):,} of {data.n_items:,} items have a summary"
 
 
 TABLES = {
