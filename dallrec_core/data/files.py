@@ -69,15 +69,9 @@ def load_files(
     form = {"encoding": encoding}
     about: dict[str, Any] = {"noun": noun, "person": person, "attribute": attribute}
     tables = read_tables({"interactions": form, "items": form}, paths, columns or {}, about)
-    data = make_dataset(
-        tables["interactions"],
-        tables["items"],
-        duplicates=duplicates,
-        unknown_items=unknown_items,
-        name="files",
-        like_threshold=like_threshold,
-        **about,
-    )
+    about |= {"name": "files", "like_threshold": like_threshold}
+    about |= {"duplicates": duplicates, "unknown_items": unknown_items}
+    data = make_dataset(tables["interactions"], tables["items"], **about)
     check_likes(data)
     return data
 
@@ -95,11 +89,9 @@ def _paths(interactions: str | Path, items: str | Path) -> dict[str, list[Path]]
         return found
     paths = {}
     for name, path in (("interactions", interactions), ("items", items)):
-        if not str(path):
-            raise UserError(f"dataset 'files' needs {name}_path: the path of a file.")
         paths[name] = [Path(path).expanduser()]
         if not paths[name][0].is_file():
-            raise UserError(f"{name}_path: there is no file {path} (looked in {Path.cwd()}).")
+            raise UserError(f"{name}_path: there is no file '{path}' (looked in {Path.cwd()}).")
     return paths
 
 

@@ -158,15 +158,15 @@ def load_book_crossing(
     left_out[unread] = len(catalogue) - int(catalogue.index.isin(isbns).sum())
     items, unnamed = books.name_books(list(isbns), catalogue)
     ratings["rating"] = ratings["rating"].where(ratings["rating"] > 0)
-    return make_dataset(
-        Table(ratings, books.RATINGS, _RATING_COLUMNS),
-        Table(items, books.BOOKS),
-        dropped=left_out,
-        name="book-crossing",
-        noun="book",
-        like_threshold=float(like_threshold),
-        notes=(*located.notes, *notes, *catalogue_notes, *unnamed),
-    )
+    notes += [*catalogue_notes, *unnamed]
+    about: dict[str, Any] = {
+        "name": "book-crossing",
+        "noun": "book",
+        "like_threshold": like_threshold,
+    }
+    about |= {"dropped": left_out, "notes": (*located.notes, *notes)}
+    tables = Table(ratings, books.RATINGS, _RATING_COLUMNS), Table(items, books.BOOKS)
+    return make_dataset(*tables, **about)
 
 
 def _read_ratings(path: Path) -> tuple[pd.DataFrame, dict[str, int], list[str]]:

@@ -120,13 +120,8 @@ def _dataset(
     seen = in_test & pairs.isin(pairs[~in_test])
     if seen.any():
         left_out[OVERLAP] = int(seen.sum())
-    return make_dataset(
-        Table(interactions[~seen], "train.txt and test.txt"),
-        Table(items, "item_list.txt"),
-        duplicates="merge",
-        dropped=left_out,
-        **about,
-    )
+    tables = Table(interactions[~seen], "train.txt and test.txt"), Table(items, "item_list.txt")
+    return make_dataset(*tables, duplicates="merge", dropped=left_out, **about)
 
 
 def file_order(data: Dataset) -> pd.DataFrame:
@@ -204,16 +199,13 @@ def load_released_edges() -> Dataset:
     located = locate("released-edges")
     table = joined([_rated(located.folder, part) for part in PARTS])
     ids = np.unique(table.frame["item_id"].to_numpy(str))
-    return make_dataset(
-        table,
-        Table(
-            pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]}), "train.txt"
-        ),
-        duplicates="merge",
-        name="released-edges",
-        noun="product",
-        notes=tuple(located.notes),
-    )
+    items = pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]})
+    about: dict[str, Any] = {
+        "name": "released-edges",
+        "noun": "product",
+        "notes": tuple(located.notes),
+    }
+    return make_dataset(table, Table(items, table.source), duplicates="merge", **about)
 
 
 def written_edges(data: Dataset) -> pd.DataFrame:
