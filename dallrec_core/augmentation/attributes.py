@@ -43,7 +43,11 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
     three = rng.permutation(np.flatnonzero(sizes == COMPLETE))
     cut = n_examples(len(three), n, held_out)
     others = rng.permutation(np.flatnonzero((sizes >= 2) & (sizes != COMPLETE)))[: n - cut]
-    notes = [] if cut == n else [_shortage(data, len(three), cut, len(others))]
+    notes = []
+    if cut < n:
+        has = f"{len(three)} {data.nouns} have exactly {COMPLETE}"
+        filled = f"{cut} are examples, filled up with {len(others)} that have another number"
+        notes.append(f"{data.attribute}: {has}; {filled}")
     known = [item for item in range(data.n_items) if not _lacking(data, "facts", item)]
     facts = rng.permutation(known if data.fact_fields else [])
     split = n_examples(len(facts), n, held_out)
@@ -51,13 +55,6 @@ def parts(data: TrainingView, n: int = 64, held_out: int = 100, seed: int = 0) -
         notes.append(f"facts: {len(facts)} items have them, so {split} examples instead of {n}")
     examples = _cases(np.concatenate([three[:cut], others]), facts[:split])
     return Parts(examples, _cases(three[cut : cut + held_out], facts[split:][:held_out]), notes)
-
-
-def _shortage(data: TrainingView, three: int, used: int, others: int) -> str:
-    if not used + others:
-        return f"no {data.noun} has two known {data.attribute}, so there are no examples of them"
-    text = f"{data.attribute}: {three} {data.nouns} have exactly {COMPLETE}; {used} are examples"
-    return f"{text}, filled up with {others} that have another number" if others else text
 
 
 def _cases(genres: np.ndarray, facts: np.ndarray) -> pd.DataFrame:
@@ -79,12 +76,13 @@ def _prompt(
 
 def _question(data: TrainingView, case: Any, wording: str) -> tuple[Prompt, str]:
     """Prompt and right answer of one case: item, field and known, as a named tuple."""
-    values = data.values[case.item][:COMPLETE]
-    facts = {field: data.given(case.item)[field] for field in data.fact_fields}
-    answer = prompts.facts_answer(facts, wording)
-    if case.field == "genres":
+    if case.field == "facts":
+        facts = {field: data.given(case.item)[field] for field in data.fact_fields}
+        answer, shown = prompts.facts_answer(facts, wording), None
+    else:
+        values = data.values[case.item][:COMPLETE]
         answer = prompts.genres_answer(values, data.noun, wording)
-    shown = values[: min(case.known, len(values) - 1)]
+        shown = values[: min(case.known, len(values) - 1)]
     return _prompt(data, case.field, case.item, wording, shown), answer
 
 

@@ -23,14 +23,12 @@ from dallrec_core.chain.artefacts import atomic, read_json, read_table, write_js
 from dallrec_core.chain.freshness import MANIFEST, STARTED
 from dallrec_core.chain.pages import find_page, remedy, run_dir
 from dallrec_core.chain.run import locked
-from dallrec_core.data.checks import Table, codes_in, whole_ids
-from dallrec_core.data.columns import attribute_text, simple, understand
+from dallrec_core.data.checks import Table, codes_in
+from dallrec_core.data.columns import attribute_text, understand
 from dallrec_core.data.files import USUAL
 from dallrec_core.data.tables import open_table
 from dallrec_core.errors import UserError
 
-COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
-"""LLaMA-Factory's words for the fields of a record."""
 BY_HAND = {"key": "by hand"}
 """What `started.json` says of a page whose result was taken in."""
 NEXT = "next: dallrec run --run {run} --from {page} (and its --profile)"
@@ -43,7 +41,8 @@ def export_alpaca(run: str, folder: Path) -> list[Path]:
     """Write the instructions of a run as data of LLaMA-Factory, and return the files.
 
     One json file per task, and `dataset_info.json`, which keeps the entries it already has: the
-    folder may be LLaMA-Factory's own `data`. The datasets are called `dallrec_<task>`.
+    folder may be LLaMA-Factory's own `data`. The datasets are called `dallrec_<task>`, and have
+    the form and the fields that LLaMA-Factory expects where an entry says nothing else.
 
     Raises:
         UserError: when the run has no instructions, or a file cannot be read or written.
@@ -56,7 +55,7 @@ def export_alpaca(run: str, folder: Path) -> list[Path]:
     for file in made:
         name = f"dallrec_{file.stem}"
         written.append(write_json(read_instructions(file), folder / f"{name}.json"))
-        entries[name] = {"file_name": f"{name}.json", "formatting": "alpaca", "columns": COLUMNS}
+        entries[name] = {"file_name": f"{name}.json"}
     return [*written, write_json(entries, index)]
 
 
@@ -76,14 +75,14 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
             the items.
 
     Raises:
-        UserError: when the run lacks what is needed, or an id holds a tab or a line break.
+        UserError: when the run lacks what is needed.
+        csv.Error: when an id holds a tab or a line break.
     """
     place = run_dir(run)
-    data = load_data(place / "01_data")
+    data, users = load_data(place / "01_data"), read_table(place / "01_data/users.parquet", "users")
     splits, items = {"train": data.train}, data.items
     for short, name in (("valid", "validation"), ("test", "test")):
         splits[short] = read_table(place / "01_data" / f"{name}.parquet", "split")
-    users = read_table(place / "01_data" / "users.parquet", "users")
     if augmented:
         answers = read_table(place / "03_interactions" / "interactions.parquet", "added")
         pairs = answers.loc[answers["added"], ["user", "item"]]
@@ -94,7 +93,7 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
         items["summary"] = items["item"].map(summaries.set_index("item")["summary"])
     whole = pd.concat(splits.values()).notna().all()
     numbers = [name for name in ("rating", "timestamp") if whole[name]]
-    ids = {"user": _tokens(users["user_id"]), "item": _tokens(items["item_id"])}
+    ids = {"user": users["user_id"].to_numpy(object), "item": items["item_id"].to_numpy(object)}
     tables = {f"{run}.item": _item_columns(items, data.attribute)}
     for name, part in splits.items():
         columns = {f"{what}_id:token": known[part[what]] for what, known in ids.items()}
@@ -111,22 +110,14 @@ def export_recbole(run: str, folder: Path, *, augmented: bool = False) -> list[P
     return list(files)
 
 
-def _tokens(ids: pd.Series) -> np.ndarray:
-    """Ids as RecBole's files can hold them, object [n]."""
-    for row in np.flatnonzero(ids.str.contains(r"[\t\r\n]"))[:1]:
-        problem = "holds a tab or a line break, which RecBole's files cannot"
-        raise UserError(f"{ids.name} {ids[row]!r} (row {row}) {problem}")
-    return ids.to_numpy(object)
-
-
 def _item_columns(items: pd.DataFrame, attribute: str) -> pd.DataFrame:
     columns = {"item_id:token": items["item_id"], "title:token_seq": items["title"].map(one_line)}
     columns["year:float"] = items["year"]
-    kinds = dict.fromkeys(("attributes", "director", "country", "language"), _value_list)
-    kinds |= dict.fromkeys(("author", "text", "summary"), one_line)
-    for column, text_of in kinds.items():
+    lists = ("attributes", "director", "country", "language")
+    for column in (*lists, "author", "text", "summary"):
         if column in items and items[column].notna().any():
             name = attribute if column == "attributes" else column
+            text_of = _value_list if column in lists else one_line
             columns[f"{name}:token_seq"] = items[column].map(text_of)
     return pd.DataFrame(columns)
 
@@ -155,37 +146,20 @@ def import_table(task: str, file: Path, run: str) -> str:
     Raises:
         UserError: naming file, row and column of what does not fit.
     """
-    reader, *needed = TABLES[task]
+    kind, reader, schema = TABLES[task]
     page, data = find_page(task), load_data(run_dir(run) / "01_data")
-    source = _open(task, file, data, needed)
-    frame, said = reader(source, data, run)
+    source = open_table(file, names=USUAL["interactions"])
+    words = {"noun": data.noun, "person": data.person, "attribute": data.attribute}
+    frame, said = reader(source.read(understand({kind: source}, {}, words)[kind]), data, run)
     folder = run_dir(run) / page.name
     with locked(run):
         # everything else there was made from other answers, the executed page included
         shutil.rmtree(folder, ignore_errors=True)
         (run_dir(run) / "notebooks" / page.notebook).unlink(missing_ok=True)
-        schema = "added" if task == "interactions" else task
         write_table(frame, folder / f"{task}.parquet", schema)
         write_json({"seconds": 0.0, "peak_mib": 0, "device": ""}, folder / "costs.json")
         write_json(BY_HAND, folder / STARTED)
     return f"{said}; {NEXT.format(run=run, page='06')}"
-
-
-def _open(task: str, file: Path, data: TrainingView, needed: list[str]) -> Table:
-    """The columns of a foreign table that are needed or may be there, under our names."""
-    kind = "interactions" if task == "interactions" else "items"
-    opened = open_table(file, names=USUAL["interactions"])
-    words = {"noun": data.noun, "person": data.person, "attribute": data.attribute}
-    ids = {kind: [name for name in needed if name.endswith("_id")]}
-    found = understand({kind: opened}, {}, words, ids)[kind]
-    chosen = {ours: found[ours] for ours in ids[kind]}
-    for column in (*needed, "p_yes", "field"):
-        alike = [name for name in opened.names if simple(name) == simple(column)]
-        if column not in chosen and alike:
-            chosen[column] = alike[0]
-    table = opened.read(chosen)
-    table.require(*needed)
-    return table
 
 
 def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
@@ -193,22 +167,21 @@ def _interactions(source: Table, data: TrainingView, run: str) -> tuple[pd.DataF
     if "p_yes" in source.frame:
         p = pd.to_numeric(source.frame["p_yes"], errors="coerce").to_numpy(float)
         _refuse(source, ~((p > 0) & (p <= 1)), "p_yes", "is not a number above 0 and up to 1")
-    codes = {what: _codes(source, what, run) for what in ("user", "item")}
-    unknown = {what: int((code < 0).sum()) for what, code in codes.items()}
-    for what, code in codes.items():  # one unknown id is counted; only unknown ones are a mistake
-        _refuse(source, (code < 0) & (code.max() < 0), f"{what}_id", f"is no {what} of run '{run}'")
+    codes, counts = {}, {}
+    for what in ("user", "item"):
+        codes[what] = _codes(source, what, run)
+        lost = codes[what] < 0  # one unknown id is counted; only unknown ones are a mistake
+        _refuse(source, lost & lost.all(), f"{what}_id", f"is no {what} of run '{run}'")
+        counts[f"have an unknown {what}"] = lost.sum()
     frame = pd.DataFrame(codes).assign(answer="yes", p_yes=p.astype(np.float32), added=True)
     frame = frame.assign(strategy="imported", prompt_key="")
-    frame = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
-    matched = len(frame)
-    frame = frame.drop_duplicates(["user", "item"])
-    known = data.seen(frame["user"].to_numpy(), frame["item"].to_numpy())
-    counts = {f"have an unknown {what}": count for what, count in unknown.items()}
-    counts |= {"repeat a pair": matched - len(frame)}
-    counts |= {"are training interactions already": int(known.sum())}
-    others = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    said = f"{matched:,} of {len(p):,} rows match the run, {(~known).sum():,} pairs are added"
-    return frame[~known], said + (f" ({others})" if others else "")
+    known = frame[(frame["user"] >= 0) & (frame["item"] >= 0)]
+    pairs = known.drop_duplicates(["user", "item"])
+    seen = data.seen(pairs["user"].to_numpy(), pairs["item"].to_numpy())
+    counts |= {"repeat a pair": len(known) - len(pairs), "are training interactions": seen.sum()}
+    others = "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
+    said = f"{len(known):,} of {len(p):,} rows match the run, {(~seen).sum():,} pairs are added"
+    return pairs[~seen], said + others
 
 
 def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
@@ -226,8 +199,7 @@ def _attributes(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFra
     # a value that is given already stands first
     frame = written_attributes.table(rows).drop_duplicates(["item", "field", "value"])
     new = int((frame["origin"] == "written").sum())
-    said = f"{new:,} values are added to {len(frame) - new:,} given ones"
-    return frame, said
+    return frame, f"{new:,} values are added to {len(frame) - new:,} given ones"
 
 
 def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFrame, str]:
@@ -236,16 +208,17 @@ def _summaries(source: Table, data: TrainingView, run: str) -> tuple[pd.DataFram
     _refuse(source, frame["item"].duplicated(), "item_id", "stands there twice")
     _refuse(source, texts.isna(), "summary", "is empty")
     frame = frame.assign(tokens=np.int32(0), truncated=False, parsed=True, reason="imported")
-    said = f"{len(frame):,} of {data.n_items:,} items have a summary"
-    return frame.sort_values("item", ignore_index=True), said
+    frame = frame.sort_values("item", ignore_index=True)
+    return frame, f"{len(frame):,} of {data.n_items:,} items have a summary"
 
 
 TABLES = {
-    "interactions": (_interactions, "user_id", "item_id"),
-    "attributes": (_attributes, "item_id", "value"),
-    "summaries": (_summaries, "item_id", "summary"),
+    "interactions": ("edges", _interactions, "added"),
+    "attributes": ("values", _attributes, "attributes"),
+    "summaries": ("summaries", _summaries, "summaries"),
 }
-"""By task: what makes the page's table of a foreign one, and the columns that one must have.
+"""By task: the name of the foreign table's columns in `columns.yml`, what makes the page's table of
+it, and the schema of that.
 
 :meta hide-value:
 """
@@ -255,7 +228,7 @@ def _codes(source: Table, what: str, run: str) -> np.ndarray:
     """Codes of the ids in a column, int32 [n], -1 where the run does not have them."""
     known = read_table(run_dir(run) / "01_data" / f"{what}s.parquet", f"{what}s")
     codes, names = source.ids(f"{what}_id")
-    return codes_in(whole_ids(names)[0], known[f"{what}_id"])[codes]
+    return codes_in(names, known[f"{what}_id"])[codes]
 
 
 def _known_items(source: Table, run: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from dallrec_core.augmentation import candidates
 from dallrec_core.augmentation.answers import Asker
 from dallrec_core.augmentation.prompts import Prompt, record, yes_no_answer
 from dallrec_core.augmentation.view import Parts, TrainingView, Truth
+from dallrec_core.data.checks import check_choice
 from dallrec_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def parts(
     shown = np.isin(users, examples["user"])
     users = np.concatenate([users[~shown], users[shown]])
     others = _draw(data, held_out, np.repeat(users, per_user), taken, [seed, 2])
-    notes = _shortages("examples", examples, n) + _shortages("held-out pairs", others, held_out)
+    notes = []
+    for name, frame, wanted in (("examples", examples, n), ("held-out pairs", others, held_out)):
+        if len(frame) < wanted:
+            notes.append(f"{name}: only {len(frame)} of {wanted} could be drawn")
+        if drawn := int((frame["origin"] == "drawn").sum()):
+            notes.append(f"{name}: {drawn} of the no answers are unseen items drawn at random")
     if both := len(set(examples["user"]) & set(others["user"])):
         notes.append(f"{both} users have both an example and a held-out pair")
     return Parts(examples, others, notes)
@@ -99,15 +105,6 @@ def _pool(
     return [item for item in rated.tolist() if item not in gone]
 
 
-def _shortages(name: str, frame: pd.DataFrame, wanted: int) -> list[str]:
-    notes, drawn = [], int((frame["origin"] == "drawn").sum())
-    if len(frame) < wanted:
-        notes.append(f"{name}: only {len(frame)} of {wanted} could be drawn")
-    if drawn:
-        notes.append(f"{name}: {drawn} of the no answers are unseen items drawn at random")
-    return notes
-
-
 def instructions(
     data: TrainingView, pairs: pd.DataFrame, wording: str = "default", seed: int = 0
 ) -> list[dict[str, str]]:
@@ -134,11 +131,10 @@ def ask(
     ``answer`` is yes from a probability of one half on; "unparsed" where the model gives neither
     word any probability. Nothing is added yet: see `selection.select`.
     """
-    users, items = pairs["user"].to_numpy("int32"), pairs["item"].to_numpy("int32")
     prompts = data.prompts(pairs, asker.wording, seed)
     p = asker.p_yes(prompts)
-    answer = np.where(np.isnan(p), "unparsed", np.where(p >= 0.5, "yes", "no"))
-    frame = pd.DataFrame({"user": users, "item": items, "answer": answer})
+    frame = pairs[["user", "item"]].astype("int32").reset_index(drop=True)
+    frame["answer"] = np.where(np.isnan(p), "unparsed", np.where(p >= 0.5, "yes", "no"))
     frame = frame.assign(p_yes=p.astype("float32"), added=False, strategy=strategy)
     return frame.assign(prompt_key=[prompt_key(prompt) for prompt in prompts])
 
@@ -160,17 +156,16 @@ def augment(
     items are asked about in one batch per round, for at most `ROUNDS` rounds.
 
     Raises:
-        UserError: for an unknown strategy, or ``candidates`` without a base recommender.
+        UserError: for an unknown strategy.
     """
+    check_choice("strategy", strategy, STRATEGIES)
     if strategy == "paper":
         return _paper(asker, data, budget, seed)
     if strategy == "cold_items":
         pairs = candidates.cold_items(data, budget=budget, seed=seed)
-    elif strategy == "candidates" and base is not None:
-        pairs = candidates.candidates(data, base, budget=budget, seed=seed)
     else:
-        names = ", ".join(STRATEGIES)
-        raise UserError(f"strategy {strategy!r}: use {names}; 'candidates' needs a recommender")
+        assert base is not None, "the strategy 'candidates' needs a base recommender"
+        pairs = candidates.candidates(data, base, budget=budget, seed=seed)
     return ask(asker, data, pairs, seed, strategy)
 
 

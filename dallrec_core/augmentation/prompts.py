@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from dallrec_core.chain.artefacts import atomic
+from dallrec_core.data.checks import check_choice
 from dallrec_core.errors import UserError
 
 WORDINGS = ("default", "paper")
@@ -54,8 +55,7 @@ def is_paper(wording: str) -> bool:
     Raises:
         UserError: for any other wording, naming the valid ones.
     """
-    if wording not in WORDINGS:
-        raise UserError(f"unknown wording {wording!r}; use one of: {', '.join(WORDINGS)}")
+    check_choice("wording", wording, WORDINGS)
     return wording == "paper"
 
 
@@ -84,11 +84,7 @@ def read_instructions(path: Path) -> list[dict[str, str]]:
     """
     from dallrec_core.llm.examples import Record, fault  # loads torch
 
-    records = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    records, lines = [], path.read_text(encoding="utf-8").split("\n")  # a text may hold U+2028
     for number, line in enumerate(lines, start=1):
         try:
             records += [Record.model_validate_json(line).model_dump()] if line.strip() else []

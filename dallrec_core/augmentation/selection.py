@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dallrec_core.augmentation.view import TrainingView
+from dallrec_core.data.checks import check_choice
 from dallrec_core.errors import UserError
 
 METHODS = ("isotonic", "temperature", "none")
@@ -60,8 +61,7 @@ def fit_calibration(p: Any, liked: Any, method: str = "isotonic") -> Calibration
     Raises:
         UserError: for an unknown method, or where no pair was answered.
     """
-    if method not in METHODS:
-        raise UserError(f"unknown calibration {method!r}; use one of: {', '.join(METHODS)}")
+    check_choice("calibration", method, METHODS)
     p, liked = _answered(p, liked)
     if method == "isotonic":
         from sklearn.isotonic import IsotonicRegression
@@ -179,17 +179,14 @@ def against_rule(p: Any, rule: Any, liked: Any, threshold: float) -> dict[str, f
     other = np.zeros_like(chosen)
     other[np.argsort(-np.asarray(rule), kind="stable")[: chosen.sum()]] = True
     n, alone = int(chosen.sum()), int((chosen & ~other).sum())
-    out = {"precision": _mean(liked[other]), "difference": 0.0, "low": 0.0, "high": 0.0}
+    precision = float(liked[other].mean()) if n else float("nan")
+    out = {"precision": precision, "difference": 0.0, "low": 0.0, "high": 0.0}
     if alone:
         ours, theirs = (int(liked[a & ~b].sum()) for a, b in ((chosen, other), (other, chosen)))
         ends = confint_proportions_2indep(ours, alone, theirs, alone, method="newcomb")
         of_all = [(ours - theirs) / n, *(alone / n * end for end in ends)]
         out |= dict(zip(("difference", "low", "high"), map(float, of_all), strict=True))
     return out
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def choose_threshold(judged: pd.DataFrame, precision: float = 0.75, least: int = 10) -> float:

@@ -9,12 +9,11 @@ from functools import partial
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from dallrec_core.data.base import Dataset, Split, Truth, make_dataset
-from dallrec_core.data.bookcrossing import load_book_crossing
 from dallrec_core.data.checks import check_choice
 from dallrec_core.data.download import ORIGINS, is_here, locate
 from dallrec_core.data.files import load_files
 from dallrec_core.data.matinee import load_matinee
-from dallrec_core.data.named import load_amazon, load_named
+from dallrec_core.data.named import load_book_crossing, load_named
 from dallrec_core.data.published import load_published, load_published_book, load_released_edges
 from dallrec_core.data.splits import save
 from dallrec_core.errors import UserError
@@ -26,7 +25,6 @@ __all__ = [
 
 _LOADERS: dict[str, Callable[..., Dataset]] = {
     "matinee": load_matinee,
-    "amazon-2023": load_amazon,
     "book-crossing": load_book_crossing,
     "published": load_published,
     "published-book": load_published_book,
@@ -53,16 +51,9 @@ def load(name: str, **options: object) -> Dataset:
     try:
         return validate_call(config=ConfigDict(strict=True))(loader)(**options)
     except ValidationError as error:
-        first = error.errors()[0]
-        option = first["loc"][0]
-        if first["type"] == "unexpected_keyword_argument":
-            valid = ", ".join(inspect.signature(loader).parameters) or "none"
-            said = f"dataset '{name}' has no option '{option}'. Its options: {valid}."
-        else:
-            must = dict.fromkeys(e["msg"].partition(" should ")[2] for e in error.errors())
-            said = f"{option} should {' or '.join(must)}"
-            said = f"dataset '{name}': {said}, but is {first['input']!r}."
-        raise UserError(said) from error
+        wrong = "; ".join(f"{e['loc'][0]}={e['input']!r}: {e['msg']}" for e in error.errors())
+        valid = ", ".join(inspect.signature(loader).parameters) or "none"
+        raise UserError(f"dataset '{name}', {wrong}. Its options: {valid}.") from error
 
 
 def require(name: str, download: bool = False) -> None:

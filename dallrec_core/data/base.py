@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dallrec_core.data.checks import Table, codes_in, order_ids, whole_ids
+from dallrec_core.data.checks import Table, codes_in, order_ids
 
 LIKE_THRESHOLD = 3.0
 UNKNOWN = "interactions of items that are not in the items table"
@@ -104,9 +104,7 @@ class Dataset:
 
 
 def plural(noun: str) -> str:
-    """More than one of a noun: movies, dishes, stories; "series" and "species" stay as they are."""
-    if noun.endswith(("series", "species")):
-        return noun
+    """More than one of a noun: movies, dishes, stories."""
     if re.search(r"(s|x|z|ch|sh)$", noun):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if re.search(r"[^aeiou]y$", noun) else f"{noun}s"
@@ -137,8 +135,8 @@ def pair_keys(frame: pd.DataFrame) -> np.ndarray:
 
 
 def make_dataset(
-    interactions: Table | pd.DataFrame,
-    items: Table | pd.DataFrame,
+    interactions: Table,
+    items: Table,
     *,
     duplicates: str = "error",
     unknown_items: str = "error",
@@ -149,8 +147,7 @@ def make_dataset(
 
     Args:
         interactions: user_id, item_id[, rating, timestamp, part]; ``part`` is "train" or "test"
-            for data released with its split, and no pair may be in both. The index holds the row
-            numbers of messages.
+            for data released with its split, and no pair may be in both.
         items: item_id, title[, year, attributes, author, text, any further columns].
         duplicates: "error", or "merge": keep the latest (then highest rated), count the rest.
         unknown_items: "error", or "drop": leave interactions of unlisted items out and count.
@@ -161,41 +158,36 @@ def make_dataset(
     Raises:
         UserError: naming file, row, column and remedy for the first bad cell.
     """
-    table = _table(interactions, "the interactions table")
-    catalogue = _table(items, "the items table")
-    table.require("user_id", "item_id")
-    catalogue.require("item_id", "title")
+    interactions.require("user_id", "item_id")
+    items.require("item_id", "title")
     counts = dict(dropped or {})
-    codes, rated = table.ids("item_id")
-    rows, listed = catalogue.ids("item_id")
-    rated, listed = whole_ids(rated, listed)
-    coded_items = _code_items(catalogue, rows, listed)
-    found = codes_in(rated, coded_items["item_id"])
-    _refuse_ids(table, codes, rated, found, catalogue.source, list(coded_items["item_id"]))
+    coded_items = _code_items(items)
+    codes, rated = interactions.ids("item_id")
+    item = codes_in(rated, coded_items["item_id"])[codes]
     if unknown_items != "drop":
-        remedy = "Add it there, or remove its interactions."
-        what = f"item {{value}} is not in {catalogue.source}"
-        table.refuse(found[codes] < 0, "item_id", what, remedy)
-    users, frame = _code_interactions(table, found[codes])
+        remedy = (
+            "Add it there, or remove its interactions. If both files mean the same item, write its "
+            "id alike: read as numbers, ids lose zeros in front or gain a '.0'."
+        )
+        what = f"item {{value}} is not in {items.source}"
+        interactions.refuse(item < 0, "item_id", what, remedy)
+    users, frame = _code_interactions(interactions, item)
     unknown = frame["item"] < 0
     if unknown.any():
         counts[UNKNOWN] = int(unknown.sum())
         frame = frame[~unknown]
-    frame = _unique_pairs(frame, table, duplicates, counts)
+    frame = _unique_pairs(frame, interactions, duplicates, counts)
     if "part" in frame:
         parts = [frame[frame["part"] == part] for part in ("train", "test")]
         about["presplit"] = tuple(p.drop(columns="part").reset_index(drop=True) for p in parts)
         frame = frame.drop(columns="part")
-    about["notes"] = (*about.get("notes", ()), *table.notes, *catalogue.notes)
+    about["notes"] = (*about.get("notes", ()), *interactions.notes, *items.notes)
     return Dataset(interactions=frame, items=coded_items, users=users, dropped=counts, **about)
 
 
-def _table(table: Table | pd.DataFrame, name: str) -> Table:
-    return table if isinstance(table, Table) else Table(table, name)
-
-
-def _code_items(table: Table, codes: np.ndarray, names: list[str]) -> pd.DataFrame:
+def _code_items(table: Table) -> pd.DataFrame:
     """The items in code order: schema ``items`` and any further columns as text."""
+    codes, names = table.ids("item_id")
     order = order_ids(names)
     code = codes_in(names, order)[codes]
     remedy = "Each item may appear once; remove or renumber the repeated row."
@@ -212,35 +204,9 @@ def _code_items(table: Table, codes: np.ndarray, names: list[str]) -> pd.DataFra
     return items.sort_values("item", ignore_index=True)
 
 
-def _refuse_ids(
-    table: Table,
-    codes: np.ndarray,
-    rated: list[str],
-    found: np.ndarray,
-    catalogue: str,
-    listed: list[str],
-) -> None:
-    """Refuse ids that only seem to be unknown, because the catalogue writes them differently."""
-    alike = {_bare(name): name for name in listed}
-    for code in np.flatnonzero(found < 0):
-        if other := alike.get(_bare(rated[code])):
-            what = f"{{value}} is '{other}' in {catalogue}: the two files write ids differently"
-            remedy = (
-                "Zeros in front and a '.0' behind come and go when ids are read as numbers: make "
-                "both files anew with ids read as text (in pandas dtype=str)."
-            )
-            table.refuse(codes == code, "item_id", what, remedy)
-
-
-def _bare(name: str) -> str:
-    """An id without what gets lost on the way through numbers."""
-    return re.sub(r"\.0+$", "", name.casefold()).lstrip("0")
-
-
 def _code_interactions(table: Table, items: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The users, and user, item, rating, timestamp[, part] in file order by raw position."""
     codes, names = table.ids("user_id")
-    (names,) = whole_ids(names)
     order = order_ids(names)
     frame = pd.DataFrame({"user": codes_in(names, order)[codes], "item": items}, copy=False)
     frame["rating"] = table.ratings() if "rating" in table.frame else np.float32(np.nan)

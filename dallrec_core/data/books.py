@@ -164,10 +164,9 @@ def read_catalogue(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame[~repeated].set_index("item_id"), notes
 
 
-def with_title(isbns: Sequence[str], catalogue: pd.DataFrame) -> list[str]:
-    """Return those of these (repaired) ISBNs that have a title in the catalogue."""
-    titled = set(catalogue.index[catalogue["title"].map(plain_text) != ""])
-    return [isbn for isbn in isbns if isbn in titled]
+def titled(catalogue: pd.DataFrame) -> set[str]:
+    """Return the (repaired) ISBNs that have a title in the catalogue."""
+    return set(catalogue.index[catalogue["title"].map(plain_text) != ""])
 
 
 def name_books(isbns: Sequence[str], catalogue: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

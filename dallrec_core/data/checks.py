@@ -6,7 +6,6 @@ Nothing here changes or drops a row. A frame's index holds the row numbers that 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -97,13 +96,7 @@ class Table:
         Raises:
             UserError: naming the first row without an id.
         """
-        series = self.frame[column]
-        if isinstance(series.dtype, pd.CategoricalDtype):  # as text is read
-            if series.nunique() < len(series.cat.categories):
-                series = series.cat.remove_unused_categories()
-            codes, uniques = series.cat.codes.to_numpy(), series.cat.categories
-        else:
-            codes, uniques = pd.factorize(series)
+        codes, uniques = pd.factorize(self.frame[column])
         names = [id_text(value) for value in uniques]
         empty = np.array([*(not name for name in names), True])[codes]  # code -1 is a missing cell
         self.refuse(empty, column, "the id is empty", "Fill it, or remove the row.")
@@ -147,18 +140,13 @@ class Table:
             self._note("timestamp", "dates are read as UTC where they name no zone")
         wrong = ~(values >= 0)
         self.refuse(wrong, "timestamp", "{value} is not a time from 1970 on", _TIME)
-        low, high = np.searchsorted(_UNIT_FROM, (values.min(), values.max()), side="right")
-        if low != high:
-            units = np.searchsorted(_UNIT_FROM, values, side="right")
-            usual = int(np.bincount(units).argmax())
-            what = f"{{value}} is no time in {_UNITS[usual]}, as most of the column is"
-            self.refuse(units != usual, "timestamp", what, _TIME)
-        if low:
-            self._note("timestamp", f"times are {_UNITS[low]} since 1970, by their size")
-            return (values // 1000.0**low).astype(np.int64)
-        what = "{value} is not a whole number of seconds"
-        self.refuse(values != np.floor(values), "timestamp", what, _TIME)
-        return values.astype(np.int64)
+        units = np.searchsorted(_UNIT_FROM, values, side="right")
+        usual = int(np.bincount(units).argmax())
+        what = f"{{value}} is no time in {_UNITS[usual]}, as most of the column is"
+        self.refuse(units != usual, "timestamp", what, _TIME)
+        if usual:
+            self._note("timestamp", f"times are {_UNITS[usual]} since 1970, by their size")
+        return (values // 1000.0**usual).astype(np.int64)
 
     def texts(self, column: str) -> pd.Series:
         """A text column, stripped, blank becoming missing; index 0 … rows-1.
@@ -186,9 +174,9 @@ def check_choice(what: str, value: object, valid: Sequence[str]) -> None:
         UserError: listing them, with the closest one where there is one.
     """
     if value not in valid:
-        close = difflib.get_close_matches(str(value).lower(), valid, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise UserError(f"there is no {what} '{value}'.{hint} Valid: {', '.join(valid)}.")
+        near = difflib.get_close_matches(str(value).lower(), valid, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise UserError(f"there is no {what} '{value}'{hint}. Valid: {', '.join(valid)}.")
 
 
 def blank(series: pd.Series) -> np.ndarray:
@@ -204,12 +192,6 @@ def id_text(value: object) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
-
-
-def whole_ids(*columns: Sequence[str]) -> list[list[str]]:
-    """Id texts without ``.0`` if that is how all of them end: pandas made floats of them."""
-    floats = all(re.fullmatch(r"-?\d+\.0+", name) for names in columns for name in names)
-    return [[n.partition(".")[0] for n in names] if floats else list(names) for names in columns]
 
 
 def codes_in(ids: Iterable[str], known: Iterable[str]) -> np.ndarray:

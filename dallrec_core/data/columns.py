@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,17 @@ KNOWN: dict[str, dict[str, list[str]]] = {
     kind: {ours: names.split() for ours, names in columns.items()}
     for kind, columns in yaml.safe_load(Path(__file__).with_name("columns.yml").read_text()).items()
 }
-"""Simplified names that are understood, by table ("interactions", "items") and our column.
+"""Simplified names that are understood, by what the table holds and our column.
 
 :meta hide-value:
 """
-NEEDED = {"interactions": ("user_id", "item_id"), "items": ("item_id", "title")}
+NEEDED = {
+    "interactions": ("user_id", "item_id"),
+    "items": ("item_id", "title"),
+    "edges": ("user_id", "item_id"),
+    "values": ("item_id", "value"),
+    "summaries": ("item_id", "summary"),
+}
 """Columns without which nothing goes."""
 _YEAR = re.compile(
     r"\s*[(\[](\d{4})(?:\s*[-–]\s*(?:\d{4})?\s*)?[)\]]"  # (1995), [1995], (1995- ), (1995-1998)
@@ -38,7 +44,6 @@ _ARTICLE = re.compile(
     r"^(?P<alias>a\.k\.a\. )?(?P<main>.+), "
     r"(?P<article>The|A|An|La|Le|Les|L'|Il|Lo|El|Los|Las|Der|Die|Das|Det|Un|Une)$"
 )
-_LIST = re.compile(r"\[\s*(?:['\"{].*)?\]", re.DOTALL)
 _NOTHING = (*BLANKS, "(no genres listed)")
 
 
@@ -48,10 +53,7 @@ def simple(name: object) -> str:
 
 
 def understand(
-    sources: Mapping[str, Source],
-    columns: Mapping[str, str],
-    words: Mapping[str, Any],
-    needed: Mapping[str, Sequence[str]] = NEEDED,
+    sources: Mapping[str, Source], columns: Mapping[str, str], words: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
     """Find our columns in one or two tables.
 
@@ -59,10 +61,9 @@ def understand(
     dataset ("dish_id", "cuisine"), then the names in `KNOWN`.
 
     Args:
-        sources: the tables, "interactions" and "items".
-        columns: our name -> theirs ("" for none); a prefix "items." limits it to one table.
+        sources: the tables, by what they hold (a key of `KNOWN`).
+        columns: our name -> theirs ("" for none).
         words: "noun", "person" and "attribute" of the dataset.
-        needed: by table, our columns that it must have.
 
     Returns:
         by table, our name -> theirs.
@@ -70,18 +71,24 @@ def understand(
     Raises:
         UserError: a needed column is missing, two could be meant, or `columns` names what is not.
     """
-    _check(sources, columns)
+    present = [name for source in sources.values() for name in source.names]
+    for key, name in columns.items():
+        check_choice("column of ours", key, [ours for kind in sources for ours in KNOWN[kind]])
+        if name and name not in present:
+            raise UserError(
+                f"columns: '{key}' is mapped to '{name}', which is in none of the files. "
+                f"Columns there: {_listed(present)}."
+            )
     noun, person = simple(words["noun"]), simple(words["person"] or "user")
     own = {"user_id": [f"{person}id", person], "item_id": [f"{noun}id", noun]}
     own |= {"title": [f"{noun}title", f"{noun}name"], "attributes": [simple(words["attribute"])]}
     found: dict[str, dict[str, str]] = {kind: {} for kind in sources}
     for kind, source in sources.items():
-        told = {ours: columns.get(f"{kind}.{ours}", columns.get(ours)) for ours in KNOWN[kind]}
-        free = [name for name in source.names if name not in told.values()]
+        free = [name for name in source.names if name not in columns.values()]
         for ours, known in KNOWN[kind].items():
-            theirs = told[ours]
+            theirs = columns.get(ours)
             if theirs != "" and theirs not in source.names:
-                also = ["id"] if (kind, ours) == ("items", "item_id") else []
+                also = ["id"] if ours == "item_id" and "user_id" not in KNOWN[kind] else []
                 tiers = ([simple(ours)], own.get(ours, []), known, also)
                 fits = ([name for name in free if simple(name) in tier] for tier in tiers)
                 meant = next(filter(None, fits), [])
@@ -97,31 +104,13 @@ def understand(
                 theirs = "".join(meant)
             if theirs:
                 found[kind][ours] = theirs
-            elif ours in needed[kind]:
+            elif ours in NEEDED[kind]:
                 raise UserError(
                     f"{source.path}: column '{ours}' is missing; the file has "
                     f"{_listed(source.names)}. Rename it there, or set "
                     f'columns={{"{ours}": "the name in your file"}}.'
                 )
     return found
-
-
-def _check(sources: Mapping[str, Source], columns: Mapping[str, str]) -> None:
-    """Refuse entries that are none of our columns, or whose column is in none of their tables."""
-    valid = list(dict.fromkeys(ours for names in KNOWN.values() for ours in names))
-    valid += [f"{kind}.{ours}" for kind, names in KNOWN.items() for ours in names]
-    for key, theirs in columns.items():
-        check_choice("column of ours", key, valid)
-        asked = [
-            source for kind, source in sources.items() if "." not in key or key.startswith(kind)
-        ]
-        present = [name for source in asked for name in source.names]
-        if theirs and theirs not in present:
-            raise UserError(
-                f"columns: '{key}' is mapped to '{theirs}', which is not in "
-                f"{' or '.join(str(source.path) for source in asked)}. "
-                f"Columns there: {_listed(present)}."
-            )
 
 
 def _listed(names: Iterable[str], between: str = ", ") -> str:
@@ -159,28 +148,18 @@ def attribute_text(cell: object) -> str:
     and objects with a name (``[{"id": 18, "name": "Drama"}]``).
 
     Raises:
-        ValueError: something that begins like a list and is none.
+        ValueError: something that begins like a list and cannot be read as one.
     """
     if isinstance(cell, list | tuple | np.ndarray):
-        parts: Iterable[object] = [_name(part) for part in cell]
+        parts = [part.get("name", "") if isinstance(part, Mapping) else part for part in cell]
     else:
         text = cell.strip() if isinstance(cell, str) else ""
-        if _LIST.fullmatch(text):
+        if re.match(r"\[\s*['\"{\]]", text):
             return attribute_text(_parse_list(text))
-        if re.match(r"\[\s*['\"{]", text):
-            raise ValueError("a list that is not closed")
         mark = next((mark for mark in "|;," if mark in text), "|")
         parts = [] if text.lower() in _NOTHING else text.split(mark)
     stripped = (" ".join(str(part).replace("|", "/").split()) for part in parts)
     return "|".join(dict.fromkeys(part for part in stripped if part.lower() not in _NOTHING))
-
-
-def _name(part: object) -> object:
-    """The name of an attribute that is an object, else itself."""
-    if not isinstance(part, Mapping):
-        return part
-    names = ("name", "title", "label", "tag", "value")
-    return next((part[key] for key in names if key in part), "")
 
 
 def _parse_list(text: str) -> object:
@@ -191,4 +170,4 @@ def _parse_list(text: str) -> object:
         try:
             return ast.literal_eval(spaced)
         except (SyntaxError, ValueError) as error:
-            raise ValueError("no list that can be read") from error
+            raise ValueError("not a list that can be read") from error

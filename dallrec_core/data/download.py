@@ -7,12 +7,11 @@ moved into place only when it is complete. ``origins.yml`` beside this module sa
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -39,7 +38,7 @@ class Origin:
     archive: str = ""
     """md5 or sha256 of the zip; empty where nobody knows it, or it changes"""
     inside: str = ""
-    """the folder inside the zip"""
+    """the folder inside the zip, with a slash behind it"""
     read: Mapping[str, Any] = field(default_factory=dict)
     """how the files are read, for `named`"""
 
@@ -100,21 +99,19 @@ def locate(name: str, category: str = CATEGORY) -> Located:
     lines = []
     if missing and origin.url.endswith(".zip"):
         archive = fetch(origin.url, origin.archive, folder.parent, origin.folder)
-        added = _unpack(archive, origin.inside, folder)
+        with zipfile.ZipFile(archive) as bundle:
+            for file in missing:
+                with atomic(folder / file) as partial:
+                    partial.write_bytes(bundle.read(f"{origin.inside}{file}"))
         checked = f"{_algorithm(origin.archive)} verified" if origin.archive else "not verified"
-        lines.append(f"{origin.url}: {checked}, {added} files unpacked into {folder}")
+        lines.append(f"{origin.url}: {checked}, {len(missing)} files unpacked into {folder}")
     elif missing:
         for file in missing:
             place = (folder / file).parent
             fetch(f"{origin.url}/{file}", origin.files[file], place, origin.folder)
             lines.append(f"{origin.url}/{file}: fetched into {folder}")
-    notes = []
-    for file, known in origin.files.items():
-        line, same = _verify(folder / file, known)
-        lines.append(line)
-        if not same:
-            notes.append(line)
-    return Located(folder, lines, notes)
+    found = [_verified(folder / file, known) for file, known in origin.files.items()]
+    return Located(folder, lines + found, [line for line in found if _DIFFERS in line])
 
 
 def fetch(url: str, checksum: str, folder: Path, wanted: str) -> Path:
@@ -130,18 +127,14 @@ def fetch(url: str, checksum: str, folder: Path, wanted: str) -> Path:
         wanted: the folder below ``DALLREC_DATA_DIR`` where messages say to put files by hand.
 
     Raises:
-        UserError: no network, an HTTP error, a wrong checksum, a folder that cannot be written.
+        UserError: no network, an HTTP error, a wrong checksum, a folder that cannot be written;
+            with what pooch or requests say.
     """
     import pooch
-    import requests
 
     from dallrec_core.chain.progress import is_interactive
 
     name, kind = url.rsplit("/", 1)[-1], _algorithm(checksum)
-    way_out = (
-        f"Check the network and run again, or put the files into a folder FOLDER/{wanted} "
-        "yourself and set DALLREC_DATA_DIR=FOLDER."
-    )
     pooch.get_logger().setLevel(logging.WARNING)
     known = {name: f"{kind}:{checksum}" if checksum else None}
     store = pooch.create(folder, "", registry=known, urls={name: url}, retry_if_failed=RETRIES)
@@ -150,58 +143,28 @@ def fetch(url: str, checksum: str, folder: Path, wanted: str) -> Path:
     try:
         downloader = pooch.HTTPDownloader(progressbar=is_interactive(), timeout=30)
         return Path(store.fetch(name, downloader=downloader))
-    except requests.RequestException as error:
-        raise UserError(f"cannot download {url}: {_reason(error)}. {way_out}") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # requests' errors are of the first kind
         raise UserError(
-            f"{url} does not have the {kind} {checksum}: the download is incomplete or the file "
-            f"has changed. Nothing was kept. {way_out}"
+            f"cannot download {url} into {folder}: {error}. Check network and disk and run again, "
+            f"or put the files into a folder FOLDER/{wanted} yourself and set "
+            "DALLREC_DATA_DIR=FOLDER."
         ) from error
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}. Free some space, or set "
-            "DALLREC_DATA_DIR to a folder that can be written."
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The first link of a chain of network errors, which is the one people understand."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error) or type(error).__name__
-
-
-def _unpack(archive: Path, inside: str, folder: Path) -> int:
-    """Unpack what lies directly in the folder ``inside`` of a zip; return how many files came.
-
-    Files get their own names in ``folder``, so that none can leave it, and appear only when they
-    are whole. Those that are there already stay as they are.
-    """
-    added = 0
-    with zipfile.ZipFile(archive) as bundle:
-        for member in bundle.infolist():
-            path = PurePosixPath(member.filename)
-            target = folder / path.name
-            if path.parent == PurePosixPath(inside) and not member.is_dir() and not target.exists():
-                with atomic(target) as partial:
-                    partial.write_bytes(bundle.read(member))
-                added += 1
-    return added
 
 
 def _algorithm(checksum: str) -> str:
     return "sha256" if len(checksum) == 64 else "md5"
 
 
-def _verify(path: Path, known: str) -> tuple[str, bool]:
+_DIFFERS = "differs from the original edition"
+
+
+def _verified(path: Path, known: str) -> str:
+    import pooch
+
     if not known:
-        return f"{path.name}: found (no checksum is known for it)", True
+        return f"{path.name}: found (no checksum is known for it)"
     name = _algorithm(known)
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, name).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    found = pooch.file_hash(str(path), alg=name)
     if found == known:
-        return f"{path.name}: verified ({name} {found})", True
-    return f"{path.name} differs from the original edition ({name} {found}, not {known})", False
+        return f"{path.name}: verified ({name} {found})"
+    return f"{path.name} {_DIFFERS} ({name} {found}, not {known})"

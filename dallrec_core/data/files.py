@@ -33,14 +33,13 @@ def load_files(
     columns: dict[str, str] | None = None,
     noun: Word = "movie",
     person: Word | Literal[""] = "",
-    separator: str = "",
     encoding: str = "",
     attribute: Word = "genres",
     like_threshold: Threshold = LIKE_THRESHOLD,
     duplicates: Literal["error", "merge"] = "error",
     unknown_items: Literal["error", "drop"] = "error",
 ) -> Dataset:
-    """Load your own interactions and items: CSV in any dress, JSON lines, parquet, Excel, RecBole.
+    """Load your own interactions and items: CSV in any dress, JSON lines, parquet, RecBole.
 
     Interactions need user_id and item_id; rating and timestamp (seconds, milli- or microseconds
     since 1970, or ISO dates) are optional. Items need item_id and title; year, attributes, author,
@@ -49,14 +48,12 @@ def load_files(
     "Heat (1995)", is used.
 
     Args:
-        interactions_path: the file, packed (.gz, .zip, .bz2, .xz, .zst) or not, or a folder of
+        interactions_path: the file, packed (.gz, .zip, .bz2, .zst) or not, or a folder of
             RecBole's atomic files, which holds the items too.
         items_path: the file.
-        columns: our column name -> the name in your files ("" for none); a prefix "interactions."
-            or "items." limits an entry to one of the two files.
+        columns: our column name -> the name in your files ("" for none).
         noun: what an item is, the word used in prompts.
         person: what a user is called in prompts.
-        separator: of the fields of text files; empty means what their first line shows.
         encoding: of text files; empty means UTF-8.
         attribute: what the attributes are, in one word.
         like_threshold: ratings at or above it are likes; "median": at or above the median of the
@@ -69,18 +66,12 @@ def load_files(
             a threshold that parts no likes from dislikes.
     """
     paths = _paths(interactions_path, items_path)
-    form = {"separator": separator, "encoding": encoding}
+    form = {"encoding": encoding}
     about: dict[str, Any] = {"noun": noun, "person": person, "attribute": attribute}
     tables = read_tables({"interactions": form, "items": form}, paths, columns or {}, about)
-    data = make_dataset(
-        tables["interactions"],
-        tables["items"],
-        duplicates=duplicates,
-        unknown_items=unknown_items,
-        name="files",
-        like_threshold=like_threshold,
-        **about,
-    )
+    about |= {"name": "files", "like_threshold": like_threshold}
+    about |= {"duplicates": duplicates, "unknown_items": unknown_items}
+    data = make_dataset(tables["interactions"], tables["items"], **about)
     check_likes(data)
     return data
 
@@ -98,11 +89,9 @@ def _paths(interactions: str | Path, items: str | Path) -> dict[str, list[Path]]
         return found
     paths = {}
     for name, path in (("interactions", interactions), ("items", items)):
-        if not str(path):
-            raise UserError(f"dataset 'files' needs {name}_path: the path of a file.")
         paths[name] = [Path(path).expanduser()]
         if not paths[name][0].is_file():
-            raise UserError(f"{name}_path: there is no file {path} (looked in {Path.cwd()}).")
+            raise UserError(f"{name}_path: there is no file '{path}' (looked in {Path.cwd()}).")
     return paths
 
 
@@ -191,24 +180,16 @@ def check_likes(data: Dataset) -> None:
     """Refuse a threshold that nearly all ratings, or nearly none, reach.
 
     Raises:
-        UserError: with the quartiles of the ratings, and a threshold that parts them.
+        UserError: with the quartiles of the ratings.
     """
     rated = data.interactions[data.interactions["rating"].notna()]
-
-    def parts(threshold: float | str) -> bool:
-        return 0.05 <= likes(rated, threshold).mean() <= 0.95
-
-    if len(rated) < _ENOUGH or parts(data.like_threshold):
+    share = likes(rated, data.like_threshold).mean()
+    if len(rated) < _ENOUGH or 0.05 <= share <= 0.95:
         return
-    ratings = rated["rating"]
-    least, low, median, high, most = ratings.quantile([0, 0.25, 0.5, 0.75, 1])
-    nearest = sorted(ratings.unique(), key=lambda value: (abs(value - median), value))
-    fitting = [f"like_threshold={value:g}" for value in nearest[:20] if parts(value)]
-    if low >= 1 and most > 10 * median:  # counts of something
-        fitting = ["like_threshold='count', likes are above the median of the user's own"]
-    remedy = fitting[0] if fitting else "columns={'rating': ''}, which leaves the ratings out"
+    least, *quartiles, most = (f"{x:g}" for x in rated["rating"].quantile([0, 0.25, 0.5, 0.75, 1]))
     raise UserError(
-        f"with like_threshold={data.like_threshold} {likes(rated, data.like_threshold).mean():.0%} "
-        f"of {len(rated):,} ratings are likes, which says little about anybody. The ratings go "
-        f"from {least:g} to {most:g}, with quartiles {low:g}, {median:g}, {high:g}. Set {remedy}."
+        f"with like_threshold={data.like_threshold} {share:.0%} of {len(rated):,} ratings are "
+        f"likes, which says little about anybody. The ratings go from {least} to {most}, with "
+        f"quartiles {', '.join(quartiles)}. Set a like_threshold between them, or 'count' if they "
+        "count something; columns={'rating': ''} leaves them out."
     )

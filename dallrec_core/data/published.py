@@ -30,7 +30,6 @@ from dallrec_core.data.checks import Table, codes_in
 from dallrec_core.data.download import locate
 from dallrec_core.data.files import joined, tidy_items
 from dallrec_core.data.tables import read_fields, read_text
-from dallrec_core.errors import UserError
 
 PARTS = ("train", "test")
 """Names of the two files of interactions, without their ending."""
@@ -95,21 +94,14 @@ def load_published_book(keep_untitled: bool = True) -> Dataset:
     folder = data_dir() / books.FOLDER
     here = any((folder / name).is_file() for name in (books.BOOKS, books.CATALOGUE))
     if not keep_untitled and not here:
-        try:
-            locate("book-crossing")
-        except UserError as error:
-            raise UserError(
-                f"the released split has no titles of its own, and {error} The file to put there "
-                f"is {books.BOOKS} (or {books.CATALOGUE}). With keep_untitled=True it runs without "
-                "titles."
-            ) from error
+        locate("book-crossing")  # the released split has no titles of its own
     catalogue, notes = books.read_catalogue(folder)
     if not keep_untitled:
-        titled = books.with_title(names, catalogue)
-        known = interactions["item_id"].isin(titled)
-        left_out["books without a known title"] = len(names) - len(titled)
+        titled = books.titled(catalogue)
+        known, named = interactions["item_id"].isin(titled), [n for n in names if n in titled]
+        left_out["books without a known title"] = len(names) - len(named)
         left_out[books.UNTITLED] = int((~known).sum())
-        interactions, names = interactions[known], titled
+        interactions, names = interactions[known], named
     items, unnamed = books.name_books(names, catalogue)
     if catalogue.empty:
         unnamed.append(f"for titles put {books.BOOKS} or {books.CATALOGUE} into {folder}")
@@ -128,13 +120,8 @@ def _dataset(
     seen = in_test & pairs.isin(pairs[~in_test])
     if seen.any():
         left_out[OVERLAP] = int(seen.sum())
-    return make_dataset(
-        Table(interactions[~seen], "train.txt and test.txt"),
-        Table(items, "item_list.txt"),
-        duplicates="merge",
-        dropped=left_out,
-        **about,
-    )
+    tables = Table(interactions[~seen], "train.txt and test.txt"), Table(items, "item_list.txt")
+    return make_dataset(*tables, duplicates="merge", dropped=left_out, **about)
 
 
 def file_order(data: Dataset) -> pd.DataFrame:
@@ -212,14 +199,13 @@ def load_released_edges() -> Dataset:
     located = locate("released-edges")
     table = joined([_rated(located.folder, part) for part in PARTS])
     ids = np.unique(table.frame["item_id"].to_numpy(str))
-    return make_dataset(
-        table,
-        pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]}),
-        duplicates="merge",
-        name="released-edges",
-        noun="product",
-        notes=tuple(located.notes),
-    )
+    items = pd.DataFrame({"item_id": ids, "title": [f"item {each}" for each in ids]})
+    about: dict[str, Any] = {
+        "name": "released-edges",
+        "noun": "product",
+        "notes": tuple(located.notes),
+    }
+    return make_dataset(table, Table(items, table.source), duplicates="merge", **about)
 
 
 def written_edges(data: Dataset) -> pd.DataFrame:

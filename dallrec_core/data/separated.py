@@ -31,7 +31,7 @@ class SeparatedText:
         quoted: whether fields that hold the separator stand in quotes.
 
     Raises:
-        UserError: no header line, a column that appears twice, an impossible separator.
+        UserError: no header line, a column that appears twice.
     """
 
     def __init__(
@@ -44,10 +44,6 @@ class SeparatedText:
             separator = " " if separator not in first and " " in first.strip() else separator
             if separator not in ",\t":
                 self.remarks.append(f"{path.name}: fields are separated by {separator!r}")
-        if set(separator) & set('"\r\n'):
-            raise UserError(
-                f"separator {separator!r} cannot be one; try ',', ';', '|', '::' or '\\t'."
-            )
         self.separator = separator
         self.mark = separator if len(separator.encode()) == 1 else _RARE
         if self.mark == _RARE:
@@ -121,12 +117,11 @@ class SeparatedText:
     def _bad(self, row: pa_csv.InvalidRow) -> UserError:
         line = self._lines()[row.number - self.skip - 1]
         expected = "the header" if self.skip else self.separator.join(self.header)
-        remedy = "Correct the line, or get the file anew if it was cut short."
-        if self.quoted and row.actual_columns > row.expected_columns:
-            remedy = f"Put values that hold the separator {self.separator!r} in quotes."
         return UserError(
             f"{self.path}, line {line}: {row.actual_columns} fields where {expected} has "
-            f"{row.expected_columns} ('{row.text.replace(_RARE, ' ')[:60]}'). {remedy}"
+            f"{row.expected_columns} ('{row.text.replace(_RARE, ' ')[:60]}'). Correct the line, or "
+            "get the file anew if it was cut short. A value that holds the separator stands in "
+            "quotes."
         )
 
     def _records(self) -> Any:

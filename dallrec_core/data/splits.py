@@ -82,23 +82,19 @@ def _check(
     dataset: Dataset, kind: str, train_fraction: float, validation: float, test: float
 ) -> None:
     check_choice("split", kind, KINDS)
-    if not 0 < train_fraction <= 1:
-        raise UserError(f"train_fraction is {train_fraction!r}; it must be above 0 and at most 1.")
-    if not (0 <= validation < 1 and 0 < test < 1 and validation + test < 1):
+    if not (0 < train_fraction <= 1 and 0 <= validation and 0 < test < 1 - validation):
         raise UserError(
-            f"validation={validation!r} and test={test!r} must be shares that leave something for "
-            "train: validation from 0, test above 0, together below 1."
+            f"{train_fraction=}, {validation=}, {test=}: the fraction must be above 0 and at most "
+            "1, validation from 0 on, test above 0, and validation and test together below 1."
         )
-    if kind == "temporal" and not dataset.has_timestamps:
-        raise UserError(
-            f"split 'temporal' needs the time of every interaction, but dataset '{dataset.name}' "
-            "has none. Use split 'random' or 'leave_one_out', or data with a timestamp column."
-        )
-    if kind == "published" and dataset.presplit is None:
-        raise UserError(
-            f"dataset '{dataset.name}' has no released split. Use dataset 'published', or split "
-            "'random', 'temporal' or 'leave_one_out'."
-        )
+    needed = {
+        "temporal": ("the time of every interaction", dataset.has_timestamps),
+        "published": ("a released split", dataset.presplit is not None),
+    }
+    what, there = needed.get(kind, ("", True))
+    if not there:
+        have = f"split '{kind}' needs {what}, but dataset '{dataset.name}' has none"
+        raise UserError(f"{have}. Use split 'random' or 'leave_one_out', or other data.")
 
 
 def _take(frame: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:

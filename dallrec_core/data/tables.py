@@ -1,21 +1,18 @@
 """Read tables strictly: no row is skipped, ids stay text, and every row keeps its number.
 
-CSV in any dress, JSON lines, parquet and Excel meet in a frame whose index holds line numbers
+CSV in any dress, JSON lines and parquet meet in a frame whose index holds line numbers
 (text) or row numbers. :func:`open_table` reads the names of the columns, so that the caller can
 say what each is before the cells are read: a column of numbers never becomes text on the way.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import lzma
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -28,6 +25,8 @@ from dallrec_core.errors import UserError
 
 OLD = "utf-8 or latin-1"
 """The encoding of files from before everybody used UTF-8."""
+PACKED = (".gz", ".zip", ".bz2", ".zst")
+"""Endings of packed files."""
 KINDS = {"user_id": "id", "item_id": "id"} | dict.fromkeys(
     ("rating", "timestamp", "year", "p_yes"), "number"
 )
@@ -73,10 +72,10 @@ def open_table(
     names: Sequence[str] = (),
     quoted: bool = True,
 ) -> Source:
-    """Open a table by the ending of its name, packed (.gz, .zip, .bz2, .xz, .zst) or not.
+    """Open a table by the ending of its name, packed (.gz, .zip, .bz2, .zst) or not.
 
     Args:
-        path: ``*.parquet``, ``*.jsonl``, ``*.xlsx``; anything else is text with separated fields.
+        path: ``*.parquet``, ``*.jsonl``; anything else is text with separated fields.
         separator: of the fields; empty means the one that the first line shows.
         encoding: of the text; empty means UTF-8.
         names: of the columns, in this order, if the first line turns out to be data (it holds a
@@ -89,14 +88,12 @@ def open_table(
     ending = path.suffix.lower()
     if ending in (".parquet", ".pq"):
         return _parquet(path)
-    if ending in (".xlsx", ".xls"):
-        return _excel(path)
     text, ending = _unpacked(path, encoding or "utf-8")
     if ending in (".jsonl", ".ndjson", ".json"):
         return _json(path, text)
     if ending in (".inter", ".item"):  # RecBole's atomic files
         separator, quoted = separator or "\t", False
-    table = SeparatedText(path, text.encode(), separator.replace("\\t", "\t"), names, quoted)
+    table = SeparatedText(path, text.encode(), separator, names, quoted)
     return Source(path, table.header, table.cells, table.remarks)
 
 
@@ -130,20 +127,12 @@ def read_text(path: Path) -> str:
 # ---------------------------------------------------------------- bytes and text
 
 
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": pa.input_stream,
-    ".zip": lambda path: _member(zipfile.ZipFile(path)),
-}
-
-
-def _member(bundle: zipfile.ZipFile) -> IO[bytes]:
+def _member(path: Path) -> IO[bytes]:
+    bundle = zipfile.ZipFile(path)
     names = [name for name in bundle.namelist() if not name.startswith("__MACOSX")]
     if len(names) != 1 or names[0].endswith("/"):
         held = f"{len(names)} files ({', '.join(names[:5])})"
-        raise UserError(f"{bundle.filename} holds {held}; unpack it and name one.")
+        raise UserError(f"{path} holds {held}; unpack it and name one.")
     return bundle.open(names[0])
 
 
@@ -151,16 +140,16 @@ def _unpacked(path: Path, encoding: str) -> tuple[str, str]:
     """A file's text without packing, and the ending of the name of what is inside."""
     packed = path.suffix.lower()
     try:
-        with _OPENERS.get(packed, pa.input_stream)(path) as file:
+        with _member(path) if packed == ".zip" else pa.input_stream(path) as file:
             data = file.read()
             inside = file.name if packed == ".zip" else path.stem
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (OSError, zipfile.BadZipFile, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}.") from error
     text = _decoded(path, data, encoding)
     if not text[:4096].strip() and not text.strip():
         raise UserError(f"{path} is empty. Put a complete copy in its place.")
-    return text, Path(inside).suffix.lower() if packed in _OPENERS else packed
+    return text, Path(inside).suffix.lower() if packed in PACKED else packed
 
 
 def _decoded(path: Path, data: bytes, encoding: str) -> str:
@@ -168,10 +157,6 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
     encoding, _, other = encoding.partition(" or ")
     try:
         return data.decode(encoding).removeprefix("\ufeff")
-    except LookupError as error:
-        raise UserError(
-            f"encoding '{encoding}' is not known. Use e.g. 'utf-8', 'latin-1' or 'cp1252'."
-        ) from error
     except UnicodeDecodeError as error:
         if other:
             return _decoded(path, data, other)
@@ -190,37 +175,17 @@ def _whole(path: Path, frame: pd.DataFrame) -> Source:
 
 
 def _json(path: Path, text: str) -> Source:
-    """JSON lines, one object each, or one array of objects."""
-    rows, number, whole = dict[int, Any](), 1, text.lstrip().startswith("[")
-    try:
-        if whole:
-            rows = dict(enumerate(json.loads(text), start=1))
-        for number, line in enumerate([] if whole else text.split("\n"), start=1):
-            if line.strip():  # split, not splitlines: a text may hold U+2028
-                rows[number] = json.loads(line)
-    except ValueError as error:
-        raise UserError(
-            f"{path}, line {number} is no JSON ({error}). Each line must be one whole object."
-        ) from error
-    index = pd.Index(list(rows), name="row" if whole else "line")
-    for number, row in rows.items():
-        if not isinstance(row, dict):
-            shown = str(row)[:40]
-            raise UserError(f"{path}, {index.name} {number}: {shown} is no object with columns.")
+    """JSON lines: one object each."""
+    rows = {}
+    for number, line in enumerate(text.split("\n"), start=1):  # a text may hold U+2028
+        if line.strip():
+            try:
+                rows[number] = dict(json.loads(line))
+            except (TypeError, ValueError) as error:
+                remedy = "Each line must be one whole object."
+                raise UserError(f"{path}, line {number} is no JSON ({error}). {remedy}") from error
+    index = pd.Index(list(rows), name="line")
     return _whole(path, pd.DataFrame(list(rows.values()), index, dtype=object))
-
-
-def _excel(path: Path) -> Source:
-    try:
-        frame = pd.read_excel(path, dtype=str)
-    except ImportError as error:
-        raise UserError(
-            f"{path}: Excel files need a further package: pip install openpyxl. Or save the sheet "
-            "as CSV."
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable Excel file ({error}).") from error
-    return _whole(path, frame.set_axis(pd.RangeIndex(2, len(frame) + 2, name="row")))
 
 
 def _parquet(path: Path) -> Source:

@@ -39,13 +39,6 @@ def test_histories_split_by_threshold_and_leave_the_target_out():
     assert np.array_equal(likes, data.history(0, "default", seed=1)[0])
 
 
-def test_seen_tells_training_pairs():
-    data = movies()
-    users, items = np.divmod(np.arange(data.n_users * data.n_items), data.n_items)
-    table = pd.crosstab(data.train["user"], data.train["item"])
-    assert (data.seen(users, items) == table.to_numpy().ravel()).all()
-
-
 # ---------------------------------------------------------------- examples
 
 
@@ -86,8 +79,8 @@ def test_several_pairs_of_one_user_are_drawn_together_and_read_behind_one_histor
 
 def test_few_users_share_examples_and_held_out_but_no_pair():
     parts = interactions.parts(movies(n_users=10), 16, 30)
-    pairs = [set(zip(f["user"], f["item"], strict=True)) for f in parts[:2]]
-    assert len(pairs[0]) == 16 and len(pairs[1]) == 30 and not pairs[0] & pairs[1]
+    assert (len(parts.examples), len(parts.held_out)) == (16, 30)
+    assert parts.examples.merge(parts.held_out, on=["user", "item"]).empty
     assert any("both an example and a held-out pair" in note for note in parts.notes)
     data = movies(n_users=3)
     assert any("could be drawn" in note for note in interactions.parts(data, 64, 500).notes)
@@ -108,15 +101,15 @@ def test_books_without_ratings_draw_their_no_answers():
     assert {record["output"] for record in records} == {"Yes.", "No."}
 
 
-@pytest.mark.parametrize("wording", ["default", "paper"])
-def test_instructions_do_not_depend_on_file_order(wording):
+def test_instructions_do_not_depend_on_file_order():
     data = movies()
     shuffled = dataclasses.replace(data, train=data.train.sample(frac=1, random_state=1))
-    examples = [interactions.parts(each, 16, 0, 0).examples for each in (data, shuffled)]
-    one = interactions.instructions(data, examples[0], wording)
-    two = interactions.instructions(shuffled, examples[1], wording)
+    one, two = (
+        interactions.instructions(each, interactions.parts(each, 16, 0, 0).examples, "paper")
+        for each in (data, shuffled)
+    )
     assert one == two and {record["output"] for record in one} == {"no", "yes"}
-    assert one[0]["input"] == (" " if wording == "paper" else "")
+    assert one[0]["input"] == " "
 
 
 # ---------------------------------------------------------------- asking
@@ -148,9 +141,8 @@ def test_each_strategy_asks_what_it_proposes():
         frame = interactions.augment(asker, view, budget=60, **options)
         assert frame[["user", "item"]].equals(proposed) and len(asker.asked) == len(proposed)
         assert set(frame["strategy"]) == {options.get("strategy", "candidates")}
-    for unclear in ("candidates", "paperr"):
-        with pytest.raises(UserError, match="candidates, cold_items, paper; .* a recommender"):
-            interactions.augment(FakeAsker(), data, strategy=unclear)
+    with pytest.raises(UserError, match="no strategy 'paperr' .* Valid: candidates, cold_items, p"):
+        interactions.augment(FakeAsker(), data, strategy="paperr")
 
 
 def test_paper_strategy_asks_until_a_yes_and_a_no():

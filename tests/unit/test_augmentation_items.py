@@ -12,7 +12,7 @@ from dallrec_core.augmentation import attributes, summaries, truth
 from dallrec_core.augmentation.answers import sentences
 from dallrec_core.augmentation.prompts import record
 from dallrec_core.augmentation.view import Parts
-from dallrec_core.chain.artefacts import read_table, write_table
+from dallrec_core.chain.artefacts import write_table
 
 # ---------------------------------------------------------------- attributes
 
@@ -65,7 +65,7 @@ def test_books_without_genres_have_no_examples_but_can_be_asked():
     data = books()
     parts = attributes.parts(data, 64, 10)
     assert parts.examples.empty and parts.held_out.empty
-    assert parts.notes == ["no book has two known genres, so there are no examples of them"]
+    assert "0 books have exactly 3; 0 are examples" in parts.notes[0]
     asker = FakeAsker(answer=lambda _: "Genres: Fantasy, Adventure, Retelling.", wording="paper")
     frame, counts = attributes.augment(asker, data)
     assert asker.asked[1].endswith("generate its genres in three words. Title: Volume 01")
@@ -89,8 +89,7 @@ def test_augment_keeps_given_values_and_every_failure(tmp_path):
     data, asker = movies(), FakeAsker(answer=answer)
     data.items.loc[5, "country"] = "Japan"  # half documented: asked for the other half only
     frame, counts = attributes.augment(asker, data)
-    path = write_table(frame, tmp_path / "attributes.parquet", "attributes")
-    assert read_table(path, "attributes")["value"].tolist() == frame["value"].tolist()
+    write_table(frame, tmp_path / "attributes.parquet", "attributes")
     incomplete = [i for i, values in enumerate(data.values) if len(values) < 3]
     asked = [text for text in asker.asked if "List up to three" in text]
     assert len(asked) == len(incomplete) == counts["genres: asked"]
@@ -158,11 +157,6 @@ def test_evaluation_of_a_perfect_and_of_a_lazy_model():
     assert scores["hidden_f1"] == scores["director"] == 0.0
 
 
-def test_f1_by_hand():
-    assert attributes.f1([{"a", "b"}, set()], [{"a", "c"}, {"d"}]) == pytest.approx(0.4)
-    assert attributes.f1([set()], [set()]) == 0.0
-
-
 def test_only_what_was_written_is_held_against_the_truth():
     data = movies()
     frame, _ = attributes.augment(FakeAsker(answer=answer), data)
@@ -210,18 +204,6 @@ def test_composed_summaries_are_two_readable_sentences_about_the_item(data):
     assert summaries.compose(nothing, 0) == text
 
 
-def test_instructions_of_both_wordings():
-    data = movies()
-    cases = summaries.parts(data, 8, 2).held_out
-    record = summaries.instructions(data, cases)[0]
-    title = data.rows[cases["item"].iloc[0]]["title"]
-    assert record["instruction"].startswith(f"Movie: {title} (")
-    assert record["output"] == f"{title} is good. It runs long."
-    paper = summaries.instructions(books(), summaries.parts(books(), 4, 0).examples, "paper")[0]
-    begin = "Using two sentence to generate the summary of this book"
-    assert paper["instruction"].startswith(begin)
-
-
 def write(text: str) -> str:
     """Good about films 00-09; cut off in 1x; silent about 2x; three sentences about 3x."""
     number = int(text.split("Film ")[1][:2])
@@ -232,9 +214,8 @@ def test_augment_keeps_two_sentences_and_all_failures(tmp_path):
     data = movies()
     data.items["text"] = None
     frame, stats = summaries.augment(FakeAsker(answer=write), data)
-    path = write_table(frame, tmp_path / "summaries.parquet", "summaries")
-    assert read_table(path, "summaries")["item"].tolist() == list(range(40))
-    assert frame["summary"].iloc[35] == "One. Two."
+    write_table(frame, tmp_path / "summaries.parquet", "summaries")
+    assert frame["item"].tolist() == list(range(40)) and frame["summary"][35] == "One. Two."
     assert frame["truncated"].tolist() == [False] * 10 + [True] * 10 + [False] * 20
     assert frame["parsed"].tolist() == [True] * 20 + [False] * 10 + [True] * 10
     expected = {"n": 40, "mean_words": (7 * 10 + 4 * 10 + 2 * 10) / 40, "readable": 0.5}
@@ -256,9 +237,8 @@ def test_given_texts_are_kept_and_short_ones_are_not_enough():
 
 
 def test_readable():
-    good = ("It is fine. You may like it.", 'He said "no."')
     bad = ("", "It is fine. You may", "It is fine. It is fine.", "a day of a day " * 4 + "end.")
-    assert [summaries.readable(text) for text in (*good, *bad)] == [True] * 2 + [False] * 4
+    assert [summaries.readable(text) for text in ('He said "no."', *bad)] == [True] + [False] * 4
 
 
 def test_evaluation_on_held_out_items():
@@ -268,6 +248,10 @@ def test_evaluation_on_held_out_items():
     scores, frame = summaries.evaluate(FakeAsker(answer=right.__getitem__), data, cases)
     assert scores["two_sentences"] == scores["readable"] == 1.0
     assert frame["summary"].tolist() == cases["summary"].tolist() and scores["n"] == 2
+    first = summaries.instructions(data, cases)[0]
+    title = data.rows[cases["item"].iloc[0]]["title"]
+    assert first["instruction"].startswith(f"Movie: {title} (")
+    assert first["output"] == f"{title} is good. It runs long."
     assert summaries.evaluate(FakeAsker(), data, cases)[0]["empty"] == 1.0
     assert summaries.evaluate(FakeAsker(), data, cases[:0])[0] == {"n": 0}
 
@@ -298,8 +282,7 @@ CLAIMS = [  # film, text, what is found true, and what untrue
     ("Heat", "Made in French, of wars and Heathrow.", "", "French"),  # parts of words do not count
     ("Heat", "A French noir. It is silent.", "", "Film-Noir|France|Silent"),
     ("Brazil", "Brazil was made in the UK, not in Brazil.", "Brazil|UK", "Brazil"),
-    ("Amélie", "Jean-Pierre Jeunet made it.", "Jean-Pierre Jeunet", ""),
-    ("Amélie", "Somebody Else made it in 1899, and 18999.", "", "1899"),
+    ("Amélie", "Jean-Pierre Jeunet made it in 1899, and 18999.", "Jean-Pierre Jeunet", "1899"),
     ("Amélie", "Romantic comedy, comedy and drama.", "Comedy|Romance", "Drama"),
 ]
 

@@ -137,7 +137,7 @@ SLIPS = {
     f"run --run {'a' * 300}": "File name too long",
     "run --run other --only 04": "04_attributes needs 01_data, 02_finetune … run first: dallrec",
     "book --run other": "run 'other' has no executed 01_data … run first: dallrec run --run other",
-    "data ml-1n": "there is no dataset 'ml-1n' … Did you mean 'ml-1m'?",
+    "data ml-1n": "there is no dataset 'ml-1n' … did you mean 'ml-1m'?",
 }
 
 

@@ -66,10 +66,7 @@ def test_ids_of_different_types_meet():
     data = build(table, items(item_id=["4", "3", " 2", "1"]))
     assert data.users["user_id"].tolist() == ["1", "2"]
     assert data.items["item_id"].tolist() == ["1", "2", "3", "4"]
-
-
-def test_ids_that_were_left_out_of_a_categorical_column_are_none():
-    catalogue = items(item_id=pd.Categorical(list("cabd"))).iloc[:3]
+    catalogue = items(item_id=pd.Categorical(list("cabd"))).iloc[:3]  # "d" is a mere category
     assert build(catalogue=catalogue).items["item_id"].tolist() == ["a", "b", "c"]
 
 
@@ -87,13 +84,6 @@ def test_merged_duplicates_keep_the_latest_and_are_counted():
     assert "left out: 2 repeated interactions" in "\n".join(data.summary())
 
 
-def test_released_parts_come_out_sorted():
-    data = build(interactions(part=["test", "train", "train", "train"]))
-    train, test = data.presplit
-    assert train[["user", "item"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 2]]
-    assert test[["user", "item"]].to_numpy().tolist() == [[1, 1]]
-
-
 # A table without a column, or with other cells; and what is said. What own files can do wrong is
 # in test_files.py.
 BAD = [
@@ -109,7 +99,6 @@ BAD = [
     (interactions(item_id=list("babb")), "line 5, .*item 'b' of this user is already on line 2"),
     (interactions(rating=[5, 1, 2, np.inf]), "line 5, .*'inf' is not a finite number"),
     (interactions(timestamp=[1, 2, 3, -4]), "line 5, .*'-4' is not a time from 1970 on"),
-    (items().drop(columns="title"), "movies.csv: column 'title' is missing"),
     (items(item_id=list("caba")), "movies.csv, line 5, column 'item_id': item 'a' is already on l"),
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import lzma
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -101,7 +100,6 @@ def case(what: str, note: str = "", found: dict[str, Any] | None = None, **files
     return pytest.param(files, note, found or {}, id=what)
 
 
-BOTH = {"ratings": RATINGS, "items": ITEMS}
 BARE = RATINGS.partition("\n")[2]
 UNTIMED = {"times": [None] * 3}
 SECONDS = (978300760, 978300761, 978300762)
@@ -124,12 +122,8 @@ GOOD = [
         for names, note in {
             "userId,movieId,rating,timestamp": "read userId as user_id, movieId as item_id",
             "reviewerID,asin,overall,unixReviewTime": "overall as rating, unixReviewTime as time",
-            "customer_id,product_id,stars,date": "stars as rating",
-            "session_id,track_id,score,time": "track_id as item_id",
-            "USERID,ITEMID,RATING,TIMESTAMP": "RATING as rating",
-            "User ID,Item-ID,Rating,Date Time": "",
+            "session_id,Track-ID,SCORE,Date Time": "Track-ID as item_id",
             "user,item,rate,ts": "user as user_id",
-            "uid,iid,rating,timestamp": "iid as item_id",
         }.items()
     ],
     case(
@@ -143,15 +137,8 @@ GOOD = [
     case(
         "an attribute's own",
         "id as item_id, name as title, cuisine as attributes",
-        items=header("id,name,year,cuisine,author", ITEMS),
+        items=header("id,name,year,cuisine,author", ITEMS.replace("65", "65.0")),
         attribute="cuisine",
-    ),
-    case(
-        "Goodbooks",
-        "original_publication_year as year",
-        ratings=header("user_id,book_id,rating,timestamp"),
-        items="book_id,isbn,authors,original_publication_year,title,genres\n"
-        "b,1,Frank Herbert,1965.0,Dune,Sci-Fi|Adventure\na,2,Jane Austen,1815.0,Emma,Romance\n",
     ),
     case(
         "the one of both files",
@@ -162,8 +149,7 @@ GOOD = [
     case(
         "told",
         ratings=header("Person,Buch,Note,Zeit"),
-        columns={"user_id": "Person", "interactions.item_id": "Buch", "rating": "Note"}
-        | {"timestamp": "Zeit"},
+        columns={"user_id": "Person", "item_id": "Buch", "rating": "Note", "timestamp": "Zeit"},
     ),
     case("told: none", "columns not used: timestamp", UNTIMED, columns={"timestamp": ""}),
     case("not used", "not used: clicks", UNTIMED, ratings=RATINGS.replace("timestamp", "clicks")),
@@ -172,15 +158,11 @@ GOOD = [
         case(f"separated by {mark!r}", note, ratings=marks(mark), file=file)
         for mark, file, note in [
             (";", "ratings.csv", "fields are separated by ';'"),
-            ("\t", "ratings.tsv", ""),
             ("\t", "ratings.txt", ""),
-            ("|", "ratings.csv", "fields are separated by '|'"),
             ("::", "ratings.dat", "separated by '::'"),
             (" ", "ratings.csv", "fields are separated by ' '"),
         ]
     ],
-    case("told separator", items=marks(";", ITEMS), ratings=marks(";"), separator=";"),
-    case("no header", "no header line; read as user_id, item_id, rating, timest", ratings=BARE),
     case(
         "no header, no times",
         "no header line; read as user_id, item_id, rating",
@@ -189,10 +171,8 @@ GOOD = [
         file="train.txt",
     ),
     case("a byte order mark", ratings="\ufeff" + RATINGS),
-    case("line ends of Windows", ratings=RATINGS.replace("\n", "\r\n")),
-    case("blank lines", ratings=RATINGS.replace("\n", "\n\n")),
+    case("line ends of Windows, blank lines", ratings=RATINGS.replace("\n", "\r\n\r\n")),
     case("Latin-1", "", {"titles": ["Café", "Dune"]}, items=LATIN, encoding="latin-1"),
-    case("UTF-16", **{n: text.encode("utf-16") for n, text in BOTH.items()}, encoding="utf-16"),
     case(
         "commas and line ends in quotes",
         "",
@@ -205,16 +185,11 @@ GOOD = [
         for ending, pack in {
             "gz": gzip.compress,
             "bz2": bz2.compress,
-            "xz": lzma.compress,
             "zst": lambda body: pa.compress(body, "zstd", asbytes=True),
         }.items()
     ],
-    case("zip", ratings=zipped("folder/ratings.csv"), file="ratings.zip"),
-    case("zip of a Mac", ratings=zipped("r.csv", "__MACOSX/._r.csv"), file="r.zip"),
-    case("JSON lines", ratings=lines(RATINGS), file="ratings.jsonl"),
-    case("a JSON array", ratings=frame(RATINGS).to_json(orient="records", indent=1), file="r.json"),
+    case("zip of a Mac", ratings=zipped("f/r.csv", "__MACOSX/._r.csv"), file="r.zip"),
     case("JSON, packed", ratings=gzip.compress(lines(RATINGS).encode()), file="ratings.jsonl.gz"),
-    case("parquet", ratings=parquet(frame(RATINGS)), file="ratings.parquet"),
     case(
         "parquet with lists",
         "genres as attributes",
@@ -234,7 +209,7 @@ GOOD = [
     case("dates", "read as UTC where they name no", FOUR, ratings=column("timestamp", *DAYS)),
     case("parquet's own", "", FOUR, ratings=parquet(frame(RATINGS, timestamp=DATES)), file="r.pq"),
     case("dates and times", "read as UTC", ratings=column("timestamp", *ISO)),
-    case("with Z", ratings=column("timestamp", *(f"{each}Z" for each in ISO))),
+    case("fractions of seconds", ratings=column("timestamp", 20.5, 10.0, 30.9)),
     case(
         "with a zone",
         "",
@@ -255,30 +230,15 @@ GOOD = [
         case(cells[0], items=item(attributes=cells))
         for cells in [
             ("Sci-Fi, Adventure", "Romance"),
-            ("Sci-Fi;Adventure", "Romance"),
-            ("['Sci-Fi', 'Adventure']", "['Romance']"),
-            ("['Sci-Fi' 'Adventure']", "['Romance']"),  # as NumPy prints it
-            ('["Sci-Fi", "Adventure"]', '["Romance"]'),
-            ('[{"id": 8, "name": "Sci-Fi"}, {"id": 9, "name": "Adventure"}]', "Romance"),
+            ("Sci-Fi;Adventure", "['Romance']"),
+            ("['Sci-Fi' 'Adventure']", '["Romance"]'),  # as NumPy prints it
             ("[{'id': 8, 'name': 'Sci-Fi'}, {'name': 'Adventure'}]", "Romance"),
         ]
     ],
     case("none", "", {"attributes": [None, None]}, items=item(attributes=["[]", NO_GENRES])),
-    case(
-        "lists in JSON lines",
-        items=frame(ITEMS, attributes=LISTS).to_json(orient="records", lines=True),
-        catalogue="books.jsonl",
-    ),
     # --- ids
     case(
-        "floats in both",
-        "",
-        {"users": ["1", "2"], "items": ["9", "10"]},
-        ratings="user,item,rating,time\n2.0,10.0,4,20\n1.0,9.0,5,10\n1.0,10.0,1,30\n",
-        items=renamed(ITEMS, a="9.0", b="10.0"),
-    ),
-    case(
-        "zeros in both",
+        "ids keep their text",
         "",
         {"items": ["009", "010"]},
         ratings=renamed(RATINGS, a="009", b="010"),
@@ -289,27 +249,14 @@ GOOD = [
         "blank ratings",
         "column 'rating': 2 cells are blank, interactions without one, which count as likes",
         {"ratings": [None, 1, None]},
-        ratings=column("rating", "-", "N/A", 1),
-    ),
-    case(
-        "ratings of a database",
-        "3 cells are blank",
-        {"ratings": [None] * 3},
-        ratings=column("rating", "\\N", "null", "None"),
+        ratings=column("rating", "\\N", "N/A", 1),
     ),
     case("blank years", "'year': 1 ce", {"years": [1815, 0]}, items=item(year=["—", "1815"])),
-    case("years as floats", items=item(year=["1965.0", "1815.0"])),
     case(
-        "blank texts",
+        "blank texts, and authors in a list",
         "column 'author': 1 cells such as 'N/A' count as blank",
-        {"authors": ["Jane Austen", None]},
-        items=item(author=["N/A", "Jane Austen"]),
-    ),
-    case(
-        "authors in a list",
-        "",
-        {"authors": ["Jane Austen", "F. Herbert, B. Herbert"]},
-        items=item(author=["['F. Herbert', 'B. Herbert']", "Jane Austen"]),
+        {"authors": [None, "F. Herbert, B. Herbert"]},
+        items=item(author=["['F. Herbert', 'B. Herbert']", "N/A"]),
     ),
     case(
         "a film of that name", "", {"titles": ["Emma", "None"]}, items=item(title=["None", "Emma"])
@@ -366,65 +313,53 @@ def test_what_people_have_works_the_first_time(
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"ratings": header("who,item_id,rating,timestamp")}, "'user_id' is missing; .* has 'who'"),
     ({"ratings": header("asin,user,parent_asin")}, "'asin' and 'parent.* could each be item_id"),
-    ({"ratings": header("user_id,item_id,stars,score")}, "'stars' and 'score' could"),
     ({"items": header("id,title,year,tags,topic", ITEMS)}, "'tags' and 'topic' could each be att"),
     ({"ratings": header("user_id,item_id,rating,rating")}, "column 'rating' appears twice"),
     ({"items": ITEMS.partition("\n")[2].replace("b,Dune", "1,Dune")}, "line 1: '1,Dune.* is no h"),
-    ({"columns": {"rating": "x"}}, "'x', which is not in .*ratings.csv or .*books.csv"),
-    ({"columns": {"userid": "user_id"}}, "no column of ours 'userid'. Did you mean 'user_id'"),
-    ({"columns": ["x"]}, r"columns should be a valid dictionary, but is \['x'\]"),
-    ({"seperator": ";"}, "no option 'seperator'. Its options: interactions_path, items_path"),
-    ({"noun": "a\nb"}, "noun should .*, but is"),
-    ({"like_threshold": "mean"}, "like_threshold should .*but is 'mean'"),
-    ({"interactions_path": ""}, "dataset 'files' needs interactions_path"),
-    ({"items_path": "absent.csv"}, "items_path: there is no file absent.csv"),
+    ({"columns": {"rating": "x"}}, "'rating' is mapped to 'x', which is in none of the files"),
+    ({"columns": {"userid": "user_id"}}, "no column of ours 'userid' .did you mean 'user_id'"),
+    ({"columns": ["x"]}, r"columns=\['x'\]: Input should be a valid dictionary"),
+    ({"seperator": ";"}, "seperator=';': Unexpected keyword .* Its options: interactions_path, it"),
+    ({"like_threshold": "mean"}, "like_threshold='mean': Input should be .* 'median' or 'count'"),
+    ({"interactions_path": ""}, "interactions_path: there is no file ''"),
+    ({"items_path": "absent.csv"}, "items_path: there is no file 'absent.csv'"),
     ({"ratings": RATINGS + "\nu2,b,4,20\n"}, "line 6, .*already on line 2.*duplicates='merge'"),
     ({"ratings": RATINGS + "u2,a,1,2,9\n"}, "csv, line 5: 5 fields where the header has 4"),
     ({"ratings": RATINGS + "u2,a\n"}, "line 5: 2 fields where .* has 4 .* if it was cut short"),
     ({"ratings": BARE + "u2,a\n"}, "line 4: 2 fields where user_id,item_id,rating,timestamp has 4"),
     ({"items": LATIN}, "books.csv, line 3: byte 0xe9 is not valid utf-8.*encoding, .*'latin-1'"),
-    ({"encoding": "utf-9"}, "encoding 'utf-9' is not known"),
     ({"ratings": " \n"}, "ratings.csv is empty"),
     ({"ratings": "user_id,item_id\n"}, "ratings.csv: the table has no rows"),
-    ({"separator": '"'}, "separator '\"' cannot be one"),
     ({"ratings": zipped("a.csv", "b.csv"), "file": "r.zip"}, "2 files .a.csv, b.csv.; unpack"),
-    ({"ratings": RATINGS, "file": "r.csv.gz"}, "cannot read .*r.csv.gz: Not a gzipped file"),
-    ({"ratings": gzip.compress(RATINGS.encode())[:-9], "file": "r.csv.gz"}, "Compressed file end"),
-    ({"ratings": RATINGS, "file": "r.csv.xz"}, "read .*r.csv.xz: Input format not supported"),
+    ({"ratings": gzip.compress(RATINGS.encode())[:-9], "file": "r.csv.gz"}, "read .*r.csv.gz: Tr"),
     ({"ratings": RATINGS, "file": "r.csv.zst"}, "cannot read .*r.csv.zst: .*ZSTD"),
     ({"ratings": RATINGS, "file": "r.zip"}, "cannot read .*r.zip: File is not a zip file"),
     ({"ratings": '{"a": 1}\n{"a"\n', "file": "r.jsonl"}, "r.jsonl, line 2 is no JSON"),
+    ({"ratings": "{}\n[1]\n", "file": "r.json"}, "r.json, line 2 is no JSON .* one whole object"),
     (
         {"ratings": '{"user_id": {"$oid": 1}, "item_id": "a"}\n', "file": "r.jsonl"},
         "r.jsonl, line 1, column 'user_id': .* cannot be used",
     ),
-    ({"ratings": "[1]\n", "file": "r.jsonl"}, "row 1: 1 is no object with columns"),
     ({"ratings": b"PAR1 no", "file": "r.parquet"}, "r.parquet is not a readable parquet file"),
     (
         {"items": parquet(frame(ITEMS, title=[{"en": "A"}] * 2)), "catalogue": "i.parquet"},
         "i.parquet, row 1, column 'title': .* cannot be used",
     ),
-    ({"ratings": column("rating", 5, "x", 1)}, "ings.csv, line 3, column 'rating': 'x' is not a"),
     ({"ratings": column("rating", "4,5", 1, 2)}, "line 2, .*'4,5' is not a .* with a point as"),
     ({"ratings": column("timestamp", 1, 2, "soon")}, "line 4, .*'soon' is not a time from 1970 on"),
-    ({"ratings": column("timestamp", 1, 2.5, 3)}, "line 3, .*'2.5' is not a whole number of s"),
     (
         {"ratings": column("timestamp", 978300760, 978300761000, 978300762000)},
         "line 2, column 'timestamp': '978300760' is no time in milliseconds, as most of the column",
     ),
     ({"ratings": column("timestamp", 1, None, 3)}, "line 3, column 'timestamp': the time is m"),
-    ({"items": item(attributes=["['Sci-Fi', 'A", "Romance"])}, r"2, .*'\['Sci-Fi', 'A' is a list"),
+    ({"items": item(attributes=["['Sci-Fi', 'A", "Romance"])}, r"2, .*'\['Sci-Fi', 'A' is not a l"),
     ({"items": item(year=["1965", "18x5"])}, "csv, line 3, column 'year': '18x5' is not a year"),
     ({"items": item(title=[" ", "Emma"])}, "books.csv, line 2, column 'title': the title is empty"),
-    (
-        {"ratings": renamed(RATINGS, a="9.0", b="10.0"), "items": renamed(ITEMS, a="9", b="10")},
-        "line 2, column 'item_id': '10.0' is '10' in .*: the two files write ids differ",
-    ),
+    ({"ratings": renamed(RATINGS, a="z")}, "line 3, .*item 'z' is not in .*books.csv. Add"),
     (
         {"ratings": renamed(RATINGS, a="9"), "items": renamed(ITEMS, a="009")},
-        "line 3, column 'item_id': '9' is '009' in .*: the two files write ids .*dtype=str",
+        "line 3, column 'item_id': item '9' is not in .* ids lose zeros in front or gain a '.0'",
     ),
-    ({"ratings": renamed(RATINGS, a="z")}, "line 3, .*item 'z' is not in .*books.csv. Add"),
 ]  # fmt: skip
 
 
@@ -432,7 +367,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_right_is_named(write: PUT, files: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         datasets.load("files", **write(**files))
-    assert "\n" not in str(caught.value).replace("'a\nb'", "")
+    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- scales of ratings
@@ -449,14 +384,10 @@ COUNTS = (1, 1, 2, 3, 900)
 SCALES: dict[str, tuple[tuple[float, ...], float | str, float | str]] = {
     # the ratings, the threshold, and the likes among 25 or what is said
     "five stars": ((1, 2, 3, 4, 5), 3.0, 15),
-    "half stars": ((0.5, 2.5, 3.5, 4.5, 5), 3.0, 15),
-    "up to ten": ((6, 7, 8, 9, 10), 3.0, "100% .* 6 to 10, with quartiles 7, 8, 9. Set l.*=8"),
+    "up to ten": ((6, 7, 8, 9, 10), 3.0, "100% .* 6 to 10, with quartiles 7, 8, 9. Set a like_thr"),
     "up to ten, told": ((6, 7, 8, 9, 10), 8.0, 15),
-    "minus three to one": ((-3, -2, 0, 1, 1), 3.0, "0% of 25 .* -3 to 1, with .*like_threshold=0"),
-    "nought and one": ((0, 1, 0, 1), 3.0, "0% of 25 ratings are likes.*Set like_threshold=1"),
-    "nought and one, told": ((0, 1, 0, 1), 1.0, 12),
-    "only ones": ((1,), 1.0, "100% .*columns={'rating': ''}, which leaves the ratings out"),
-    "play counts": (COUNTS, 1.0, "with quartiles 1, 2, 3. Set like_threshold='count'"),
+    "minus three to one": ((-3, -2, 0, 1, 1), 3.0, "0% of 25 .* -3 to 1, with quartiles -2, 0, 1"),
+    "play counts": (COUNTS, 1.0, "with quartiles 1, 2, 3. .* or 'count' if they count something"),
     "play counts, told": (COUNTS, "count", 10),
     "each user's own scale": (COUNTS, "median", 15),
 }
@@ -505,31 +436,14 @@ def test_a_folder_of_recbole_in_parts(tmp_path: Path) -> None:
         datasets.load("files", interactions_path=tmp_path)
 
 
-def test_excel(write: PUT, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_excel(path: Path, dtype: type) -> pd.DataFrame:
-        assert path.name == "ratings.xlsx" and dtype is str
-        return pd.read_csv(io.StringIO(RATINGS), dtype=str)
-
-    settings = write(file="ratings.xlsx")
-    monkeypatch.setattr(pd, "read_excel", read_excel)
-    assert observed(datasets.load("files", **settings)) == PLAIN
-
-    def absent(*_: object, **__: object) -> pd.DataFrame:
-        raise ImportError("no openpyxl")
-
-    monkeypatch.setattr(pd, "read_excel", absent)
-    with pytest.raises(UserError, match="further package: pip install openpyxl. Or save the sheet"):
-        datasets.load("files", **settings)
-
-
 def test_attributes_have_one_form() -> None:
     cells = [" Crime | Drama|Crime ", "Science Fiction, Fantasy|Crime", "[REC]", None, "N/A"]
-    cells += [["a|b", "c"], [{"title": "x"}, {"label": "y"}, {"id": 1}]]
-    texts = ["Crime|Drama", "Science Fiction, Fantasy|Crime", "[REC]", "", "", "a/b|c", "x|y"]
+    cells += [["a|b", "c"], [{"name": "x"}, {"id": 1}]]
+    texts = ["Crime|Drama", "Science Fiction, Fantasy|Crime", "[REC]", "", "", "a/b|c", "x"]
     assert [attribute_text(cell) for cell in cells] == texts
 
 
 def test_nouns_in_the_plural() -> None:
-    nouns = "movie book dish series story toy box bus board_game species person".split()
-    many = "movies books dishes series stories toys boxes buses board_games species persons".split()
+    nouns = "movie book dish story toy box bus board_game person".split()
+    many = "movies books dishes stories toys boxes buses board_games persons".split()
     assert [plural(noun) for noun in nouns] == many

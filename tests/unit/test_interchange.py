@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,17 +79,14 @@ def test_alpaca_reads_back_and_keeps_other_datasets(run: Path, tmp_path: Path) -
     assert len(dallrec("export", "alpaca", out).splitlines()) == 2
     index = read_json(out / "dataset_info.json")
     assert set(index) == {"identity", "dallrec_interactions"}
-    entry = index["dallrec_interactions"]
-    rows = json.loads((out / entry["file_name"]).read_text(encoding="utf-8"))
-    fields = dict(zip(("prompt", "query", "response"), RECORDS[0], strict=True))
-    assert rows == RECORDS and entry["columns"] == fields
+    rows = json.loads((out / index["dallrec_interactions"]["file_name"]).read_text("utf-8"))
+    assert rows == RECORDS
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{broken", "line 2: Invalid JSON"),
-        ("[1]", "line 2: Input should be an object"),
         ('{"instruction": "a", "input": ""}', "line 2, field 'output': Field required"),
         ('{"instruction": 3, "output": "b"}', "line 2, field 'instruction': .* valid string"),
         ('{"instruction": " ", "output": "b"}', "line 2, field 'instruction': .*it is empty"),
@@ -104,8 +100,6 @@ def test_bad_instruction_files_name_line_and_field(tmp_path: Path, line: str, me
     path.write_text('{"instruction": "a", "output": "b"}\n' + line + "\n")
     with pytest.raises(UserError, match=message):
         read_instructions(path)
-    with pytest.raises(UserError, match="cannot read"):
-        read_instructions(tmp_path / "none.jsonl")
 
 
 def test_an_adapter_of_another_trainer_answers_in_a_run(run: Path, tmp_path: Path) -> None:
@@ -168,7 +162,6 @@ def test_recbole_files_read_back(run: Path, tmp_path: Path) -> None:
     items = atomic_file(folder / "tiny.item")
     assert items["title:token_seq"][1] == "A tab in a title" and len(items) == 20
     assert items["genres:token_seq"][2] == "Film_noir Drama"
-    assert items["director:token_seq"][:2].tolist() == ["Director_0", ""]
 
 
 def test_recbole_files_give_the_same_dataset(
@@ -210,22 +203,12 @@ def test_recbole_takes_what_was_written(run: Path, tmp_path: Path) -> None:
     assert items["summary:token_seq"][3] == "It is. It was." and items["summary:token_seq"][4] == ""
 
 
-def test_an_id_that_recbole_cannot_hold(run: Path, tmp_path: Path) -> None:
-    users = pd.DataFrame({"user": range(12), "user_id": [f"u\t{i}" for i in range(12)]})
-    write_table(users, run / "01_data" / "users.parquet", "users")
-    assert "user_id 'u\\t0' (row 0)" in dallrec("export", "recbole", tmp_path, fails=True)
-
-
 # ---------------------------------------------------------------- foreign augmentations
 
 
-FORMS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
-    "csv.gz": lambda edges, file: edges.rename(
-        columns={"user_id": "userId", "item_id": "movieId"}
-    ).to_csv(file, index=False, sep=";"),
-    "inter": lambda edges, file: edges.rename(
-        columns={"user_id": "user_id:token", "item_id": "item_id:token", "p_yes": "p_yes:float"}
-    ).to_csv(file, index=False, sep="\t"),
+FORMS = {  # by ending: the separator, and the names of user_id, item_id and p_yes
+    "csv.gz": (";", ["userId", "movieId", "p_yes"]),
+    "inter": ("\t", ["user_id:token", "item_id:token", "p_yes:float"]),
 }
 
 
@@ -235,7 +218,8 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     pairs = unseen(data, 5).assign(p_yes=[0.5, 0.6, 0.7, 0.8, 1.0])
     frame = pd.concat([pairs, named(data.train[:2]).assign(p_yes=0.9)], ignore_index=True)
     file = tmp_path / f"edges.{kind}"
-    FORMS[kind](frame, file)
+    separator, names = FORMS[kind]
+    frame.set_axis(names, axis=1).to_csv(file, index=False, sep=separator)
     stage = run / "03_interactions"
     stage.mkdir()
     (stage / "calibration.json").write_text("{}")
@@ -244,7 +228,7 @@ def test_foreign_edges_take_the_place_of_the_stage(run: Path, tmp_path: Path, ki
     page.write_text("{}")
     before = actual_key(find_page("03"), "tiny")
     said = dallrec("import", "edges", file)
-    assert "7 of 7 rows match the run, 5 pairs are added (2 are training interactions al" in said
+    assert "7 of 7 rows match the run, 5 pairs are added; 2 are training interactions;" in said
     made = read_table(stage / "interactions.parquet", "added")
     assert made["added"].all() and (made["strategy"] == "imported").all()
     assert named(made).equals(pairs[["user_id", "item_id"]])
@@ -264,9 +248,7 @@ def test_released_edges_without_a_header_are_matched_and_counted(run: Path, tmp_
     file = tmp_path / "train_augmented.txt"
     file.write_text("".join(f"{user} {item} 4.0\n" for user, item in rows))
     said = dallrec("import", "edges", file)
-    assert (
-        "4 of 6 rows match the run, 3 pairs are added (1 have an unknown user, 1 have an un" in said
-    )
+    assert "4 of 6 rows match the run, 3 pairs are added; 1 have an unknown user; 1 ha" in said
     assert "1 repeat a pair" in said
     made = read_table(run / "03_interactions" / "interactions.parquet", "added")
     assert len(made) == 3 and made["p_yes"].tolist() == [1.0] * 3
@@ -300,7 +282,6 @@ BAD_TABLES = {
         ("user_id,item_id\n\nu 99,m1\nu 98,m1\n", "line 3, column 'user_id': 'u 99' is no user"),
         ("user_id,item_id\nu 0,x\n", "line 2, column 'item_id': 'x' is no item of run"),
         ("user_id,item_id,p_yes\nu 0,m1,1.5\n", "line 2, column 'p_yes': '1.5' is not"),
-        ("user_id,item_id,p_yes\nu 0,m1,\n", "line 2, column 'p_yes': 'nan' is not a number"),
         ("user_id,item_id\nu 0\n", "line 2"),
     ],
     "attributes": [

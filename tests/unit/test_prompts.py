@@ -101,9 +101,6 @@ def test_questions_about_items(prompt, text):
 
 def test_answers_of_examples():
     assert prompts.genres_answer(["Fantasy", "War"], "book", "paper") == "Genres: Fantasy, War."
-    facts = {"director": ["Michael Mann"], "country": ["USA", "UK"]}
-    assert prompts.facts_answer(facts) == "director: Michael Mann; country: USA|UK"
-    assert prompts.facts_answer(facts, "paper") == "director:Michael Mann, country:USA|UK"
 
 
 @pytest.mark.parametrize("empty", [None, float("nan"), "", "  "])
@@ -115,7 +112,7 @@ def test_missing_fields_are_left_out_and_a_year_is_not_repeated(empty):
 
 
 def test_unknown_wording_names_the_valid_ones():
-    with pytest.raises(UserError, match="default, paper"):
+    with pytest.raises(UserError, match="no wording 'papre' .did you mean 'paper'"):
         prompts.interaction_prompt("movie", [], [], "x", "papre")
 
 
@@ -125,7 +122,6 @@ VOCABULARY = ("Action", "Children's", "Comedy", "Crime", "Film-Noir", "Sci-Fi", 
 
 
 GENRES = [
-    ("Action|Crime|Sci-Fi", ("Action", "Crime", "Sci-Fi"), ""),
     ("category: action|crime", ("Action", "Crime"), ""),
     ("Genres: Comedy, Crime, Action.", ("Comedy", "Crime", "Action"), ""),
     ("Comedy / Crime; sci fi", ("Comedy", "Crime", "Sci-Fi"), ""),
@@ -138,7 +134,6 @@ GENRES = [
      "unknown: Mystery; more than 3"),
     ("", (), "empty answer"),
     ("Mystery", (), "unknown: Mystery"),
-    (" . ", (), "empty answer"),
 ]  # fmt: skip
 
 
@@ -181,7 +176,6 @@ SUMMARIES = [
     ("Summary: Dr. No met J. R. Ewing.  It was\n good! A third.",
      "Dr. No met J. R. Ewing. It was good!", False, ""),
     ("", "", False, "empty answer"),
-    ("...", "", False, "empty answer"),
     ("One. And the sec", "One. And the sec", True, "unfinished sentence"),
     ("Only one.", "Only one.", False, "1 sentence"),
     ("Airplane! is a comedy. Mr. Smith likes it.",
