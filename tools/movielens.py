@@ -77,12 +77,13 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def rows_of(dataset: str, percent: int) -> pd.DataFrame:
-    """Return the rows of `dallrec` over base and over the best control, with what they rest on."""
+    """Return the rows of `dallrec`, and of `liked_only` over base, with what they rest on."""
     folder = run_dir(f"{dataset}-{percent}")
     effects = read_table(folder / "sweep" / "effects.parquet", "effects")
     scores = read_table(folder / "sweep" / "scores.parquet", "scores")
     means = scores[scores["metric"] == "recall@20"].groupby(["backbone", "arm"])["value"].mean()
-    rows = effects[(effects["arm"] == "dallrec") & effects["metric"].isin(METRICS)]
+    told = (effects["arm"] == "liked_only") & (effects["over"] == "base")
+    rows = effects[((effects["arm"] == "dallrec") | told) & effects["metric"].isin(METRICS)]
     train = read_table(folder / "01_data" / "train.parquet", "split")
     asked = read_table(folder / "03_interactions" / "interactions.parquet", "added")
     judged = read_json(folder / "03_interactions" / "calibration.json")
@@ -118,7 +119,8 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         values = {arm.replace("_", " "): f"{getattr(row, arm):.4f}" for arm in SHOWN}
         tables["means"].append(data | {"backbone": row.backbone} | values)
         effect = {
-            "over": row.over,
+            "arm": row.arm.replace("_", " "),
+            "over": row.over.replace("_", " "),
             "difference": f"{row.difference:+.4f}",
             "95 % interval": f"{row.low:+.4f} to {row.high:+.4f}",
             "p": f"{row.p_corrected:.3f}" if row.p_corrected >= 0.001 else "< 0.001",
