@@ -178,21 +178,38 @@ def test_the_page_says_of_hidden_items_what_its_table_shows() -> None:
     assert "a coin deals them as well" in page and "MMGCN and MMSSL features alone make no" in page
 
 
-def test_the_page_about_movielens_says_what_its_table_shows() -> None:
-    runs, means, effects = (
+def test_the_page_about_movielens_says_what_its_tables_show() -> None:
+    runs, means, effects, liked = (
         pd.read_csv(ROOT / "book" / f"movielens_{name}.csv")
-        for name in ("runs", "means", "effects")
+        for name in ("runs", "means", "effects", "liked")
     )
-    assert "Nothing is gained" in text("book/movielens.md")
+    page = text("book/movielens.md")
     low = runs["precision"].str.extract(r"\((.*) to")[0].astype(float)
-    assert (runs["confirmed"] == "no").all() and (low <= 0.5).all()
-    assert not (effects["finding"] == "higher").any()
-    assert (effects["over"] == "random").sum() <= 1  # "nearly always" another control
-    over_base = effects[effects["over"] == "base"]
+    assert (runs[["beats guessing", "beats counting"]] == "no").all(axis=None)
+    assert (low <= 0.5).all()
+    assert "Nothing is gained" in page and "makes no detectable difference either" in page
+    for table in (effects, liked):
+        found = table[table["finding"] != "no detectable effect"]
+        assert (found["finding"] == "lower").all() and (found["over"] == "popular").all()
+        assert set(found["backbone"]) == {"NGCF", "LightGCN"}
+        assert found["data"].str.endswith("\u00a05\u00a0%").all()
+        assert set(table.loc[table["arm"] == "liked only", "over"]) == {"base"}
+    over_base = effects[(effects["over"] == "base") & (effects["arm"] == "dallrec")]
     assert (over_base["difference"] < 0).mean() > 0.8
-    (detected,) = over_base.loc[over_base["finding"] == "lower", "data"]
-    assert detected.endswith("5\u00a0%")
-    assert 0.25 < (means["random"] <= means["dallrec"]).mean() < 0.75
+    assert 0.25 < (means["coin"] <= means["dallrec"]).mean() < 0.75
+    whole = means.set_index(["data", "backbone"])["base"]
+    share = over_base.set_index(["data", "backbone"])["MDE"] / whole
+    full = share.index.get_level_values("data").str.contains("100\u00a0%")
+    thin = share.index.get_level_values("data").str.endswith("\u00a05\u00a0%")
+    assert share[full].max() < 0.1 and share[thin].between(0.2, 0.35).all()
+
+
+def test_the_tables_about_movielens_are_those_of_this_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import movielens
+
+    (key,) = pd.read_csv(ROOT / "book" / "movielens_origin.csv", dtype=str)["key"]
+    assert key == movielens.code_key(), "run: python tools/movielens.py --check"
 
 
 # --- profiles, continuous integration and hooks ---
