@@ -27,8 +27,8 @@ COLOURS = {
     "summaries": "#cc79a7", "zero_shot": "#b07aa1", "given_text": "#9c9ede", "oracle": "#444444",
     "random": "#e69f00", "popular": "#8c564b", "self": "#7b4fb5", "text_knn": "#2f7d7e",
     "true_attributes": "#5b8f3a", "liked_only": "#a6611a", "liked_dallrec": "#08519c",
-    "coin": "#c98bdb", "counting": "#1b7a5a", "counting_written": "#66a61e",
-    "shuffled": "#d55e00", "constant": "#8a6d1a", "noise": "#000000",
+    "liked_counting": "#00441b", "coin": "#c98bdb", "counting": "#1b7a5a",
+    "counting_written": "#66a61e", "shuffled": "#d55e00", "constant": "#8a6d1a", "noise": "#000000",
     "llm": "#0072b2", "knn": "#d55e00", "good": "#009e73", "bad": "#d55e00", "light": "#c9ced6",
 }  # fmt: skip
 """Okabe-Ito colours by meaning; the same arm has the same colour on every page."""

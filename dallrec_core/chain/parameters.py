@@ -43,16 +43,17 @@ Backbone = Literal[
 OwnBackbone = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # module:Class
 Arm = Literal[
     "base", "dallrec", "interactions", "attributes", "summaries", "random", "popular", "self",
-    "liked_only", "liked_dallrec", "text_knn", "coin", "counting", "counting_written", "zero_shot",
-    "oracle", "shuffled", "constant", "noise", "given_text", "true_attributes",
+    "liked_only", "liked_dallrec", "liked_counting", "text_knn", "coin", "counting",
+    "counting_written", "zero_shot", "oracle", "shuffled", "constant", "noise", "given_text",
+    "true_attributes",
 ]  # fmt: skip
 
 TYPES: dict[str, Any] = {
     "seed": Seed,
     "dataset": Literal[
-        "matinee", "amazon-2023", "book-crossing", "published", "published-book",
-        "released-edges", "files", "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m",
-        "ml-latest", "ml-latest-small", "lastfm-2k", "goodbooks-10k",
+        "matinee", "book-crossing", "published", "published-book", "released-edges", "files",
+        "ml-100k", "ml-1m", "ml-10m", "ml-20m", "ml-25m", "ml-32m", "ml-latest", "ml-latest-small",
+        "lastfm-2k", "amazon-2023", "goodbooks-10k",
     ],
     "split": Literal["random", "temporal", "leave_one_out", "hidden_items", "published"],
     "train_fraction": Annotated[float, Field(gt=0, le=1)],

@@ -96,6 +96,7 @@ RECIPES: dict[str, Recipe] = {
     # no edge, but what prompts read and the other arms do not: which pairs were liked
     "liked_only": Recipe("none", "given", liked_only=True),
     "liked_dallrec": Recipe("written", "written", negatives=True, liked_only=True),
+    "liked_counting": Recipe("counting", "given", liked_only=True),
     # edges by other means: from all items, or among the pairs that the model was asked about
     **{kind: Recipe(kind, "given") for kind in (*_FREE, *_ASKED, "oracle")},
     # features of the written ones' shapes that say nothing, or nothing new; and the true ones
@@ -197,7 +198,8 @@ def _lacking(ready: Prepared) -> dict[str, str]:
     if ready.study.taste is None:  # they are known together
         lacking["true_attributes"] = "nothing is known of the items beyond what is given"
     if ready.data.vocabulary is None:
-        lacking["counting"] = f"no {ready.data.noun} has {ready.data.attribute}"
+        counted = ("counting", "liked_counting")
+        lacking |= dict.fromkeys(counted, f"no {ready.data.noun} has {ready.data.attribute}")
     if ready.asked_of is None or ready.asked_of.vocabulary is None:
         lacking["counting_written"] = "nothing is known that the questions said of the items"
     if ready.data.disliked.empty:

@@ -39,13 +39,15 @@ def best_controls(runs: pd.DataFrame) -> dict[str, str]:
     return {str(b): str(of.idxmax()[1]) for b, of in means.groupby("backbone", sort=False)}
 
 
-RIVALS = {
-    "attributes": "true_attributes",
-    "summaries": "given_text",
-    "liked_dallrec": "liked_only",
-}
-"""What arms are compared with besides base: the texts with a ceiling, and with the same form and
-nothing new in it; `dallrec` without what was disliked with leaving that out alone."""
+RIVALS = [
+    ("attributes", "true_attributes"),
+    ("summaries", "given_text"),
+    ("liked_dallrec", "liked_only"),
+    ("liked_dallrec", "liked_counting"),
+]
+"""Arms, and what they are compared with besides base: the texts with a ceiling, and with the same
+form and nothing new in it; `dallrec` without what was disliked with leaving that out alone, and
+with pairs of the counting rule beside it."""
 FAMILIES = {"dallrec": 0, "attributes": 1, "summaries": 1, "liked_dallrec": 2}
 """Arms whose comparisons are a family; those of all others are the last one."""
 
@@ -74,7 +76,7 @@ def effects(scores: pd.DataFrame, runs: pd.DataFrame, metrics: Sequence[str]) ->
         tables.append(compare(scores, metric).assign(over="base"))
         for backbone, of_backbone in scores.groupby("backbone", sort=False):
             ours = [("dallrec", best.get(str(backbone))), ("dallrec", "zero_shot")]
-            for arm, rival in dict.fromkeys([*ours, *RIVALS.items()]):
+            for arm, rival in dict.fromkeys([*ours, *RIVALS]):
                 pair = of_backbone[of_backbone["arm"].isin((arm, rival))]
                 if rival and pair["arm"].nunique() == 2:
                     tables.append(compare(pair, metric, rival).assign(over=rival))

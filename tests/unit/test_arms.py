@@ -45,7 +45,7 @@ def test_every_edge_arm_adds_one_edge_for_the_same_two_users() -> None:
     adding = [name for name, arm in made.items() if len(arm.edges)]
     edges = ["random", "popular", "self", "text_knn"]
     edges += ["coin", "counting", "counting_written", "zero_shot", "oracle"]
-    assert adding == ["dallrec", "interactions", "liked_dallrec", *edges]
+    assert adding == ["dallrec", "interactions", "liked_dallrec", "liked_counting", *edges]
     known = set(zip(TRAIN["user"], TRAIN["item"], strict=True))
     for name in adding:
         edges = made[name].edges
@@ -82,11 +82,13 @@ def test_arms_of_what_was_asked_and_of_what_was_liked() -> None:
     history = pd.DataFrame({"user": [0, 0, 1], "item": [0, 3, 2], "rating": [5.0, 1.0, 2.0]})
     likes_drama = replace(data, train=history, items=data.items.assign(attributes=genres))
     likes_horror = replace(likes_drama, train=history.assign(rating=[1.0, 5.0, 2.0]))
-    names = ("counting", "counting_written", "liked_only", "liked_dallrec", "coin")
-    made = make(*names, data=likes_drama, asked_of=likes_horror)
+    liked = ("liked_only", "liked_dallrec", "liked_counting")
+    known = {"data": likes_drama, "asked_of": likes_horror}
+    made = make("counting", "counting_written", "coin", *liked, **known)
     assert made["counting"].edges["item"].tolist() == [4, 0]
     assert made["counting_written"].edges["item"].tolist() == [1, 0]
-    for name, added in (("liked_only", 0), ("liked_dallrec", 2)):
+    assert made["liked_counting"].edges.equals(made["counting"].edges)
+    for name, added in zip(liked, (0, 2, 2), strict=True):
         assert made[name].left_out.to_numpy().tolist() == [[0, 3], [1, 2]]
         assert len(made[name].edges) == added
     assert made["liked_only"].digest != arms.Arm(features=made["liked_only"].features).digest
