@@ -23,7 +23,7 @@ from dallrec_core.chain import freshness
 from dallrec_core.chain.artefacts import atomic, read_json, read_table
 from dallrec_core.chain.pages import PACKAGE, run_dir
 from dallrec_core.chain.parameters import Overrides, load_profile
-from dallrec_core.experiment import inference
+from dallrec_core.experiment import comparison, inference
 from dallrec_core.experiment.sweep import sweep
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -109,7 +109,8 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "effects": [],
         "liked": [],
     }
-    for row in rows.itertuples():
+    shown = comparison.interval_texts(rows, digits=3)
+    for row, interval in zip(rows.itertuples(), shown, strict=True):
         # neither breaks over lines, so that the columns stay narrow
         data = {"data": f"{row.dataset.removeprefix('ml-').upper()},\u00a0{row.percent}\u00a0%"}
         added = {"training pairs": f"{row.pairs:,}", "added pairs": f"{row.added:,}"}
@@ -121,11 +122,10 @@ def laid_out(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         effect = {
             "arm": row.arm.replace("_", " "),
             "over": row.over.replace("_", " "),
-            "difference": f"{row.difference:+.4f}",
-            "95 % interval": f"{row.low:+.4f} to {row.high:+.4f}",
-            "p": f"{row.p_corrected:.3f}" if row.p_corrected >= 0.001 else "< 0.001",
-            "MDE": f"{row.detectable:.4f}",
-            "finding": row.verdict,
+            "difference": interval,
+            "p": f"{row.p_corrected:.3f}" if row.p_corrected >= 0.001 else "<\u00a00.001",
+            "MDE": f"{row.detectable:.3f}",
+            "finding": row.verdict.replace(inference.NO_EFFECT, ""),
         }
         tables[METRICS[row.metric]].append(data | {"backbone": row.backbone} | effect)
     return {name: pd.DataFrame(table).drop_duplicates() for name, table in tables.items()}
