@@ -16,6 +16,7 @@ from bs4 import BeautifulSoup, Tag
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from dallrec_core.chain import pages as chain_pages
+from dallrec_core.chain.artefacts import read_table
 from dallrec_core.chain.parameters import page_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,20 @@ def test_finding_interval_and_p_of_the_headline_agree() -> None:
         assert each["seeds"] >= 5 and each["family"] == len(sides)
         assert (each["verdict"] == "higher") == (each["p_corrected"] < 0.05 and each["low"] > 0)
         assert (each["verdict"] == "lower") == (each["p_corrected"] < 0.05 and each["high"] < 0)
+
+
+def test_what_came_out_is_what_the_readme_says() -> None:
+    effects = read_table(ROOT / "runs" / "smoke" / "07_analysis" / "effects.parquet", "effects")
+    higher = effects[effects["verdict"] == "higher"]
+    counts = higher.groupby(["arm", "over", "metric"]).size()
+    most = effects["backbone"].nunique() / 2
+    # most gain over base; over the untuned model and over any control no gain is detected
+    assert counts["dallrec", "base", "preference@20"] > most
+    assert counts["liked_only", "base", "preference@20"] > most
+    assert set(higher.loc[higher["arm"] == "dallrec", "over"]) == {"base"}
+    # on top of what was liked the written pairs help, and those of the rule as much
+    assert counts["liked_dallrec", "liked_only", "preference@20"] >= 2
+    assert "liked_counting" not in set(higher.loc[higher["arm"] == "liked_dallrec", "over"])
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
