@@ -189,13 +189,13 @@ def test_the_page_about_movielens_says_what_its_tables_show() -> None:
     assert (low <= 0.5).all()
     assert "Nothing is gained" in page and "makes no detectable difference either" in page
     for table in (effects, liked):
-        found = table[table["finding"] != "no detectable effect"]
+        found = table.dropna(subset="finding")
         assert (found["finding"] == "lower").all() and (found["over"] == "popular").all()
         assert set(found["backbone"]) == {"NGCF", "LightGCN"}
         assert found["data"].str.endswith("\u00a05\u00a0%").all()
         assert set(table.loc[table["arm"] == "liked only", "over"]) == {"base"}
     over_base = effects[(effects["over"] == "base") & (effects["arm"] == "dallrec")]
-    assert (over_base["difference"] < 0).mean() > 0.8
+    assert over_base["difference"].str.startswith("-").mean() > 0.8
     assert 0.25 < (means["coin"] <= means["dallrec"]).mean() < 0.75
     whole = means.set_index(["data", "backbone"])["base"]
     share = over_base.set_index(["data", "backbone"])["MDE"] / whole
