@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from dallrec_core.errors import UserError
 from dallrec_core.llm.load import LanguageModel, render
@@ -22,15 +22,24 @@ IGNORED = -100
 """Label of a token that the loss leaves out."""
 
 
-Words = Annotated[str, Field(pattern=r"\S")]  # a text that is not blank
-
-
 class Record(BaseModel, strict=True):
     """An example in Alpaca form, as it has to be."""
 
-    instruction: Words
-    input: str | None = ""
-    output: Words
+    instruction: str
+    input: str = ""
+    output: str
+
+    @field_validator("instruction", "output")
+    @classmethod
+    def _filled(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("it is empty")
+        return text
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _or_empty(cls, text: Any) -> Any:
+        return "" if text is None else text
 
 
 def fault(error: ValidationError) -> str:
