@@ -8,6 +8,7 @@ moved into place only when it is complete. ``origins.yml`` beside this module sa
 from __future__ import annotations
 
 import logging
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -101,8 +102,9 @@ def locate(name: str, category: str = CATEGORY) -> Located:
         archive = fetch(origin.url, origin.archive, folder.parent, origin.folder)
         with zipfile.ZipFile(archive) as bundle:
             for file in missing:
-                with atomic(folder / file) as partial:
-                    partial.write_bytes(bundle.read(f"{origin.inside}{file}"))
+                packed = bundle.open(f"{origin.inside}{file}")
+                with packed, atomic(folder / file) as partial, partial.open("wb") as plain:
+                    shutil.copyfileobj(packed, plain)  # some are larger than memory should be
         checked = f"{_algorithm(origin.archive)} verified" if origin.archive else "not verified"
         lines.append(f"{origin.url}: {checked}, {len(missing)} files unpacked into {folder}")
     elif missing:

@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_nothing_half_made(store, origin, monkeypatch):
         with pytest.raises(UserError, match="into .*/store: .*No space left on device. Check netw"):
             download.locate("ml-1m")
     assert files(store) == []
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(download.shutil, "copyfileobj", full)
     with pytest.raises(UserError, match="cannot write .*/ml-1m/ratings.dat: No space left"):
         download.locate("ml-1m")
     assert files(store) == ["data.zip"]
