@@ -152,6 +152,11 @@ def test_what_came_out_is_what_the_readme_says() -> None:
     # most gain over base; over the untuned model and over any control no gain is detected
     assert counts["dallrec", "base", "preference@20"] > most
     assert counts["liked_only", "base", "preference@20"] > most
+    # more than any other arm that adds to base or takes from it, the ceiling aside
+    over_base = effects[(effects["over"] == "base") & (effects["arm"] != "oracle")]
+    means = over_base.groupby(["metric", "arm"])["difference"].mean()
+    for metric in ("preference@20", "recall@20[liked]"):
+        assert means[metric].drop(["liked_dallrec", "liked_counting"]).idxmax() == "liked_only"
     assert set(higher.loc[higher["arm"] == "dallrec", "over"]) == {"base"}
     # on top of what was liked the written pairs help, and those of the rule as much
     assert counts["liked_dallrec", "liked_only", "preference@20"] >= 2
