@@ -47,7 +47,7 @@ def generate(
         `[n]` answers in the order of `prompts`.
 
     Raises:
-        UserError: for a prompt that is too long, or full memory.
+        UserError: for a prompt that is too long.
     """
     texts = [p if isinstance(p, str) else p[0] + p[1] for p in prompts]
     counts = usage()
@@ -93,7 +93,7 @@ def log_likelihood(
         `[n]` float32, natural logarithms, summed over the answer's tokens and its end token.
 
     Raises:
-        UserError: when a pair is too long for the model, or memory ends.
+        UserError: when a pair is too long for the model.
     """
     texts = [f"{question}\n\n{answer}" for question, answer in questions]
 

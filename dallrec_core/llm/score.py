@@ -50,7 +50,7 @@ def p_yes(
         `[n]` float32 in [0, 1], in the order of `prompts`; NaN where a served model says neither.
 
     Raises:
-        UserError: when a prompt is too long, the spellings cannot be told apart, or memory ends.
+        UserError: when a prompt is too long, or the spellings cannot be told apart.
     """
     pairs = [("", p) if isinstance(p, str) else (p[0], p[1]) for p in prompts]
     texts = [prefix + suffix for prefix, suffix in pairs]
