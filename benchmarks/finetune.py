@@ -38,7 +38,7 @@ from dallrec_core.llm.load import load, quiet
 
 PER_USER = 8
 """Questions about one user, which are one step."""
-SETTINGS = LoraSettings(dropout=0.0, batch_size=PER_USER, epochs=1)
+SETTINGS = LoraSettings(batch_size=PER_USER, epochs=1)
 
 
 class Clock(TrainerCallback):

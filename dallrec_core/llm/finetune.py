@@ -35,8 +35,6 @@ class LoraSettings:
     """Inner dimension of the adapter."""
     alpha: float = 16
     """The adapter's product is scaled by alpha / rank."""
-    dropout: float = 0.05
-    """Chance with which an input of the adapter is dropped in training."""
     target_modules: str | list[str] = "all-linear"
     """Layers that get an adapter, by name."""
     epochs: int = 5
@@ -51,7 +49,7 @@ class LoraSettings:
     """Stop after so many epochs without a lower held-out loss, and keep the epoch with the lowest;
     0 trains to the end and keeps the last. Without held-out examples it does nothing."""
     seed: int = 0
-    """Of the initial adapter, the order of examples and dropout."""
+    """Of the initial adapter and the order of examples."""
 
 
 def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
@@ -61,7 +59,7 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
+        lora_dropout=0.0,  # one core draws its numbers, for longer than two multiply matrices
         target_modules=settings.target_modules,
         task_type="CAUSAL_LM",
     )
@@ -90,8 +88,8 @@ def finetune(
 
     Processes that `accelerate launch` or `torchrun` started train one adapter together: every step
     reads `batch_size` examples in each of them, and the first alone writes the adapter, in a folder
-    that all must see. Without dropout it is the adapter of one process with that many times the
-    batch size, as long as the examples fill the steps (a step that lacks some repeats others).
+    that all must see. It is the adapter of one process with that many times the batch size, as long
+    as the examples fill the steps (a step that lacks some repeats others).
 
     Args:
         model_name: as for `load.load`.

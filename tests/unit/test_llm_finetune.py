@@ -197,7 +197,7 @@ def test_a_shared_row_gives_the_loss_and_gradients_of_rows_of_their_own(tmp_path
         batch = Collate(lm.pad_id, share=share)(rows)
         assert len(batch["input_ids"]) == (4 if share else len(rows))
         torch.manual_seed(0)
-        settings = LoraSettings(dropout=0.0)
+        settings = LoraSettings()
         trainer = AnswerTrainer(
             model=with_lora(load(str(tiny_checkpoint()), device="cpu"), settings),
             args=_arguments(lm, settings, tmp_path, evaluate=False),

@@ -27,7 +27,7 @@ QUESTIONS = [(f"A viewer liked: Heat (1995) (Action|Crime) {u}.", f" Film {i}?")
              for u in range(12) for i in range(3)]  # fmt: skip
 LESSONS = [{"instruction": f"Question {i}. Answer for {'Heat ' * (i % 5)}",
             "output": ("yes", "no")[i % 2]} for i in range(24)]  # fmt: skip
-SETTINGS = {"epochs": 2, "learning_rate": 1e-2, "dropout": 0.0}
+SETTINGS = {"epochs": 2, "learning_rate": 1e-2}
 
 
 def work(folder: Path, cache: AnswerCache | None = None, **settings: int) -> dict[str, Any]:
