@@ -1,12 +1,12 @@
-"""Write the tables of the page "A real model" from runs of the profile `real`.
+"""Write the tables of the page "A real model" from a run of the profile `real`.
 
-    dallrec run --profile real --only 01 --only 02
+    dallrec run --profile real
     python tools/real.py real
-    python tools/real.py real-float32 _float32    # another run, in tables with another ending
 
-Each answer is taken from the store of answers, so that nothing is asked again. An interval is a
-bootstrap over users, whose pairs stay together; that of a gain draws the same users before and
-after. The tables are `book/real_*.csv`, the picture `book/_static/real_curve.png`.
+Each answer is taken from the store of answers, so that nothing is asked again. An interval of the
+learning curve is a bootstrap over users, whose pairs stay together; that of a gain draws the same
+users before and after. What recommenders gain is told by the rule of page 7. The tables are
+`book/real_*.csv`, the picture `book/_static/real_curve.png`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from dallrec_core import llm, plots
 from dallrec_core.augmentation import Asker, interactions, load_data, load_truth
 from dallrec_core.augmentation.candidates import counting_scores, mean_ratings
-from dallrec_core.chain.artefacts import atomic, read_json
+from dallrec_core.chain.artefacts import atomic, read_json, read_table
 from dallrec_core.chain.pages import run_dir, runs_dir
+from dallrec_core.experiment import comparison
 
 BOOK = Path(__file__).parents[1] / "book"
 DRAWS = 2000
@@ -107,25 +108,47 @@ def tasks(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def origin(run: str, dataset: str) -> pd.DataFrame:
+def added(run: str) -> pd.DataFrame:
+    """Return how many of the pairs that were added, or chosen otherwise, are really liked."""
+    found = pd.DataFrame(read_json(run_dir(run) / "03_interactions" / "true_quality.json")).T
+    return found.round(3).rename_axis("pairs").reset_index()
+
+
+def gains(run: str) -> pd.DataFrame:
+    """Return what `dallrec` gains over base, the untuned model and the best control."""
+    table = read_table(run_dir(run) / "07_analysis" / "effects.parquet", "effects")
+    ours = table[table["arm"] == "dallrec"]
+    runs = read_table(run_dir(run) / "06_recommenders" / "runs.parquet", "runs")
+    best = ours["backbone"].map(comparison.best_controls(runs))
+    plain = ours["over"].isin(["base", "zero_shot"])
+    rows = ours.assign(over=ours["over"].where(plain, best + " (best control)"))
+    rows["text"] = comparison.short_texts(rows)
+    wide = rows.pivot(index=["backbone", "over"], columns="metric", values="text")
+    order = rows.drop_duplicates(["backbone", "over"])[["backbone", "over"]]
+    order = order.sort_values("backbone", key=lambda c: pd.factorize(c)[0], kind="stable")
+    return wide.loc[pd.MultiIndex.from_frame(order), ours["metric"].unique()].reset_index()
+
+
+def origin(run: str) -> pd.DataFrame:
     """Return where the figures come from: commit, date, and how the model was tuned and asked."""
-    made = read_json(run_dir(run) / "02_finetune" / "manifest.json")
-    values = made["parts"]["parameters"]
-    names = ("language_model", "dtype", "per_user", "epochs", "learning_rate", "lora_rank", "seed")
-    row = {"data": dataset, "commit": made["commit"], "date": made["finished"][:10]}
+    made = [
+        read_json(run_dir(run) / page / "manifest.json")
+        for page in ("02_finetune", "03_interactions", "06_recommenders")
+    ]
+    values = {name: v for page in made for name, v in page["parts"]["parameters"].items()}
+    row = {"commit": made[-1]["commit"], "date": made[-1]["finished"][:10]}
+    names = ("language_model", "dtype", "n_examples", "per_user", "epochs", "learning_rate")
+    names += ("lora_rank", "budget", "seeds")
     return pd.DataFrame([row | {name.replace("_", " "): values[name] for name in names}])
 
 
-def main(run: str, ending: str = "") -> None:
+def main(run: str) -> None:
     dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
-    tables = {"curve": curve(run, dataset), "origin": origin(run, dataset)}
-    if not ending:
-        tables["tasks"] = tasks(run, dataset)
+    tables = {"curve": curve(run, dataset), "tasks": tasks(run, dataset)}
+    tables |= {"added": added(run), "gains": gains(run), "origin": origin(run)}
     for name, table in tables.items():
-        with atomic(BOOK / f"real_{name}{ending}.csv") as partial:
+        with atomic(BOOK / f"real_{name}.csv") as partial:
             table.to_csv(partial, index=False)
-    if ending:
-        return
     plots.use_style()
     with atomic(BOOK / "_static" / "real_curve.png") as partial:
         figure = picture(tables["curve"])

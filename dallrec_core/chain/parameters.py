@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -160,7 +161,9 @@ def check(page: Page, values: Mapping[str, Any]) -> dict[str, Any]:
         place = f"{page.name}.{first['loc'][0]}"
         if first["type"] == "extra_forbidden":
             listing = "; ".join(f"{p.name}: {p.kind} = {p.default!r}" for p in known.values())
-            raise UserError(f"there is no parameter {place}; {page.name} has {listing}") from error
+            near = "".join(get_close_matches(str(first["loc"][0]), known, 1))
+            said = f"there is no parameter {place}" + (f"; did you mean {near}?" if near else ".")
+            raise UserError(f"{said} {page.name} has {listing}") from error
         raise UserError(f"{place}: {first['msg']}, but it is {first['input']!r}") from error
 
 
