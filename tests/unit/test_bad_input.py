@@ -122,7 +122,7 @@ SLIPS = {
     "run --profile absent.yml": "profile absent.yml … No such file",
     "run --only 08": "no page '08' … 01_data, 02_finetune",
     "run --from 05 --until 03": "--from 05 comes after --until 03",
-    "run -p 01.splitt=random": "no parameter 01_data.splitt; did you mean split? … split: str = 'ran",
+    "run -p 01.splitt=random": "01_data.splitt; did you mean split? … split: str = 'random'",
     "run -p budget=3": "'budget=3' is not 'page.name=value' … 06_recommenders.seeds=5",
     "run -p 02.seed": "'02.seed' is not 'page.name=value'",
     "run -p 06.arms=base": "a valid list, but it is 'base'",

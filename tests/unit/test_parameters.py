@@ -143,10 +143,7 @@ PROFILES = [
     ("", "description Field required"),
     (HEAD + "parameters: {}\nhardwear: h\n", "hardwear Extra inputs"),
     (HEAD + "parameters: {08_x: {a: 1}}\n", "no page '08_x'.*01_data"),
-    (
-        HEAD + "parameters: {02_finetune: {rat: 5}}\n",
-        "no parameter 02_finetune.rat\\..*rate: float",
-    ),
+    (HEAD + "parameters: {02_finetune: {rat: 5}}\n", "mean rate\\? .*rate: float"),
     (HEAD + "parameters: {02_finetune: {rate: much}}\n", "02_finetune.rate: .*'much'"),
 ]
 
