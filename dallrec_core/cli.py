@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import platform
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +176,56 @@ def export(form: str, folder: Path, run_name: str, augmented: bool) -> None:
     click.echo("\n".join(map(str, paths)))
 
 
+# ---------------------------------------------------------------- the doctor
+
+NEEDS = {"memory_gib": "memory", "disk_gib": "free disk", "gpu_gib": "GPU memory"}
+"""What a profile may need, in words."""
+
+
 @main.command()
 def doctor() -> None:
-    """Say what this machine can run, and what is missing for the rest."""
-    from dallrec_core.doctor import examine
+    """Say what this machine can run, and what is missing for the rest; downloads nothing."""
+    import torch
 
-    for line in examine():
-        click.echo(line)
+    from dallrec_core.chain.pages import data_dir
+    from dallrec_core.chain.parameters import profiles
+    from dallrec_core.data import ORIGINS, is_here
+
+    here = resources()
+    gpu = torch.cuda.get_device_name() if here["gpu_gib"] else "no GPU that torch sees"
+    sizes = ", ".join(f"{here[kind]:.0f} {words}" for kind, words in NEEDS.items())
+    click.echo(f"Python    {platform.python_version()} on {platform.platform()}")
+    click.echo(f"machine   {os.cpu_count()} cores, {gpu}; GiB: {sizes}")
+    names = [name for name in ORIGINS if is_here(name)]
+    click.echo(f"data      {data_dir()} holds {', '.join(names) or 'nothing yet'}")
+    for profile in profiles():
+        lacks = lacking(profile.needs, here)
+        state = f"lacks {'; '.join(lacks)}" if lacks else "can run here"
+        click.echo(f"profile   {profile.name}: {state}")
+        click.echo(f"          {profile.description} {profile.hardware}")
+
+
+def resources() -> dict[str, float]:
+    """Return how much this machine has of what profiles may need, in GiB."""
+    import psutil
+    import torch
+
+    from dallrec_core.chain.pages import runs_dir
+
+    folder = next(each for each in (runs_dir(), *runs_dir().parents) if each.exists())
+    gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    sizes = psutil.virtual_memory().total, shutil.disk_usage(folder).free, gpu
+    return {kind: size / 2**30 for kind, size in zip(NEEDS, sizes, strict=True)}
+
+
+def lacking(needs: Mapping[str, float], here: Mapping[str, float]) -> list[str]:
+    """Return what a machine with so many GiB lacks of what a profile needs, in words."""
+    # Machines sold as 8 or 16 GiB report a little less.
+    return [
+        f"{need:g} GiB of {NEEDS[kind]} (here {here[kind]:.0f})"
+        for kind, need in needs.items()
+        if here[kind] < 0.9 * need
+    ]
 
 
 if __name__ == "__main__":

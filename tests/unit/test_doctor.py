@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from dallrec_core import doctor
+from dallrec_core import cli
 from dallrec_core.chain.parameters import load_profile, profiles
 
-LARGE = dict.fromkeys(doctor.KINDS, 100.0)
+LARGE = dict.fromkeys(cli.NEEDS, 100.0)
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_the_report_covers_machine_data_and_every_profile() -> None:
-    report = "\n".join(doctor.examine())
+    report = CliRunner().invoke(cli.main, ["doctor"]).output
     for word in ("Python", "cores", "memory", "free disk", "GPU", "holds nothing yet"):
         assert word in report
     for profile in profiles():
@@ -28,7 +29,7 @@ def test_the_report_covers_machine_data_and_every_profile() -> None:
 
 
 def test_what_a_machine_lacks_is_named() -> None:
-    lacks = doctor.lacking(load_profile("paper"), LARGE | {"memory_gib": 4.0, "gpu_gib": 0.0})
+    lacks = cli.lacking(load_profile("paper").needs, LARGE | {"memory_gib": 4.0, "gpu_gib": 0.0})
     ends = ("GiB of memory (here 4)", "GiB of GPU memory (here 0)")
     assert all(said.endswith(end) for said, end in zip(lacks, ends, strict=True))
-    assert not any(doctor.lacking(profile, LARGE) for profile in profiles())
+    assert not any(cli.lacking(profile.needs, LARGE) for profile in profiles())
