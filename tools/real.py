@@ -126,7 +126,7 @@ def tasks(run: str, dataset: str) -> pd.DataFrame:
 def added(run: str) -> pd.DataFrame:
     """Return how many of the pairs that were added, or chosen otherwise, are really liked."""
     found = pd.DataFrame(read_json(run_dir(run) / "03_interactions" / "true_quality.json")).T
-    return found.round(3).rename_axis("pairs").reset_index()
+    return found.round(3).rename_axis("chosen by").reset_index()
 
 
 def gains(run: str) -> pd.DataFrame:
