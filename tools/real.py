@@ -23,8 +23,9 @@ from dallrec_core import llm, plots
 from dallrec_core.augmentation import Asker, interactions, load_data, load_truth
 from dallrec_core.augmentation.candidates import counting_scores, mean_ratings
 from dallrec_core.chain.artefacts import atomic, read_json, read_table
-from dallrec_core.chain.pages import run_dir, runs_dir
+from dallrec_core.chain.pages import PAGES, run_dir, runs_dir
 from dallrec_core.experiment import comparison
+from dallrec_core.llm.checkpoints import ADAPTER_RECORD
 
 BOOK = Path(__file__).parents[1] / "book"
 DRAWS = 2000
@@ -130,31 +131,32 @@ def added(run: str) -> pd.DataFrame:
 
 
 def gains(run: str) -> pd.DataFrame:
-    """Return what `dallrec` gains over base, the untuned model and the best control."""
+    """Return what `dallrec` gains over its rivals, and what the oracle's pairs would over base."""
     table = read_table(run_dir(run) / "07_analysis" / "effects.parquet", "effects")
-    ours = table[table["arm"] == "dallrec"]
     runs = read_table(run_dir(run) / "06_recommenders" / "runs.parquet", "runs")
-    best = ours["backbone"].map(comparison.best_controls(runs))
-    plain = ours["over"].isin(["base", "zero_shot"])
-    rows = ours.assign(over=ours["over"].where(plain, best + " (best control)"))
-    rows["text"] = comparison.short_texts(rows)
-    wide = rows.pivot(index=["backbone", "over"], columns="metric", values="text")
-    order = rows.drop_duplicates(["backbone", "over"])[["backbone", "over"]]
-    order = order.sort_values("backbone", key=lambda c: pd.factorize(c)[0], kind="stable")
-    return wide.loc[pd.MultiIndex.from_frame(order), ours["metric"].unique()].reset_index()
+    ours, oracle = table["arm"] == "dallrec", (table["arm"] == "oracle") & (table["over"] == "base")
+    best = table["over"] == table["backbone"].map(comparison.best_controls(runs))
+    name = table["arm"] + " over " + table["over"] + np.where(best & ours, ", the best control", "")
+    rows = table.assign(compared=name, text=comparison.short_texts(table))[ours | oracle]
+    wide = rows.pivot(index=["backbone", "compared"], columns="metric", values="text")
+    wide = wide.loc[rows["backbone"].unique(), rows["metric"].unique()]
+    least = table[ours].groupby("metric")["detectable"].median().map("{:.3f}".format)
+    wide.loc[("all", "median minimum detectable effect"), :] = least
+    return wide.reset_index()
 
 
 def origin(run: str) -> pd.DataFrame:
-    """Return where the figures come from: commit, date, and how the model was tuned and asked."""
-    made = [
-        read_json(run_dir(run) / page / "manifest.json")
-        for page in ("02_finetune", "03_interactions", "06_recommenders")
-    ]
-    values = {name: v for page in made for name, v in page["parts"]["parameters"].items()}
-    row = {"commit": made[-1]["commit"], "date": made[-1]["finished"][:10]}
-    names = ("language_model", "dtype", "n_examples", "per_user", "epochs", "learning_rate")
-    names += ("lora_rank", "budget", "seeds")
-    return pd.DataFrame([row | {name.replace("_", " "): values[name] for name in names}])
+    """Return where the figures come from: commit and date, and how much was asked and trained."""
+    names = [page.name for page in PAGES[:7]]
+    pages = [read_json(run_dir(run) / name / "manifest.json") for name in names]
+    tuned, asked, trained = (pages[i]["parts"]["parameters"] for i in (1, 2, 5))
+    record = read_json(run_dir(run) / "02_finetune" / "adapters" / "interactions" / ADAPTER_RECORD)
+    row = {"commit": pages[-1]["commit"], "date": pages[-1]["finished"][:10]}
+    row |= {"examples": tuned["n_examples"], "per user": tuned["per_user"]}
+    row |= {"learning rate": tuned["learning_rate"], "rank": tuned["lora_rank"]}
+    row |= {"numbers": record["dtype"], "budget": asked["budget"], "seeds": trained["seeds"]}
+    row["minutes on two cores"] = round(sum(page["seconds"] for page in pages) / 60)
+    return pd.DataFrame([row])
 
 
 def main(run: str, *others: str) -> None:
