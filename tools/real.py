@@ -124,10 +124,21 @@ def tasks(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def passed(run: str) -> pd.DataFrame:
+    """Return how many answers were sure enough and how many were added, and about whom."""
+    page = run_dir(run) / "03_interactions"
+    table = read_table(page / "interactions.parquet", "interactions")
+    sure = table["p_yes"] >= read_json(page / "calibration.json")["threshold"]
+    parts = {"asked": table, "sure enough": table[sure], "added": table[table["added"]]}
+    rows = [(n, len(p), p["user"].nunique(), p["item"].nunique()) for n, p in parts.items()]
+    return pd.DataFrame(rows, columns=["answers", "pairs", "viewers", "films"])
+
+
 def added(run: str) -> pd.DataFrame:
     """Return how many of the pairs that were added, or chosen otherwise, are really liked."""
     found = pd.DataFrame(read_json(run_dir(run) / "03_interactions" / "true_quality.json")).T
-    return found.round(3).rename_axis("chosen by").reset_index()
+    shown = found.round(3).astype({"pairs": int})
+    return shown.rename_axis("chosen by").reset_index()
 
 
 def gains(run: str) -> pd.DataFrame:
@@ -162,7 +173,8 @@ def origin(run: str) -> pd.DataFrame:
 def main(run: str, *others: str) -> None:
     dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
     tables = {"curve": curve(run, dataset), "tasks": tasks(run, dataset)}
-    tables |= {"added": added(run), "gains": gains(run), "origin": origin(run)}
+    tables |= {"passed": passed(run), "added": added(run)}
+    tables |= {"gains": gains(run), "origin": origin(run)}
     if others:
         tables["seeds"] = seeds((run, *others))
     for name, table in tables.items():

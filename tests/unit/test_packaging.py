@@ -170,6 +170,9 @@ def test_the_page_about_a_real_model_says_what_recommenders_gain() -> None:
     best = table[table.index.str.contains("liked_only, the best control")]
     assert len(best) > 4 and best["preference@20"].str.contains("lower").all()
     assert table.index.str.startswith("oracle").sum() == 7
+    asked, sure, added = pd.read_csv(ROOT / "book" / "real_passed.csv").to_dict("records")
+    assert sure["pairs"] > asked["pairs"] / 5 and sure["viewers"] < asked["viewers"] / 8
+    assert added["pairs"] < sure["pairs"] / 8
 
 
 def test_the_page_says_of_hidden_items_what_its_table_shows() -> None:
