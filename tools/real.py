@@ -1,8 +1,9 @@
-"""Write the tables of the page "A real model" from a run of the profile `real`.
+"""Write the tables of the page "A real model" from two runs of the profile `real`.
 
     dallrec run --profile real
-    dallrec run --profile real --run real-1 -p seed=1 --until 02     # other lessons and pairs
-    python tools/real.py real real-1
+    cp -r runs/real runs/unlimited     # what is fresh is not made again
+    dallrec run --profile real --run unlimited -p 03.max_share=0 -p 03.max_per_user=0
+    python tools/real.py real unlimited
 
 Each answer is taken from the store of answers, so that nothing is asked again. An interval of the
 learning curve is a bootstrap over users, whose pairs stay together; that of a gain draws the same
@@ -88,20 +89,6 @@ def curve(run: str, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def seeds(runs: tuple[str, ...]) -> pd.DataFrame:
-    """Return the AUC of page 2's learning curve in several runs, which have seeds of their own."""
-    columns = {}
-    for run in runs:
-        page = run_dir(run) / "02_finetune"
-        seed = read_json(page / "manifest.json")["parts"]["parameters"]["seed"]
-        points = pd.DataFrame(read_json(page / "learning_curve.json"))
-        columns[f"seed {seed}"] = points.set_index("examples")["auc"]
-        rules = read_json(page / "evaluation.json")["interactions"]["after"]
-        columns[f"seed {seed}"]["counting rule"] = rules["counting_auc"]
-    table = pd.DataFrame(columns)
-    return table.assign(mean=table.mean(axis=1)).round(3).reset_index()
-
-
 def picture(table: pd.DataFrame) -> Figure:
     """Draw the AUC of the model over its examples, beside those who learn nothing."""
     ours = table["who answers"].str.startswith("SmolLM2")
@@ -170,13 +157,12 @@ def origin(run: str) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def main(run: str, *others: str) -> None:
+def main(run: str, unlimited: str) -> None:
     dataset = read_json(run_dir(run) / "01_data" / "dataset.json")["name"]
-    tables = {"curve": curve(run, dataset), "tasks": tasks(run, dataset)}
-    tables |= {"passed": passed(run), "added": added(run)}
-    tables |= {"gains": gains(run), "origin": origin(run)}
-    if others:
-        tables["seeds"] = seeds((run, *others))
+    tables = {"curve": curve(run, dataset), "tasks": tasks(run, dataset), "origin": origin(run)}
+    tables["passed"] = passed(run)
+    for ending, of in (("", run), ("_unlimited", unlimited)):
+        tables |= {f"added{ending}": added(of), f"gains{ending}": gains(of)}
     for name, table in tables.items():
         with atomic(BOOK / f"real_{name}.csv") as partial:
             table.to_csv(partial, index=False)
