@@ -59,7 +59,7 @@ def with_lora(lm: LanguageModel, settings: LoraSettings) -> Any:
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=0.0,  # one core draws its numbers, for longer than two multiply matrices
+        lora_dropout=0.0,  # one core would draw its numbers for a quarter of each step
         target_modules=settings.target_modules,
         task_type="CAUSAL_LM",
     )
