@@ -161,6 +161,10 @@ def test_the_page_about_a_real_model_says_what_its_table_shows() -> None:
     assert (counting.loc[[untuned, *few, tuned[0]], 1] < 0).all()
     assert counting.loc[tuned[1], 0] < 0 < counting.loc[tuned[1], 1]
     assert counting.loc["the item's mean rating", 1] < 0 < counting.loc["oracle", 0]
+    earlier = pd.read_csv(ROOT / "book" / "real_repeats.csv")
+    assert "not detectably better than counting" in page and len(earlier) == 2
+    assert (earlier["95 % interval"].str[:5].astype(float) > 0.55).all()
+    assert (earlier["more than counting"].str.extract(r"\((.*) to")[0].astype(float) < 0).all()
 
 
 def test_the_page_about_a_real_model_says_what_recommenders_gain() -> None:
